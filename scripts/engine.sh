@@ -34,7 +34,14 @@ if [[ -d /run/systemd/system ]]; then
 elif ! pgrep -x dockerd -r S,R,D,I >/dev/null; then
   # Left behind by a kill, these files stop dockerd from starting.
   rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
-  setsid nohup dockerd >"$log" 2>&1 </dev/null &
+  # In the daemon, a caller's open descriptors, a lock's for example, would stay open for good.
+  (
+    for descriptor in /proc/self/fd/*; do
+      descriptor=${descriptor##*/}
+      [[ $descriptor -le 2 ]] || exec {descriptor}>&-
+    done
+    exec setsid nohup dockerd >"$log" 2>&1 </dev/null
+  ) &
 fi
 for _ in {1..300}; do
   answers && exit 0
