@@ -6,7 +6,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export SCENARIO
 
-.PHONY: help setup lock engine images lint format docs sanity units units-py39 molecule test-fast test demo bench build clean
+.PHONY: help setup lock engine images lint format docs sanity units units-py39 molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -51,6 +51,9 @@ test: ## Everything; ends with one line a CI can read
 
 demo: setup ## See the product work on this machine
 	@scripts/demo.sh
+
+demo-check: setup ## The demo, held against what it promises
+	@scripts/demo.sh --check
 
 bench: setup ## Measure time and memory
 	@python benchmarks/run.py

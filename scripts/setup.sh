@@ -9,41 +9,47 @@ if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
   exit 0
 fi
 
-# Version-manager shims look like interpreters and may fail: run each candidate, keep its real path.
+# Version-manager shims look like interpreters and may fail: run each candidate, keep the path of what answered.
 find_python() {
   local name
   for name in python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.14; do
     "$name" -c '
-import sys
+import os, sys
 if sys.version_info < (3, 11):
     sys.exit(1)
-print(sys.executable)
+print(os.path.realpath(sys.executable))
 ' 2>/dev/null && return
   done
   return 1
 }
 
-if ! python=$(find_python); then
-  echo "setup: no Python 3.11 or newer on PATH; on Debian 12 or newer: apt-get install python3 python3-venv" >&2
-  exit 1
-fi
-if ! "$python" -c 'import ensurepip' 2>/dev/null; then
-  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
-    echo "setup: installing python$version-venv"
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "python$version-venv" ca-certificates >/dev/null
-  else
-    echo "setup: $python cannot make virtual environments; as root: apt-get install python$version-venv" >&2
+make_environment() {
+  local python version
+  if ! python=$(find_python); then
+    echo "setup: no Python 3.11 or newer on PATH; on Debian 12 or newer: apt-get install python3 python3-venv" >&2
     exit 1
   fi
-fi
+  if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
+      echo "setup: installing python$version-venv"
+      apt-get -qq update
+      DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "python$version-venv" ca-certificates >/dev/null
+    else
+      echo "setup: $python cannot make virtual environments; as root: apt-get install python$version-venv" >&2
+      exit 1
+    fi
+  fi
 
-echo "setup: making .venv with $python"
-"$python" -m venv --clear .venv
-uv_pin=$(grep -oE '^uv==[^ ;]+' requirements.lock)
+  echo "setup: making .venv with $python"
+  "$python" -m venv --clear .venv
+}
+
+# A working environment is brought up to date in place: others may be using it.
+.venv/bin/python -c '' 2>/dev/null || make_environment
+
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-if .venv/bin/python -m pip --quiet install --only-binary :all: "$uv_pin"; then
+if [[ -x .venv/bin/uv ]] || .venv/bin/python -m pip --quiet install --only-binary :all: 'uv>=0.8'; then
   .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 else
   echo "setup: no uv for this machine, pip does it more slowly"

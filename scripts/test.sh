@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Run every check and name at the end what failed: nothing hides behind the first failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+checks=(lint units sanity demo-check molecule)
+make --no-print-directory setup || exit 1
+passed=() failed=()
+for check in "${checks[@]}"; do
+  begin=$SECONDS
+  echo "===== $check"
+  if make --no-print-directory "$check"; then
+    passed+=("$check")
+  else
+    failed+=("$check")
+  fi
+  echo "===== $check took $((SECONDS - begin)) s"
+done
+((${#failed[@]})) && printf 'failed: %s\n' "${failed[@]}"
+echo "checks: ${#passed[@]} passed, ${#failed[@]} failed"
+((${#failed[@]} == 0))
