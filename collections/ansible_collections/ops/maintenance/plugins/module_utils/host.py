@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+import threading
 import time
 import typing as t
 from dataclasses import dataclass
@@ -91,3 +93,33 @@ class Host:
             stdout=done.stdout[:OUTPUT_LIMIT_BYTES].decode("utf-8", "backslashreplace"),
             stderr=done.stderr[:OUTPUT_LIMIT_BYTES].decode("utf-8", "backslashreplace"),
         )
+
+    def lines(self, argv: t.Sequence[str], *, timeout: float = 600) -> t.Iterator[bytes]:
+        """Run a command and yield its output line by line, in constant memory; ending early stops the command.
+
+        :param timeout: seconds; the command is killed after that.
+        :raises MaintenanceError: the command is missing, ended with an error or did not end in time.
+        """
+        program = self.which(argv[0])
+        if program is None:
+            raise MaintenanceError(f"The command {argv[0]} is not installed; install it or change the inventory.")
+        env = {**os.environ, "LC_ALL": "C"}
+        with tempfile.TemporaryFile() as errors, subprocess.Popen(
+            [program, *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env
+        ) as child:
+            watch = threading.Timer(timeout, child.kill)
+            watch.start()
+            try:
+                assert child.stdout is not None
+                yield from child.stdout
+            except GeneratorExit:
+                child.kill()
+                raise
+            finally:
+                late = not watch.is_alive()
+                watch.cancel()
+            if child.wait() != 0:
+                errors.seek(0)
+                said = errors.read(4096).decode("utf-8", "backslashreplace")
+                why = f"{argv[0]} did not end within {timeout:g} seconds" if late else Ran(argv, child.returncode, "", said).why()
+                raise MaintenanceError(f"{why}; look at what it met, or raise its time limit.")

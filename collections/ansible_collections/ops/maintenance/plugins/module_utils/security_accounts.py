@@ -1,0 +1,149 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Local accounts, sudo rules and authorised keys, read from their files into plain data that can be compared."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import glob
+import hashlib
+import os
+import re
+import typing as t
+
+from .errors import MaintenanceError
+from .paths import open_regular
+from .record import clean
+from .security_common import READ_LIMIT_BYTES, read_small, shown, why_unread
+
+ADMIN_GROUPS = frozenset(("root", "sudo", "wheel", "admin", "docker", "lxd", "disk", "shadow"))
+"""Groups whose members can become root."""
+
+_KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[\w@.-]+$")
+_INCLUDE = re.compile(r"^[#@]include(dir)?\s+(.+)$")
+_DEPTH_LIMIT = 16
+
+Account = t.Dict[str, t.Any]
+
+
+def accounts(etc: str) -> dict[str, Account]:
+    """Return every local account: uid, gid, shell, home and groups."""
+    groups = _rows(os.path.join(etc, "group"), 4)
+    names = {row[2]: row[0] for row in groups}
+    found: dict[str, Account] = {}
+    for name, _, uid, gid, _, home, shell in _rows(os.path.join(etc, "passwd"), 7):
+        found.setdefault(name, {"uid": uid, "gid": gid, "home": home, "shell": shell, "groups": {names.get(gid, gid)}})
+    for group, _, _, members in groups:
+        for member in filter(None, members.split(",")):
+            if member in found:
+                found[member]["groups"].add(group)
+    return {name: {**account, "groups": sorted(account["groups"])} for name, account in found.items()}
+
+
+def _rows(path: str, fields: int) -> list[list[str]]:
+    text = read_small(path).decode("utf-8", "backslashreplace")
+    rows = [line.split(":") for line in text.splitlines() if line.strip() and not line.startswith(("#", "+", "-"))]
+    return [row for row in rows if len(row) == fields]
+
+
+def root_twins(found: t.Mapping[str, Account]) -> list[str]:
+    """Return the accounts other than root that are root by their uid."""
+    return sorted(name for name, account in found.items() if account["uid"].strip().lstrip("0") == "" and name != "root")
+
+
+def empty_passwords(etc: str) -> list[str]:
+    """Return the accounts that need no password (unlike locked ones, whose hash no password has)."""
+    open_ones = {row[0] for row in _rows(os.path.join(etc, "shadow"), 9) if not row[1]}
+    open_ones |= {row[0] for row in _rows(os.path.join(etc, "passwd"), 7) if not row[1]}
+    return sorted(open_ones)
+
+
+# Sudo ----------------------------------------------------------------------------------------------------------------
+
+
+def sudo_rules(path: str, depth: int = 0) -> dict[str, list[str]]:
+    """Return the lines that count of a sudoers file and of all that it includes, by file.
+
+    :raises MaintenanceError: files include each other without end, or one is not a regular file.
+    """
+    if depth > _DEPTH_LIMIT:
+        raise MaintenanceError(f"{shown(path)} is included more than {_DEPTH_LIMIT} files deep; look for a loop.")
+    found: dict[str, list[str]] = {path: []}
+    text = re.sub(r"\\\n\s*", "", read_small(path).decode("utf-8", "backslashreplace"))
+    for line in text.splitlines():
+        include = _INCLUDE.match(line.strip())
+        if include:
+            for inner in _included(include[2].strip('" '), bool(include[1]), os.path.dirname(path)):
+                found.update(sudo_rules(inner, depth + 1))
+            continue
+        rule = " ".join(re.sub(r"(?:^|\s)#(?!\d).*$", "", line).split())
+        if rule:
+            found[path].append(rule)
+    return found
+
+
+def _included(target: str, is_folder: bool, beside: str) -> list[str]:
+    path = os.path.join(beside, target)
+    if not is_folder:
+        return [path]
+    names = sorted(os.listdir(path)) if os.path.isdir(path) else []
+    return [os.path.join(path, name) for name in names if "." not in name and not name.endswith("~")]
+
+
+def flat_rules(rules: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    """Return every rule once, with its file before it."""
+    return sorted({f"{path}: {rule}" for path, lines in rules.items() for rule in lines})
+
+
+# Authorised keys -----------------------------------------------------------------------------------------------------
+
+
+def keys_of(text: str) -> list[str]:
+    """Return the fingerprints in an authorised-keys file as ``ssh-keygen -l`` shows them, with options and comment."""
+    found = []
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        words = line.split()
+        place = next((i for i, word in enumerate(words[:-1]) if _KEY_TYPE.match(word)), None)
+        try:
+            if place is None:
+                raise binascii.Error
+            blob = base64.b64decode(words[place + 1], validate=True)
+        except (binascii.Error, ValueError):
+            found.append(f"not a key: {clean(line, 60)}")
+            continue
+        print_ = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+        options = f"{' '.join(words[:place])} " if place else ""
+        found.append(clean(f"{options}SHA256:{print_} {' '.join(words[place + 2 :])}".strip(), 200))
+    return sorted(found)
+
+
+def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the keys by account, and by account why its keys could not be read."""
+    keys: dict[str, list[str]] = {}
+    unread: dict[str, str] = {}
+    for name, account in found.items():
+        for file in ("authorized_keys", "authorized_keys2"):
+            path = os.path.join(account["home"], ".ssh", file)
+            try:
+                lines = keys_of(_read_keys(path))
+                keys.setdefault(name, []).extend(lines)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, MaintenanceError, ValueError) as error:
+                unread[name] = f"{shown(path)}: {why_unread(error)}"
+    return {name: lines for name, lines in keys.items() if name not in unread}, unread
+
+
+def _read_keys(path: str) -> str:
+    if os.path.islink(os.path.dirname(path)):
+        raise MaintenanceError("its folder is a symbolic link, which was not followed")
+    with open_regular(path) as source:
+        return source.read(READ_LIMIT_BYTES).decode("utf-8", "backslashreplace")
+
+
+def sudoers_leftovers(folder: str) -> list[str]:
+    """Return files of the include folder that sudo ignores because of their name."""
+    return sorted(path for path in glob.glob(os.path.join(glob.escape(folder), "*")) if "." in os.path.basename(path) or path.endswith("~"))

@@ -1,0 +1,95 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the checks of the security review share: the review that is under way, and how a finding says "unknown"."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+import typing as t
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from .errors import MaintenanceError
+from .host import Host
+from .record import Action, Finding, Metric
+
+READ_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass
+class Review:
+    """One pass over one host.
+
+    :param etc: folder that holds the account files (tests give their own).
+    """
+
+    params: t.Mapping[str, t.Any]
+    host: Host
+    check_mode: bool
+    now: datetime
+    etc: str = "/etc"
+    metrics: list[Metric] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+
+    def count(self, name: str, subject: str, value: float, unit: str = "count") -> None:
+        """Keep a number for the comparison between runs."""
+        self.metrics.append(Metric(name, subject, value, unit))
+
+
+def unknown(finding_id: str, subject: str, summary: str, advice: str) -> Finding:
+    """Return the finding for what could not be looked at."""
+    return Finding(finding_id, "unknown", subject, summary, advice=advice)
+
+
+def why_unread(error: Exception) -> str:
+    """Say in a few words why something could not be read."""
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return said + ("; run with become: true" if isinstance(error, PermissionError) else "")
+
+
+def read_small(path: str) -> bytes:
+    """Read a regular file of bounded size, through a link where there is one.
+
+    :raises MaintenanceError: it is a folder or a device, or larger than any such file is.
+    """
+    file_fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(file_fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(file_fd)
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise MaintenanceError(f"{shown(path)} is {kind}, expected a file; correct the path.")
+    with os.fdopen(file_fd, "rb") as source:
+        data = source.read(READ_LIMIT_BYTES + 1)
+    if len(data) > READ_LIMIT_BYTES:
+        raise MaintenanceError(f"{shown(path)} is larger than {READ_LIMIT_BYTES} bytes and was not read; look at it.")
+    return data
+
+
+def shown(path: str) -> str:
+    """Return a path on one line, whatever its name holds."""
+    return path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def address_of(text: str) -> str:
+    """Return the one usual form of an IP address (port and brackets dropped); empty where it is not one."""
+    first = text.split(",")[0].strip()
+    for candidate in (first, first.strip("[]"), first.rpartition(":")[0].strip("[]")):
+        try:
+            address = ipaddress.ip_address(candidate)
+        except ValueError:
+            continue
+        mapped = getattr(address, "ipv4_mapped", None)
+        return str(mapped or address)
+    return ""
+
+
+def distrusted(finding: Finding, passed: str) -> Finding:
+    """Return a finding of a verifier that took a planted bad sample for a good one."""
+    return replace(
+        finding,
+        state="unknown",
+        summary=f"the self-test failed, so this is not to be trusted: {finding.summary}",
+        advice=f"The verifier accepted {passed}; report it as a defect and check by hand.",
+    )

@@ -1,0 +1,515 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Log-in attempts from JSON lines, auth logs and the journal: how many, whose, from where, and who got in."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import typing as t
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from .errors import MaintenanceError
+from .log_lines import Clock, LineReader, find_files, json_record, message_of_record, strip_compression, zone_of
+from .record import Finding, clean
+from .security_common import Review, address_of, shown, unknown
+
+_ABOUT = r"(?<![a-z])(auth(?![a-z])|authenticat\w*|log[ _.-]?[io]n|sign[ _.-]?in|password|credentials?)"
+FAILURE = (
+    rf"(?i){_ABOUT}[\w .:'-]{{0,40}}?(fail|invalid|incorrect|denied|reject|wrong|locked)"
+    rf"|(fail\w*|invalid|incorrect|wrong|bad|denied|rejected)[\w .:'-]{{0,40}}?{_ABOUT}"
+)
+SUCCESS = rf"(?i){_ABOUT}[\w .:'-]{{0,40}}?(succe|accepted)|success\w*[ _.-]{_ABOUT}|logged[ _]in"
+OPTIONS: dict[str, t.Any] = {
+    "days": {"type": "int", "default": 7},
+    "login_sources": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "paths": {"type": "list", "elements": "str", "required": True},
+            "format": {"type": "str", "choices": ["json", "auth"], "default": "json"},
+            "timezone": {"type": "str", "default": "UTC"},
+            "event_fields": {"type": "list", "elements": "str", "default": ["event", "event_type", "action"]},
+            "account_fields": {
+                "type": "list",
+                "elements": "str",
+                "default": ["username", "user", "account", "email", "login", "user_name", "user_id"],
+            },
+            "address_fields": {
+                "type": "list",
+                "elements": "str",
+                "default": ["client_ip", "remote_addr", "source_ip", "src_ip", "ip_address", "remote_ip", "ip"],
+            },
+            "failure_pattern": {"type": "str"},
+            "success_pattern": {"type": "str"},
+        },
+    },
+    "journal": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
+    "failed_logins_warning": {"type": "int", "default": 50},
+    "failed_logins_critical": {"type": "int"},
+    "brute_force_failures": {"type": "int", "default": 10},
+    "brute_force_minutes": {"type": "int", "default": 10},
+    "success_after_failures": {"type": "int", "default": 5},
+}
+IDS = ("security.failed_logins", "security.brute_force", "security.success_after_failures")
+
+SUCCESS_WINDOW_SECONDS = 86400
+_MAYBE = re.compile(rb"(?i)auth|log.?[io]n|logged|password|credential|sign.?in")
+_DISTINCT_LIMIT = 50_000
+_OTHERS = "(others)"
+_PROBED_LINES = 20
+_SIBLINGS = ("", ".[0-9]*", "-[0-9]*", ".gz", ".xz", ".bz2", ".zst")
+_JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
+
+
+class Attempt(t.NamedTuple):
+    """One log-in attempt; ``times`` is more than one where the log folded repetitions into one line."""
+
+    failed: bool
+    account: str
+    address: str
+    times: int = 1
+
+
+@dataclass
+class Tally:
+    """What all sources said about the period; memory grows with failures (four bytes each), not with the logs."""
+
+    since: float
+    until: float
+    total: int = 0
+    succeeded: int = 0
+    undated: int = 0
+    accounts: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, array[int]] = field(default_factory=dict)
+    successes: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    oldest: float | None = None
+
+    def see(self, moment: float | None) -> None:
+        """Remember how far back the sources reach."""
+        if moment is not None and (self.oldest is None or moment < self.oldest):
+            self.oldest = moment
+
+    def add(self, attempt: Attempt, moment: float | None) -> None:
+        """Count an attempt if its own time lies in the period."""
+        self.see(moment)
+        if moment is None:
+            self.undated += attempt.times if attempt.failed else 0
+            return
+        if not self.since <= moment <= self.until:
+            return
+        address = attempt.address or "(no address)"
+        if attempt.failed:
+            self.total += attempt.times
+            self.accounts[_bounded(attempt.account or "(no account)", self.accounts)] += attempt.times
+            times = self.failures.setdefault(_bounded(address, self.failures), array("I"))
+            times.extend([int(moment)] * attempt.times)
+        else:
+            self.succeeded += 1
+            self.successes.setdefault(_bounded(address, self.successes), []).append((int(moment), attempt.account))
+
+
+def _bounded(name: str, known: t.Container[str]) -> str:
+    name = clean(name.replace("\n", " "), 80)
+    return name if name in known or len(known) < _DISTINCT_LIMIT else _OTHERS  # type: ignore[arg-type]
+
+
+# Auth log ------------------------------------------------------------------------------------------------------------
+
+_PROCESS = re.compile(r"(?:^|\s)(?P<program>[\w./-]+?)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)$")
+_REPEATED = re.compile(r"message repeated (\d+) times: \[ (.*)\]$")
+# A client chooses the account's name, so the last " from <address>" of a line is the true one (hence the greedy groups).
+_SSHD_FAILED = re.compile(r"Failed (?!none)\S+ for (?:invalid user )?(?P<account>.*) from (?P<address>\S+)(?: port \d+)?(?: ssh2.*)?$")
+_SSHD_GONE = re.compile(
+    r"(?:Connection (?:closed|reset) by|Disconnected from) (?:authenticating|invalid) user (?P<account>.*) "
+    r"(?P<address>\S+) port \d+.*\[preauth\]"
+)
+_SSHD_ACCEPTED = re.compile(r"Accepted \S+ for (?P<account>.*) from (?P<address>\S+) port \d+")
+_PAM_FAILED = re.compile(r"pam_\w+\((?P<service>[\w-]+):auth\): authentication failure;(?P<details>.*)")
+_DETAIL = re.compile(r"\b(rhost|user|ruser)=(\S*)")
+
+
+class AuthReader:
+    """Recognises attempts in the messages of sshd, sudo, su and login.
+
+    sshd says up to three things about one failed attempt; each connection (process id) counts by its ``Failed`` lines,
+    or once by its end before authentication where it has none (servers without passwords).
+    """
+
+    def __init__(self) -> None:
+        self._failed_pids: set[str] = set()
+
+    def line(self, line: str) -> Attempt | None:
+        """Read a line of an auth log."""
+        found = _PROCESS.search(line)
+        return self.message(found["program"], found["pid"] or "", found["message"]) if found else None
+
+    def message(self, program: str, pid: str, message: str) -> Attempt | None:
+        """Read what a program said."""
+        repeated = _REPEATED.match(message)
+        times, message = (min(int(repeated[1][:6]), 100_000), repeated[2]) if repeated else (1, message)
+        if os.path.basename(program) in ("sshd", "sshd-session", "sshd-auth"):
+            return self._sshd(pid, message, times)
+        found = _PAM_FAILED.search(message)
+        if found and not found["service"].startswith("sshd"):
+            details = dict(_DETAIL.findall(found["details"]))
+            return Attempt(True, details.get("user") or details.get("ruser", ""), address_of(details.get("rhost", "")), times)
+        return None
+
+    def _sshd(self, pid: str, message: str, times: int) -> Attempt | None:
+        found = _SSHD_FAILED.match(message)
+        if found:
+            if len(self._failed_pids) > 100_000:
+                self._failed_pids.clear()
+            self._failed_pids.add(pid)
+            return Attempt(True, found["account"], address_of(found["address"]) or found["address"], times)
+        found = _SSHD_GONE.match(message)
+        if found:
+            known = pid in self._failed_pids
+            self._failed_pids.discard(pid)
+            return None if known else Attempt(True, found["account"], address_of(found["address"]) or found["address"])
+        found = _SSHD_ACCEPTED.match(message)
+        return Attempt(False, found["account"], address_of(found["address"]) or found["address"]) if found else None
+
+
+# JSON lines ----------------------------------------------------------------------------------------------------------
+
+_ADDRESS_IN_TEXT = re.compile(r"(?:from|ip|addr(?:ess)?|client)[ =:]+\[?([0-9a-fA-F:.]{3,45})")
+_ACCOUNT_IN_TEXT = re.compile(r"(?:for|user(?:name)?|account)[ =:]+['\"]?([\w.@+-]{1,64})")
+
+
+class JsonReader:
+    """Recognises attempts in decoded JSON records: by the event field where it tells, else by the message."""
+
+    def __init__(self, source: t.Mapping[str, t.Any]) -> None:
+        self.source = source
+        self.failure = re.compile(source.get("failure_pattern") or FAILURE)
+        self.success = re.compile(source.get("success_pattern") or SUCCESS)
+        self.own_patterns = bool(source.get("failure_pattern") or source.get("success_pattern"))
+
+    def record(self, record: t.Mapping[str, t.Any]) -> Attempt | None:
+        """Read a record."""
+        message = message_of_record(record)[:4096]
+        verdict = None
+        for text in (_field(record, self.source["event_fields"]), message):
+            verdict = self._failed(text) if text and verdict is None else verdict
+        if verdict is None:
+            return None
+        account = _field(record, self.source["account_fields"]) or _group(_ACCOUNT_IN_TEXT, message)
+        address = _field(record, self.source["address_fields"]) or _group(_ADDRESS_IN_TEXT, message)
+        return Attempt(verdict, account, address_of(address) or address)
+
+    def _failed(self, text: str) -> bool | None:
+        if self.failure.search(text):
+            return True
+        return False if self.success.search(text) else None
+
+
+def _field(record: t.Mapping[str, t.Any], names: t.Sequence[str]) -> str:
+    nested = [value for value in record.values() if isinstance(value, dict)]
+    for part in (record, *nested):
+        for name in names:
+            value = part.get(name)
+            if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+                return str(value)[:4096]
+    return ""
+
+
+def _group(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
+
+
+# Sources -------------------------------------------------------------------------------------------------------------
+
+
+def with_siblings(patterns: t.Iterable[str]) -> list[str]:
+    """Add what rotation and compression make of each pattern's files."""
+    return [pattern + suffix for pattern in patterns for suffix in (("",) if pattern.endswith("*") else _SIBLINGS)]
+
+
+def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
+    """Read one declared source; return how many of its files were read."""
+    found = find_files(with_siblings(source["paths"]), "login_sources.paths")
+    plain = set(found.files)
+    files = [path for path in found.files if path == strip_compression(path) or strip_compression(path) not in plain]
+    tally.problems.extend(f"{source['name']}: {shown(problem)}" for problem in found.problems)
+    if not files:
+        tally.problems.append(f"{source['name']}: no file matches {', '.join(source['paths'])}")
+    auth = AuthReader()
+    read = 0
+    for path in sorted(files, key=os.path.getmtime):
+        if os.path.getmtime(path) < tally.since:
+            tally.see(os.path.getmtime(path))  # its records end before the period
+            read += 1
+            continue
+        clock = Clock(os.path.getmtime(path), zone_of(source["timezone"], "login_sources.timezone"))
+        reader = LineReader(path)
+        problem = _auth_file(reader, clock, auth, tally) if source["format"] == "auth" else _json_file(reader, clock, source, tally)
+        read += not reader.problem
+        if reader.problem or problem:
+            tally.problems.append(f"{source['name']}: {shown(path)}: {reader.problem or problem}")
+    if read:
+        tally.sources.append(f"{source['name']} ({read} file{'s' if read != 1 else ''})")
+    return read
+
+
+def _auth_file(reader: LineReader, clock: Clock, auth: AuthReader, tally: Tally) -> str:
+    seen = dated = 0
+    for raw in reader.lines():
+        seen += 1
+        if seen <= _PROBED_LINES:
+            moment = clock.of_plain(raw)
+            dated += moment is not None
+            tally.see(moment)
+        if b"repeated" not in raw and not re.search(rb"Failed|preauth|Accepted|authentication failure", raw):
+            continue
+        attempt = auth.line(raw.decode("utf-8", "replace"))
+        if attempt:
+            tally.add(attempt, clock.of_plain(raw))
+    return "no line begins with a time, so it is not an auth log" if seen and not dated else ""
+
+
+def _json_file(reader: LineReader, clock: Clock, source: t.Mapping[str, t.Any], tally: Tally) -> str:
+    json_reader = JsonReader(source)
+    seen = decoded = broken = 0
+    for raw in reader.lines():
+        seen += 1
+        probed = seen <= _PROBED_LINES
+        if not (probed or json_reader.own_patterns or _MAYBE.search(raw)):
+            continue
+        record = json_record(raw)
+        if record is None:
+            broken += bool(raw.strip())
+            continue
+        decoded += 1
+        attempt = json_reader.record(record)
+        if probed:
+            tally.see(clock.of_record(record))
+        if attempt:
+            tally.add(attempt, clock.of_record(record))
+    if seen and not decoded:
+        return "none of its lines is a JSON object"
+    return f"{broken} lines that may tell of a log-in are not JSON objects and were not counted" if broken else ""
+
+
+def read_journal(review: Review, tally: Tally) -> str:
+    """Read what sshd, sudo, su and login said to the journal; return why that was not possible."""
+    files = [os.path.join(place, name) for folder in _JOURNAL_FOLDERS for place, _, names in os.walk(folder) for name in names]
+    system = [path for path in files if os.path.basename(path).startswith("system")]
+    if not system:
+        return "journal: this host keeps none, or it cannot be seen without become: true"
+    if not all(os.access(path, os.R_OK) for path in system):
+        return "journal: not readable without become: true"
+    base = ["journalctl", "--output=json", "--no-pager", "--quiet"]
+    programs = ["sshd", "sshd-session", "sshd-auth", "sudo", "su", "login"]
+    try:
+        for record in _journal(review, [*base, "--output-fields=MESSAGE"]):
+            tally.see(_journal_time(record))
+            break
+        auth = AuthReader()
+        for record in _journal(review, [*base, f"--since=@{int(tally.since)}", *(f"--identifier={name}" for name in programs)]):
+            message = record.get("MESSAGE")
+            if isinstance(message, list):  # bytes that are not UTF-8
+                message = bytes(message).decode("utf-8", "replace")
+            if isinstance(message, str):
+                pid = str(record.get("_PID") or record.get("SYSLOG_PID") or "")
+                attempt = auth.message(str(record.get("SYSLOG_IDENTIFIER", "")), pid, message)
+                if attempt:
+                    tally.add(attempt, _journal_time(record))
+    except MaintenanceError as error:
+        return f"journal: {error}"
+    tally.sources.append("journal")
+    return ""
+
+
+def _journal(review: Review, argv: t.Sequence[str]) -> t.Iterator[dict[str, t.Any]]:
+    for raw in review.host.lines(argv):
+        record = json_record(raw)
+        if record is not None:
+            yield record
+
+
+def _journal_time(record: t.Mapping[str, t.Any]) -> float | None:
+    try:
+        return int(record["__REALTIME_TIMESTAMP"]) / 1e6
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+# Verdicts ------------------------------------------------------------------------------------------------------------
+
+
+def bursts(times: t.Sequence[int], failures: int, seconds: int) -> int:
+    """Return the most failures within any span of that many seconds if they reach ``failures``, else 0."""
+    ordered = sorted(times)
+    start, most = 0, 0
+    for end, moment in enumerate(ordered):
+        while moment - ordered[start] > seconds:
+            start += 1
+        most = max(most, end - start + 1)
+    return most if most >= failures else 0
+
+
+def intrusions(tally: Tally, failures: int) -> list[str]:
+    """Return who logged in from an address that had failed at least so often in the day before."""
+    found = []
+    for address, successes in tally.successes.items():
+        ordered = sorted(tally.failures.get(address, ()))
+        for moment, account in sorted(successes):
+            before = sum(moment - SUCCESS_WINDOW_SECONDS <= failed <= moment for failed in ordered)
+            if address != "(no address)" and before >= failures:
+                when = datetime.fromtimestamp(moment, timezone.utc).isoformat()
+                found.append(f"{account or '(no account)'} from {address} at {when} after {before} failures")
+                break
+    return sorted(found)
+
+
+def look(review: Review) -> list[Finding]:
+    """Read every source once and judge the period."""
+    params = review.params
+    until = review.now.timestamp()
+    tally = Tally(until - params["days"] * 86400, until + 300)
+    auth_read = 0
+    for source in params["login_sources"]:
+        read = read_source(source, tally)
+        auth_read += read if source["format"] == "auth" else 0
+    if params["journal"] == "true" or (params["journal"] == "auto" and not auth_read):
+        problem = read_journal(review, tally)
+        if problem and (params["journal"] == "true" or not tally.sources):
+            tally.problems.append(problem)
+    return verdicts(review, tally)
+
+
+def verdicts(review: Review, tally: Tally) -> list[Finding]:
+    """Turn the tally into findings."""
+    params = review.params
+    subject = "log-ins"
+    if not tally.sources:
+        reason = "; ".join(tally.problems) or "no source is declared"
+        advice = "Declare log-in sources that exist and can be read, or run with become: true."
+        return [unknown(name, subject, f"no source of log-ins could be read: {reason}", advice) for name in IDS]
+    review.count("security.failed_logins", subject, tally.total)
+    review.count("security.failed_login_addresses", subject, len(tally.failures))
+    gaps = _gaps(tally)
+    return [_total(params, tally, gaps), _brute_force(params, tally, gaps), _intrusion(params, tally, gaps)]
+
+
+def _gaps(tally: Tally) -> str:
+    gaps = list(tally.problems)
+    if tally.undated:
+        gaps.append(f"{tally.undated} failures without a readable time were not counted")
+    if tally.oldest is not None and tally.oldest > tally.since + 3600:
+        oldest = datetime.fromtimestamp(tally.oldest, timezone.utc).isoformat(timespec="minutes")
+        gaps.append(f"the sources begin at {oldest}, after the period's start")
+    return "; ".join(gaps)
+
+
+def _missed(tally: Tally) -> bool:
+    return bool(tally.problems or tally.undated)
+
+
+def _total(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:
+    warning, critical = params["failed_logins_warning"], params["failed_logins_critical"]
+    state = "warning" if tally.total > warning else "ok"
+    if critical is not None and tally.total > critical:
+        state = "critical"
+    accounts = ", ".join(f"{name} ({count})" for name, count in tally.accounts.most_common(10))
+    addresses = Counter({address: len(times) for address, times in tally.failures.items()}).most_common(10)
+    return Finding(
+        "security.failed_logins",
+        "unknown" if state == "ok" and _missed(tally) else state,
+        "log-ins",
+        f"{tally.total} failed and {tally.succeeded} successful log-ins in {params['days']} days",
+        value=tally.total,
+        unit="count",
+        threshold=f"warning above {warning}" + (f", critical above {critical}" if critical is not None else ""),
+        not_covered=gaps,
+        advice=_advice(state, tally, "Look at the accounts and addresses behind them; block the addresses or lock the accounts."),
+        evidence=[
+            f"sources: {', '.join(tally.sources)}",
+            *([f"accounts: {accounts}"] if accounts else []),
+            *(f"address {address}: {count} failures" for address, count in addresses),
+        ],
+    )
+
+
+def _brute_force(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:
+    limit, minutes = params["brute_force_failures"], params["brute_force_minutes"]
+    attackers = Counter(
+        {
+            address: most
+            for address, times in tally.failures.items()
+            for most in [bursts(times, limit, minutes * 60)]
+            if most and address not in (_OTHERS, "(no address)")
+        }
+    )
+    state = "warning" if attackers else "ok"
+    return Finding(
+        "security.brute_force",
+        "unknown" if state == "ok" and _missed(tally) else state,
+        "log-ins",
+        f"{len(attackers)} addresses failed {limit} times or more within {minutes} minutes",
+        value=len(attackers),
+        unit="count",
+        threshold=f"warning from {limit} failures of one address within {minutes} minutes",
+        not_covered=gaps,
+        advice=_advice(state, tally, "Block these addresses (firewall, fail2ban) and check that none of them got in."),
+        evidence=[
+            f"{address}: up to {most} within {minutes} minutes, {len(tally.failures[address])} in all"
+            for address, most in attackers.most_common(20)
+        ],
+    )
+
+
+def _intrusion(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:
+    limit = params["success_after_failures"]
+    found = intrusions(tally, limit)
+    state = "critical" if found else "ok"
+    return Finding(
+        "security.success_after_failures",
+        "unknown" if state == "ok" and _missed(tally) else state,
+        "log-ins",
+        f"{len(found)} addresses logged in after failing {limit} times or more within a day",
+        value=len(found),
+        unit="count",
+        threshold=f"critical from {limit} failures before a success from the same address",
+        not_covered=gaps,
+        advice=_advice(state, tally, "Ask the owner of the account; if it was not them, lock it and treat the host as intruded."),
+        evidence=found[:20],
+    )
+
+
+def _advice(state: str, tally: Tally, otherwise: str) -> str:
+    if state != "ok":
+        return otherwise
+    return "Make the sources readable and complete (see what was not covered)." if _missed(tally) else ""
+
+
+def passes_bad_sample(review: Review) -> str:
+    """Plant a failed log-in in a JSON log and an auth log; return the sample that was not noticed."""
+    moment = review.now.isoformat()
+    samples = {
+        "json": '{"timestamp": "%s", "event": "login_failed", "username": "a", "client_ip": "192.0.2.1"}\n' % moment,
+        "auth": f"{moment} host sshd[1]: Failed password for a from 192.0.2.1 port 2 ssh2\n",
+    }
+    spec = OPTIONS["login_sources"]["options"]
+    with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
+        for kind, text in samples.items():
+            path = os.path.join(folder, kind)
+            with open(path, "w", encoding="utf-8") as sample:
+                sample.write(text)
+            source = {name: option.get("default") for name, option in spec.items()}
+            tally = Tally(review.now.timestamp() - 3600, review.now.timestamp() + 3600)
+            read_source({**source, "name": kind, "paths": [path], "format": kind}, tally)
+            if tally.total != 1:
+                return f"a log ({kind}) with one failed log-in as a log without"
+    return ""

@@ -1,0 +1,149 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The security review: a table of checks, each proven against a bad sample where that is asked for."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass
+
+from . import security_baseline, security_certificates, security_files, security_logins, security_network, security_updates
+from .errors import InputError, MaintenanceError
+from .host import Host
+from .log_lines import zone_of
+from .record import Finding, Outcome, status_of
+from .security_common import Review, distrusted, unknown, why_unread
+
+OPTIONS: dict[str, t.Any] = {
+    **security_logins.OPTIONS,
+    **security_files.OPTIONS,
+    **security_updates.OPTIONS,
+    **security_certificates.OPTIONS,
+    **security_baseline.OPTIONS,
+    **security_network.OPTIONS,
+}
+SUBJECT, OPERATION = "security", "security_review"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the review.
+
+    :param ids: findings that it makes; the first one says so when it could not look at all.
+    :param declared: whether the inventory asks for it.
+    :param passes_bad_sample: plants what must be noticed and returns what was not (empty: all was).
+    """
+
+    ids: t.Sequence[str]
+    declared: t.Callable[[t.Mapping[str, t.Any]], bool]
+    look: t.Callable[[Review], list[Finding]]
+    passes_bad_sample: t.Callable[[Review], str]
+
+
+CHECKS = (
+    Check(
+        security_logins.IDS,
+        lambda params: bool(params["login_sources"]) or params["journal"] != "false",
+        security_logins.look,
+        security_logins.passes_bad_sample,
+    ),
+    Check(
+        security_files.IDS,
+        lambda params: bool(params["files"] or params["world_writable_roots"]),
+        security_files.look,
+        security_files.passes_bad_sample,
+    ),
+    Check(security_updates.IDS, lambda params: bool(params["updates"]), security_updates.look, security_updates.passes_bad_sample),
+    Check(
+        security_certificates.IDS,
+        lambda params: bool(params["certificates"]),
+        security_certificates.look,
+        security_certificates.passes_bad_sample,
+    ),
+    Check(security_baseline.IDS, lambda params: bool(params["accounts"]), security_baseline.look, security_baseline.passes_bad_sample),
+    Check(
+        security_network.SSHD_IDS,
+        lambda params: bool(params["sshd"]),
+        security_network.look_sshd,
+        security_network.sshd_passes_bad_sample,
+    ),
+    Check(
+        security_network.LISTENING_IDS,
+        lambda params: params["listening"] is not None,
+        security_network.look_listening,
+        security_network.listening_passes_bad_sample,
+    ),
+)
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host, etc: str = "/etc") -> Outcome:
+    """Ask everything that is declared, in one pass; change nothing but the modes that may be corrected."""
+    validate(params)
+    review = Review(params, host, check_mode, host.now(), etc)
+    findings = [finding for check in CHECKS if check.declared(params) for finding in _findings(check, review)]
+    if not findings:
+        advice = "Declare what is to be reviewed."
+        findings = [unknown("security.review", SUBJECT, "nothing was declared, so nothing was looked at", advice)]
+    bad = sum(finding.state != "ok" for finding in findings)
+    return Outcome(
+        SUBJECT,
+        OPERATION,
+        status_of(review.actions, check_mode),
+        f"{bad} of {len(findings)} findings need attention",
+        findings=findings,
+        metrics=review.metrics,
+        actions=review.actions,
+    )
+
+
+def _findings(check: Check, review: Review) -> list[Finding]:
+    try:
+        passed = check.passes_bad_sample(review) if review.params["self_test"] else ""
+        found = check.look(review)
+    except InputError:
+        raise
+    except (MaintenanceError, OSError) as error:
+        advice = "Correct what is named there, then look again."
+        return [unknown(check.ids[0], SUBJECT, f"it could not be looked at: {why_unread(error)}", advice)]
+    return [distrusted(finding, passed) for finding in found] if passed else found
+
+
+def validate(params: t.Mapping[str, t.Any]) -> None:
+    """Refuse what cannot be meant, all of it at once, before anything is looked at.
+
+    :raises InputError: one sentence for each problem.
+    """
+    wrong = [
+        f"{name} is {params[name]}, expected a number from {least} on; correct it."
+        for name, least in (
+            ("days", 1),
+            ("failed_logins_warning", 0),
+            ("failed_logins_critical", 0),
+            ("brute_force_failures", 2),
+            ("brute_force_minutes", 1),
+            ("success_after_failures", 1),
+            ("updates_max_age_days", 1),
+        )
+        if params[name] is not None and params[name] < least
+    ]
+    wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
+    for part in (security_files, security_certificates, security_network):
+        wrong += part.validate(params)
+    if wrong:
+        raise InputError(" ".join(wrong))
+
+
+def _source_problems(source: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    for path in source["paths"]:
+        if not path.startswith("/"):
+            yield f"login_sources.paths of {source['name']} has {path!r}, expected an absolute pattern; write it from the root on."
+    for name in ("failure_pattern", "success_pattern"):
+        try:
+            re.compile(source[name] or "")
+        except re.error as error:
+            yield f"login_sources.{name} of {source['name']} is not a regular expression ({error}); correct it."
+    try:
+        zone_of(source["timezone"], f"login_sources.timezone of {source['name']}")
+    except InputError as error:
+        yield str(error)
