@@ -15,15 +15,14 @@ MESSAGE
   exit 1
 fi
 
-if ! command -v dockerd >/dev/null || ! command -v mmdebstrap >/dev/null; then
+if ! command -v dockerd >/dev/null; then
   if ! command -v apt-get >/dev/null; then
-    echo "engine: this is neither Debian nor Ubuntu; install Docker Engine, mmdebstrap and the keys of Debian's archive, and start the engine" >&2
+    echo "engine: this is neither Debian nor Ubuntu; install Docker Engine and start it" >&2
     exit 1
   fi
-  echo "engine: installing Docker Engine and mmdebstrap"
+  echo "engine: installing Docker Engine"
   apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-    docker.io iptables ca-certificates mmdebstrap debian-archive-keyring procps >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends docker.io iptables ca-certificates procps >/dev/null
   # Installing may have started it.
   answers && exit 0
 fi

@@ -29,9 +29,20 @@ build() {
     docker import -c 'ENV container=docker' -c 'CMD ["/lib/systemd/systemd"]' - "$image" >/dev/null
 }
 
+require_mmdebstrap() {
+  command -v mmdebstrap >/dev/null && return
+  if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "images: mmdebstrap and the keys of Debian's archive are missing; as root: apt-get install mmdebstrap debian-archive-keyring" >&2
+    exit 1
+  fi
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mmdebstrap debian-archive-keyring >/dev/null
+}
+
 for suite in "${suites[@]}"; do
   image=$repository:$suite-$content
   if ! docker image inspect "$image" >/dev/null 2>&1; then
+    require_mmdebstrap
     echo "images: building $image"
     if ! build "$suite" "$image"; then
       echo "images: $suite failed; run mmdebstrap without --quiet to see why" >&2
