@@ -1,0 +1,152 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import NO_JOURNAL
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, inventory_check, windows
+
+_PLAN_TEXTS = {"title": "", "contacts": {}, "duties": [], "targets": {}, "budgets": {}}
+
+
+class ActionModule(ActionBase):
+    """Read the whole inventory once, before any host is touched: windows, faults, plan."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _result, given = self.validate_argument_spec(
+            {
+                "cadence": {"type": "str", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "force_window": {"type": "str", "default": ""},
+            }
+        )
+        hostvars = (task_vars or {})["hostvars"]
+        now = datetime.now(timezone.utc)
+        systems: dict[str, dict[str, Any]] = {}
+        lines = []
+        for name, members in _by_system(hostvars, given["hosts"]).items():
+            values = hostvars[members[0]]
+            faults = _faults(hostvars, members)
+            try:
+                window = windows.describe(values.get("maintenance_windows"), given["cadence"], values.get("maintenance_blackouts"))
+                decision = windows.decide(window, now, given["force_window"])
+            except MaintenanceError as error:
+                faults.insert(0, str(error))
+                window, decision = None, windows.Decision(False, "", None, None, ())
+            systems[name] = {"hosts": members, **_verdict(decision, faults)}
+            lines.append(_plan(name, members, values, given, window, decision, faults))
+        if not control.run_id():
+            self._display.warning(NO_JOURNAL)
+        result.update(
+            changed=False,
+            systems=systems,
+            dead_runs=control.dead_runs(os.environ.get(control.JOURNAL, "")),
+            run_id=control.run_id(),
+            maintenance_lines=lines,
+        )
+        return result
+
+
+def _by_system(hostvars: Any, hosts: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for host in hosts:
+        raw = hostvars.raw_get(host)
+        groups = [group for group in raw.get("group_names", []) if group != "maintained"]
+        found.setdefault(str(raw.get("maintenance_system") or (groups or ["ungrouped"])[0]), []).append(host)
+    return found
+
+
+def _faults(hostvars: Any, hosts: list[str]) -> list[str]:
+    """Check each host, but each set of equal variables only once: a fleet shares its groups' variables."""
+    seen: set[str] = set()
+    found: list[str] = []
+    for host in hosts:
+        raw = hostvars.raw_get(host)
+        names = inventory_check.relevant(raw)
+        key = repr([(name, raw[name]) for name in names])
+        if key in seen:
+            continue
+        seen.add(key)
+        values, broken = _templated(hostvars[host], names)
+        prefix = "" if len(hosts) == 1 else f"{host}: "
+        found += [prefix + fault for fault in [*inventory_check.problems({n: raw[n] for n in names}, values), *broken]]
+    return list(dict.fromkeys(found))
+
+
+def _templated(values: Mapping[str, Any], names: list[str]) -> tuple[dict[str, Any], list[str]]:
+    found: dict[str, Any] = {}
+    broken = []
+    for name in names:
+        try:
+            found[name] = values[name]
+        except Exception as error:  # the templating engine raises many kinds; each is a fault of the inventory
+            if "{{" not in str(error) and not _is_placeholder(error):
+                broken.append(f"{name} cannot be worked out: {error}.")
+    return found, broken
+
+
+def _is_placeholder(error: Exception) -> bool:
+    return any(word.isupper() for word in str(error).replace("'", " ").split() if len(word) > 3)
+
+
+def _verdict(decision: windows.Decision, faults: list[str]) -> dict[str, Any]:
+    reason = decision.reason
+    if faults:
+        reason = f"The inventory has {len(faults)} fault{'s' * (len(faults) > 1)}: " + " ".join(faults)
+    return {"open": decision.is_open and not faults, "reason": reason, "faults": faults, "deadline": decision.deadline}
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _plan(
+    name: str,
+    hosts: list[str],
+    values: Mapping[str, Any],
+    given: Mapping[str, Any],
+    window: windows.Window | None,
+    decision: windows.Decision,
+    faults: list[str],
+) -> dict[str, Any]:
+    cadence = given["cadence"]
+    plan = {key: _safe(values, f"maintenance_{key}", default) for key, default in _PLAN_TEXTS.items()}
+    checklist = _safe(values, "maintenance_checklist", [])
+    return {
+        "kind": "plan",
+        "system": name,
+        "hosts": hosts,
+        **plan,
+        "checklist": [item for item in checklist if cadence in item.get("cadences", [cadence])],
+        "duties": [item for item in plan["duties"] if cadence in item.get("cadences", [cadence])],
+        "services": [item["name"] for item in _safe(values, "maintenance_mode_services", [])],
+        "window": {
+            "start": _iso(decision.start),
+            "end": _iso(decision.end),
+            "timezone": str(window.zone) if window else "UTC",
+            "rule": window.rule if window else "",
+            "forced": bool(given["force_window"]) and decision.reason.startswith("window overridden"),
+            "reason": decision.reason,
+        },
+        "next_windows": [moment.isoformat() for moment in decision.next_starts],
+        "faults": faults,
+    }
+
+
+def _safe(values: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return a variable for the plan; one that cannot be worked out is already among the faults."""
+    try:
+        return values.get(name) or default
+    except Exception:  # see _templated
+        return default

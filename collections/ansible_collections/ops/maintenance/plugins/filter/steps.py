@@ -1,0 +1,60 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: steps
+short_description: Narrow the steps of a cadence
+version_added: 0.1.0
+description:
+  - Keeps the steps of each stage that were asked for and not left out.
+options:
+  _input:
+    description: Names of roles by stage (V(before), V(offline), V(after)).
+    type: dict
+    required: true
+  only:
+    description: Names to keep; empty keeps all.
+    type: list
+    elements: str
+    default: []
+  skip:
+    description: Names to leave out.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Only the database, of all that is done weekly
+  ansible.builtin.debug:
+    msg: "{{ maintenance_steps.weekly | ops.maintenance.steps(only=['database_maintenance']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The same mapping, narrowed.
+  type: dict
+"""
+
+from ansible.errors import AnsibleFilterError
+
+STAGES = ("before", "offline", "after")
+
+
+def steps(stages, only=(), skip=()):
+    known = {name for stage in STAGES for name in stages.get(stage) or []}
+    strangers = [name for name in [*only, *skip] if name not in known]
+    if strangers:
+        raise AnsibleFilterError(
+            f"maintenance_only and maintenance_skip name {', '.join(strangers)}, expected some of {', '.join(sorted(known))}."
+        )
+    return {
+        stage: [name for name in stages.get(stage) or [] if (not only or name in only) and name not in skip] for stage in STAGES
+    }
+
+
+class FilterModule:
+    def filters(self):
+        return {"steps": steps}

@@ -1,0 +1,490 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lock a host, take its services out of use, and bring back exactly what was taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import typing as t
+
+from . import deadman, maintenance_page, undo
+from .errors import InputError, MaintenanceError
+from .host import Host
+from .http_probe import fetch
+from .judge import human_seconds
+from .paths import ensure_private_folder
+from .record import Action, Finding, Metric, Outcome
+
+STATES = ("locked", "entered", "serving", "left")
+_DRAIN_STEP_SECONDS = 1.0
+_SERVICE_NAME = re.compile(r"^[A-Za-z0-9@:._\\][A-Za-z0-9@:._\\-]*$")
+
+SERVICE_OPTIONS: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "manager": {"type": "str", "default": "systemd", "choices": ["systemd", "command"]},
+    "start": {"type": "list", "elements": "str", "default": []},
+    "stop": {"type": "list", "elements": "str", "default": []},
+    "status": {"type": "list", "elements": "str", "default": []},
+    "keep_running": {"type": "bool", "default": False},
+}
+
+OPTIONS: dict[str, t.Any] = {
+    "state": {"type": "str", "required": True, "choices": list(STATES)},
+    "services": {"type": "list", "elements": "dict", "default": [], "options": SERVICE_OPTIONS},
+    "timers": {"type": "list", "elements": "str", "default": []},
+    "cron_files": {"type": "list", "elements": "path", "default": []},
+    "cron_users": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"user": {"type": "str", "required": True}, "match": {"type": "str", "default": ""}},
+    },
+    "page": {"type": "dict", "options": maintenance_page.OPTIONS},
+    "drain_ports": {"type": "list", "elements": "int", "default": []},
+    "drain_timeout_seconds": {"type": "int", "default": 60},
+    "ready": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "url": {"type": "str", "required": True},
+            "status": {"type": "list", "elements": "int", "default": [200]},
+        },
+    },
+    "ready_timeout_seconds": {"type": "int", "default": 60},
+    "settle_seconds": {"type": "float", "default": 2.0},
+    "return_after_seconds": {"type": "int", "default": 0},
+    "grace_seconds": {"type": "int", "default": 900},
+    "reboot_expected": {"type": "bool", "default": False},
+    "holder": {"type": "dict", "default": {}},
+    "dead_runs": {"type": "list", "elements": "str", "default": []},
+    "break_lock": {"type": "str", "default": ""},
+}
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Take a host to the wanted state."""
+    _check(params)
+    steps: dict[str, t.Callable[[dict[str, t.Any], bool, Host], Outcome]] = {
+        "locked": lock,
+        "entered": enter,
+        "serving": serve,
+        "left": leave,
+    }
+    return steps[params["state"]](params, check_mode, host)
+
+
+def _check(params: dict[str, t.Any]) -> None:
+    for name in ("drain_timeout_seconds", "ready_timeout_seconds", "return_after_seconds", "grace_seconds", "settle_seconds"):
+        if params[name] < 0:
+            raise InputError.of(name, params[name], "a number of seconds from 0", "correct it")
+    for service in params["services"]:
+        if not _SERVICE_NAME.match(service["name"]):
+            raise InputError.of("services.name", service["name"], "the name of a service", "correct it")
+        missing = [part for part in ("start", "stop", "status") if service["manager"] == "command" and not service[part]]
+        if missing:
+            where = f"services[{service['name']}]"
+            raise InputError.of(where, missing, "start, stop and status as argument lists", "add them")
+
+
+# -- lock ---------------------------------------------------------------------------------------------------------------------
+
+
+def lock(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Take the lock of this host, after bringing it back from a run that never finished."""
+    state_dir, mine = params["state_dir"], params["run_id"]
+    held = undo.load(state_dir, undo.LOCK)
+    outcome = Outcome("host", "lock", "ok", "the host is locked for this run")
+    outcome.returned = {"locked": True}
+    if held and held.get("run_id") != mine:
+        finding = _judge_lock(held, params, host)
+        outcome.findings.append(finding)
+        if finding.state == "critical":
+            outcome.status, outcome.summary = "skipped", finding.summary
+            outcome.returned = {"locked": False, "reason": finding.summary}
+            return outcome
+    if check_mode:
+        outcome.summary = "the host is free to be locked"
+        return outcome
+    ensure_private_folder(state_dir)
+    state = undo.load(state_dir)
+    if state and state.get("run_id") != mine:
+        outcome.findings.append(_bring_back_earlier(params, state))
+    outcome.findings += _returned_without_us(state_dir)
+    _write_lock(state_dir, params, host)
+    return outcome
+
+
+def _judge_lock(held: dict[str, t.Any], params: dict[str, t.Any], host: Host) -> Finding:
+    since = str(held.get("since", "an unknown time"))
+    run_id = held.get("run_id")
+    who = f"run {run_id} of {held.get('user', 'somebody')} on {held.get('host', 'an unknown host')}"
+    if run_id in params["dead_runs"]:
+        why = "whose process is gone"
+    elif run_id == params["break_lock"]:
+        why = "which you said is dead"
+    elif float(held.get("expires", 0)) < host.now().timestamp():
+        why = "which is past its latest end"
+    else:
+        return Finding(
+            id="cycle.locked",
+            state="critical",
+            subject="host",
+            summary=f"This host is locked by {who} since {since}.",
+            advice=f"Wait for it; if you know that it is dead, start again with -e maintenance_break_lock={run_id}.",
+        )
+    return Finding(
+        id="cycle.interrupted",
+        state="warning",
+        subject="host",
+        summary=f"The lock of {who}, {why}, was taken over; it had been held since {since}.",
+        advice=f"Read the report of run {run_id}: it says up to where that run came.",
+    )
+
+
+def _bring_back_earlier(params: dict[str, t.Any], state: dict[str, t.Any]) -> Finding:
+    problems = undo.bring_back(params["state_dir"], "next run")
+    deadman.disarm(state)
+    if problems:
+        raise MaintenanceError(
+            f"Run {state.get('run_id')} left this host in maintenance mode, and it could not be brought back: "
+            f"{'; '.join(problems)}. Mend that first; nothing was begun."
+        )
+    return Finding(
+        id="cycle.interrupted",
+        state="warning",
+        subject="host",
+        summary=f"Run {state.get('run_id')} had left this host in maintenance mode; its services are back now.",
+        advice="Read the report of that run: it says up to where it came.",
+    )
+
+
+def _returned_without_us(state_dir: str) -> list[Finding]:
+    last = undo.load(state_dir, undo.LAST)
+    if last.get("left_by") not in ("deadman", "boot") or last.get("told"):
+        return []
+    undo.save(state_dir, {**last, "told": True}, undo.LAST)
+    how = {"deadman": "its dead-man switch", "boot": "its start after a power loss or reboot"}[last["left_by"]]
+    return [
+        Finding(
+            id="cycle.interrupted",
+            state="warning",
+            subject="host",
+            summary=f"Run {last.get('run_id')} never finished; the host was brought back by {how}.",
+            advice="Read the report of that run: it says up to where it came.",
+        )
+    ]
+
+
+def _write_lock(state_dir: str, params: dict[str, t.Any], host: Host) -> None:
+    now = host.now()
+    content = {**params["holder"], "run_id": params["run_id"], "since": now.isoformat(), "expires": _latest_end(params, now.timestamp())}
+    path = os.path.join(state_dir, undo.LOCK)
+    held = undo.load(state_dir, undo.LOCK)
+    if held:
+        undo.save(state_dir, content, undo.LOCK)
+        return
+    try:
+        lock_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise MaintenanceError("Another run locked this host at this very moment; wait for it to end.") from None
+    with os.fdopen(lock_fd, "w", encoding="utf-8") as target:
+        json.dump(content, target)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _latest_end(params: dict[str, t.Any], now: float) -> float:
+    if params["return_after_seconds"]:
+        return now + float(params["return_after_seconds"])
+    return max(float(params["deadline"]), now) + float(params["grace_seconds"]) if params["deadline"] else now + 4 * 3600.0
+
+
+# -- enter --------------------------------------------------------------------------------------------------------------------
+
+
+def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Show the page, suspend timers and cron, let sessions end, stop the services; write down each step before it is taken."""
+    state = undo.load(params["state_dir"])
+    if state.get("run_id") == params["run_id"] and state.get("phase") == "entered":
+        return Outcome("host", "maintenance_mode", "ok", "already in maintenance mode")
+    if state.get("run_id") == params["run_id"] and not check_mode:
+        return _enter_again(params, state)
+    plan = _survey(params, host)
+    running = [service["name"] for service in plan["services"] if service["was_active"]]
+    before = {"services": {service["name"]: _word(service["was_active"]) for service in plan["services"]}}
+    if check_mode:
+        after = {"services": dict.fromkeys(before["services"], "stopped")}
+        return Outcome("host", "maintenance_mode", "due", f"would stop {_listed(running)}", before, after)
+    ensure_private_folder(params["state_dir"])
+    undo.save(params["state_dir"], plan)
+    findings = [deadman.arm(params["state_dir"], plan, _latest_end(params, host.now().timestamp()))]
+    try:
+        findings += _take_out(params, plan, host)
+    except MaintenanceError:
+        undo.bring_back(params["state_dir"], "run")
+        deadman.disarm(plan)
+        raise
+    plan["phase"] = "entered"
+    undo.save(params["state_dir"], plan)
+    after = {"services": {service["name"]: _word(undo.is_active(service)) for service in plan["services"]}}
+    return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed(running)}", before, after, findings)
+
+
+def _enter_again(params: dict[str, t.Any], state: dict[str, t.Any]) -> Outcome:
+    """Stop once more what was started to be validated; what else was taken out still is."""
+    again = [service for service in reversed(state["services"]) if service["was_active"]]
+    problems = [problem for problem in map(undo.stop, again) if problem]
+    if problems:
+        raise MaintenanceError(f"The services could not be stopped again: {'; '.join(problems)}.")
+    state["phase"], state["serving_at"] = "entered", None
+    undo.save(params["state_dir"], state)
+    return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed([s['name'] for s in again])} again")
+
+
+def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
+    services = [dict(service) for service in params["services"] if not service["keep_running"]]
+    timers = [{"name": name, "manager": "systemd"} for name in params["timers"]]
+    unknown = [unit["name"] for unit in services + timers if unit.get("manager") == "systemd" and not _is_loaded(unit["name"])]
+    if unknown:
+        raise InputError.of("services", unknown, "units that systemd on this host knows", "correct the inventory")
+    for unit in services + timers:
+        unit["was_active"], unit["stopped"] = undo.is_active(unit), False
+    return {
+        "run_id": params["run_id"],
+        "phase": "entering",
+        "entered_at": host.now().timestamp(),
+        "stopped_at": None,
+        "services": services,
+        "timers": timers,
+        "cron": [],
+        "page": {},
+    }
+
+
+def _is_loaded(name: str) -> bool:
+    shown = undo.run(["systemctl", "show", "--property", "LoadState", "--value", "--", name])
+    return shown.returncode == 0 and shown.stdout.strip() == "loaded"
+
+
+def _take_out(params: dict[str, t.Any], plan: dict[str, t.Any], host: Host) -> list[Finding]:
+    findings = []
+    if params["page"]:
+        plan["page"] = maintenance_page.files_of(params["page"])
+        plan["stopped_at"] = host.now().timestamp()
+        undo.save(params["state_dir"], plan)
+        findings.append(maintenance_page.show(params["page"], plan["page"]))
+    for timer in plan["timers"]:
+        _stop(params["state_dir"], plan, timer)
+    _suspend_cron(params, plan)
+    findings += _drain(params, host)
+    for service in reversed(plan["services"]):
+        plan["stopped_at"] = plan["stopped_at"] or host.now().timestamp()
+        _stop(params["state_dir"], plan, service)
+    return findings
+
+
+def _stop(state_dir: str, plan: dict[str, t.Any], unit: dict[str, t.Any]) -> None:
+    if not unit["was_active"]:
+        return
+    unit["stopped"] = True
+    undo.save(state_dir, plan)
+    problem = undo.stop(unit)
+    if problem:
+        raise MaintenanceError(f"Maintenance mode was not entered: {problem}. Everything is running again.")
+
+
+def _suspend_cron(params: dict[str, t.Any], plan: dict[str, t.Any]) -> None:
+    for path in params["cron_files"]:
+        # cron passes over names with a dot
+        job = {"kind": "file", "path": path, "suspended_path": f"{path}.ops-maintenance-suspended"}
+        if os.path.isfile(path):
+            plan["cron"].append(job)
+            undo.save(params["state_dir"], plan)
+            os.rename(path, job["suspended_path"])
+    for entry in params["cron_users"]:
+        text = undo.read_crontab(entry["user"])
+        lines = [_suspended(line, entry["match"]) for line in text.splitlines(True)]
+        if "".join(lines) != text:
+            plan["cron"].append({"kind": "user", "user": entry["user"]})
+            undo.save(params["state_dir"], plan)
+            undo.write_crontab(entry["user"], "".join(lines))
+
+
+def _suspended(line: str, match: str) -> str:
+    is_job = line.strip() and not line.lstrip().startswith("#")
+    return undo.CRON_MARK + line if is_job and match in line else line
+
+
+def _drain(params: dict[str, t.Any], host: Host) -> list[Finding]:
+    ports = set(params["drain_ports"])
+    if not ports:
+        return []
+    until = time.monotonic() + params["drain_timeout_seconds"]
+    left = established(ports)
+    while left and time.monotonic() < until:
+        host.sleep(_DRAIN_STEP_SECONDS)
+        left = established(ports)
+    return [
+        Finding(
+            id="maintenance_mode.sessions",
+            state="warning" if left else "ok",
+            subject="ports " + ", ".join(str(port) for port in sorted(ports)),
+            summary=f"{left} sessions were still open when the services were stopped." if left else "All sessions had ended.",
+            value=left,
+            unit="count",
+            threshold=f"warning from 1 after {params['drain_timeout_seconds']} seconds",
+            advice="Raise drain_timeout_seconds, or announce the window earlier." if left else "",
+        )
+    ]
+
+
+def established(ports: set[int], tables: t.Sequence[str] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int:
+    """Count established TCP connections to local ports."""
+    count = 0
+    for table in tables:
+        try:
+            with open(table, encoding="ascii") as source:
+                rows = [line.split() for line in source.readlines()[1:]]
+        except FileNotFoundError:
+            continue
+        count += sum(1 for row in rows if row[3] == "01" and int(row[1].rpartition(":")[2], 16) in ports)
+    return count
+
+
+# -- serve and leave ----------------------------------------------------------------------------------------------------------
+
+
+def serve(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Start the services again and prove that they stay up and answer; the page and the suspended jobs stay as they are."""
+    state = undo.load(params["state_dir"])
+    if check_mode or state.get("run_id") != params["run_id"]:
+        return Outcome("host", "serve", "ok", "nothing was stopped")
+    if params["reboot_expected"]:
+        undo.save(params["state_dir"], {**state, "reboot_expected": True})
+        return Outcome("host", "serve", "ok", "the next start of this host is expected")
+    stopped = [service for service in state["services"] if service["was_active"] and service["stopped"]]
+    problems = undo.start_services(state) or _not_steady(params, stopped, host) or _not_ready(params, host)
+    findings = [_service_finding(service["name"], problems) for service in stopped]
+    if problems:
+        return Outcome("host", "serve", "failed", "; ".join(problems), findings=findings)
+    state["phase"], state["serving_at"] = "serving", host.now().timestamp()
+    undo.save(params["state_dir"], state)
+    names = [service["name"] for service in stopped]
+    return Outcome("host", "serve", "changed", f"started {_listed(names)}", findings=findings)
+
+
+def _not_steady(params: dict[str, t.Any], services: t.Sequence[dict[str, t.Any]], host: Host) -> list[str]:
+    """A service that systemd has to restart again and again looks active at any one moment."""
+    before = [_restarts(service) for service in services]
+    host.sleep(params["settle_seconds"])
+    return [
+        f"{service['name']} does not stay up ({_restarts(service) - count} restarts in {params['settle_seconds']:g} s)"
+        for service, count in zip(services, before)
+        if not undo.is_active(service) or _restarts(service) != count
+    ]
+
+
+def _restarts(service: dict[str, t.Any]) -> int:
+    if service.get("manager", "systemd") != "systemd":
+        return 0
+    shown = undo.run(["systemctl", "show", "--property", "NRestarts", "--value", "--", service["name"]]).stdout.strip()
+    return int(shown) if shown.isdigit() else 0
+
+
+def _not_ready(params: dict[str, t.Any], host: Host) -> list[str]:
+    until = time.monotonic() + params["ready_timeout_seconds"]
+    problems = []
+    for endpoint in params["ready"]:
+        answer = fetch(endpoint["url"], timeout=5)
+        while answer.status not in endpoint["status"] and time.monotonic() < until:
+            host.sleep(0.5)
+            answer = fetch(endpoint["url"], timeout=5)
+        if answer.status not in endpoint["status"]:
+            problems.append(f"{endpoint['url']} did not become ready within {params['ready_timeout_seconds']} s: {answer.told()}")
+    return problems
+
+
+def _service_finding(name: str, problems: t.Sequence[str]) -> Finding:
+    mine = [problem for problem in problems if problem.startswith(name)]
+    evidence: list[str] = []
+    if problems:
+        logged = undo.run(["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "short-iso"], timeout=10)
+        evidence = logged.stdout.splitlines() if logged.returncode == 0 else []
+    return Finding(
+        id="maintenance_mode.service",
+        state="critical" if problems else "ok",
+        subject=name,
+        summary=(mine[0] + "." if mine else f"{name} was started, but the application is not ready.") if problems else f"{name} runs again.",
+        advice="Read its last journal lines below." if problems else "",
+        evidence=evidence,
+    )
+
+
+def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Bring back everything, prove it, disarm the dead-man switch and release the lock."""
+    state_dir = params["state_dir"]
+    state = undo.load(state_dir)
+    mine = state.get("run_id") == params["run_id"]
+    if check_mode:
+        return Outcome("host", "leave", "ok", "nothing to bring back in check mode")
+    outcome = Outcome("host", "leave", "ok", "was not in maintenance mode")
+    if mine:
+        problems = undo.bring_back(state_dir, "run", host.now().timestamp())
+        if problems:
+            finding = Finding(
+                id="maintenance_mode.left",
+                state="critical",
+                subject="host",
+                summary=f"The host could not be brought back completely: {'; '.join(problems)}.",
+                advice="Mend this by hand now; the dead-man switch stays armed and tries again.",
+            )
+            return Outcome("host", "leave", "failed", finding.summary, findings=[finding])
+        deadman.disarm(state)
+        outcome = _left(undo.load(state_dir, undo.LAST))
+    else:
+        outcome = _left_already(state_dir, params, outcome)
+    if undo.load(state_dir, undo.LOCK).get("run_id") == params["run_id"]:
+        os.unlink(os.path.join(state_dir, undo.LOCK))
+    return outcome
+
+
+def _left(last: dict[str, t.Any]) -> Outcome:
+    end = last["left_at"] if last.get("page") else last.get("serving_at") or last["left_at"]
+    downtime = max(0.0, end - last["stopped_at"]) if last.get("stopped_at") else 0.0
+    running = {service["name"]: _word(undo.is_active(service)) for service in last["services"]}
+    wanted = {service["name"]: _word(service["was_active"]) for service in last["services"]}
+    summary = f"maintenance mode left; out of use for {human_seconds(downtime)}"
+    metric = Metric("maintenance_mode.downtime", "host", round(downtime, 3), "seconds")
+    finding = Finding(
+        id="maintenance_mode.left",
+        state="ok" if running == wanted else "critical",
+        subject="host",
+        summary="Every service is as it was before." if running == wanted else f"Services are {running}, were {wanted}.",
+        advice="" if running == wanted else "Start the missing services now and read their journals.",
+    )
+    returned = {"downtime_seconds": round(downtime, 3), "services_restored": running == wanted}
+    stopped = {"services": dict.fromkeys(running, "stopped")}
+    return Outcome("host", "leave", "changed", summary, stopped, {"services": running}, [finding], [metric], returned=returned)
+
+
+def _left_already(state_dir: str, params: dict[str, t.Any], outcome: Outcome) -> Outcome:
+    last = undo.load(state_dir, undo.LAST)
+    if last.get("run_id") != params["run_id"]:
+        return outcome
+    already = _left(last)
+    already.status = "ok"
+    already.summary = f"already brought back by {last.get('left_by')}"
+    undo.save(state_dir, {**last, "told": True}, undo.LAST)
+    return already
+
+
+def _word(active: bool) -> str:
+    return "active" if active else "stopped"
+
+
+def _listed(names: t.Sequence[str]) -> str:
+    return ", ".join(names) if names else "nothing"

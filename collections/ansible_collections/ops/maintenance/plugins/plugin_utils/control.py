@@ -1,0 +1,68 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the control node knows of runs: this one's id, and earlier ones whose process is gone."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+RUN_ID = "OPS_MAINTENANCE_RUN_ID"
+JOURNAL = "OPS_MAINTENANCE_JOURNAL"
+_TAIL_BYTES = 64 * 1024
+_LOOK_BACK = 50
+
+
+def run_id() -> str:
+    """Return the id of this run, empty when the journal callback is not enabled."""
+    return os.environ.get(RUN_ID, "")
+
+
+def process_started(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot, empty when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+    except (OSError, IndexError, ValueError):
+        return ""
+
+
+def holder() -> dict[str, Any]:
+    """Say who holds a lock taken now."""
+    return {"host": socket.gethostname(), "user": _user()}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def dead_runs(journal: str) -> list[str]:
+    """Return ids of earlier runs from this machine whose journal has no end and whose process is gone."""
+    if not journal:
+        return []
+    current = Path(journal)
+    others = [path for path in current.parent.glob("*.jsonl") if path.name != current.name]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.stem for path in others[:_LOOK_BACK] if _is_dead(path)]
+
+
+def _is_dead(path: Path) -> bool:
+    with path.open("rb") as source:
+        first = source.readline()
+        source.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = source.read()
+    if b'"kind":"end"' in tail.replace(b'": "', b'":"'):
+        return False
+    try:
+        control = json.loads(first)["control"]
+        here = control["host"] == socket.gethostname()
+        alive = process_started(int(control["pid"])) == str(control["pid_started"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return here and not alive
