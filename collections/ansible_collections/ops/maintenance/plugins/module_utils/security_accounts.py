@@ -24,7 +24,7 @@ _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[\w@.-]+$")
 _INCLUDE = re.compile(r"^[#@]include(dir)?\s+(.+)$")
 _DEPTH_LIMIT = 16
 
-Account = t.Dict[str, t.Any]
+Account = dict[str, t.Any]
 
 
 def accounts(etc: str) -> dict[str, Account]:
@@ -59,9 +59,6 @@ def empty_passwords(etc: str) -> list[str]:
     return sorted(open_ones)
 
 
-# Sudo ----------------------------------------------------------------------------------------------------------------
-
-
 def sudo_rules(path: str, depth: int = 0) -> dict[str, list[str]]:
     """Return the lines that count of a sudoers file and of all that it includes, by file.
 
@@ -94,9 +91,6 @@ def _included(target: str, is_folder: bool, beside: str) -> list[str]:
 def flat_rules(rules: t.Mapping[str, t.Sequence[str]]) -> list[str]:
     """Return every rule once, with its file before it."""
     return sorted({f"{path}: {rule}" for path, lines in rules.items() for rule in lines})
-
-
-# Authorised keys -----------------------------------------------------------------------------------------------------
 
 
 def keys_of(text: str) -> list[str]:

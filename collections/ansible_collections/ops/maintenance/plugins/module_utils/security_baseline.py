@@ -121,9 +121,6 @@ def _syntax(review: Review, path: str) -> Finding:
     )
 
 
-# Drift ---------------------------------------------------------------------------------------------------------------
-
-
 class Drift(t.NamedTuple):
     """One difference from the baseline."""
 
@@ -134,8 +131,9 @@ class Drift(t.NamedTuple):
 def account_drift(old: t.Mapping[str, Account], new: t.Mapping[str, Account]) -> list[Drift]:
     """Return what changed between two lists of accounts; a new way to become root is critical."""
     found = [Drift("warning", f"removed account {name}") for name in sorted(set(old) - set(new))]
-    for name in sorted(set(new) - set(old)):
-        found.append(Drift(_rank(set(new[name]["groups"]), new[name]), f"new account {name}: {_said(new[name])}"))
+    found += [
+        Drift(_rank(set(new[name]["groups"]), new[name]), f"new account {name}: {_said(new[name])}") for name in sorted(set(new) - set(old))
+    ]
     for name in sorted(set(old) & set(new)):
         if old[name] != new[name]:
             gained = set(new[name]["groups"]) - set(old[name]["groups"])

@@ -62,9 +62,11 @@ def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what is wrong with the declared certificates, one sentence each."""
     wrong = []
     for item in params["certificates"]:
-        for name in ("path", "key", "chain", "trust"):
-            if item[name] and not os.path.isabs(item[name]):
-                wrong.append(f"certificates.{name} is {item[name]!r}, expected an absolute path; write it from the root on.")
+        wrong += [
+            f"certificates.{name} is {item[name]!r}, expected an absolute path; write it from the root on."
+            for name in ("path", "key", "chain", "trust")
+            if item[name] and not os.path.isabs(item[name])
+        ]
         if not 0 <= item["critical_days"] <= item["warning_days"]:
             wrong.append(f"certificates {item['path']}: critical_days must be from 0 up to warning_days; correct the days.")
         if not security_files.MODE.fullmatch(item["key_mode"]):

@@ -123,9 +123,11 @@ def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what is wrong with the declared files, one sentence each."""
     wrong = []
     for item in params["files"]:
-        for name in ("mode", "file_mode"):
-            if item[name] is not None and not MODE.fullmatch(item[name]):
-                wrong.append(f"files.{name} of {item['path']} is {item[name]!r}, expected an octal mode in quotes such as '0600'.")
+        wrong += [
+            f"files.{name} of {item['path']} is {item[name]!r}, expected an octal mode in quotes such as '0600'."
+            for name in ("mode", "file_mode")
+            if item[name] is not None and not MODE.fullmatch(item[name])
+        ]
         if item["recurse"] and item["kind"] != "directory":
             wrong.append(f"files.recurse of {item['path']} is true, expected kind: directory; correct one of them.")
         if item["mode"] is None and item["owner"] is None and item["group"] is None:
@@ -266,9 +268,6 @@ def _threshold(item: t.Mapping[str, t.Any], what: str) -> str:
     return ", ".join(f"{name} {item[name]}" for name in ("owner", "group") if item[name])
 
 
-# Correction ----------------------------------------------------------------------------------------------------------
-
-
 def _correct(review: Review, subject: str, judged: Judged) -> bool:
     """Put right what is wrong below one declared path, as one action; return whether that was done."""
     before = {shown(path): _said(status) for path, _, status in judged.due[:20]}
@@ -319,9 +318,6 @@ def _said_after(rule: Rule, status: os.stat_result) -> str:
     uid = status.st_uid if rule.uid is None else rule.uid
     gid = status.st_gid if rule.gid is None else rule.gid
     return f"{mode:04o} {user_name(uid)}:{group_name(gid)}"
-
-
-# Open doors ----------------------------------------------------------------------------------------------------------
 
 
 def _world_writable(root: str) -> Finding:

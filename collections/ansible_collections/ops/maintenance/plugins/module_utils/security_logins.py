@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -14,16 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .errors import MaintenanceError
-from .log_lines import Clock, LineReader, find_files, json_record, message_of_record, strip_compression, zone_of
+from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .record import Finding, clean
-from .security_common import Review, address_of, shown, unknown
+from .security_attempts import Attempt, AuthReader, JsonReader
+from .security_common import Review, shown, unknown
 
-_ABOUT = r"(?<![a-z])(auth(?![a-z])|authenticat\w*|log[ _.-]?[io]n|sign[ _.-]?in|password|credentials?)"
-FAILURE = (
-    rf"(?i){_ABOUT}[\w .:'-]{{0,40}}?(fail|invalid|incorrect|denied|reject|wrong|locked)"
-    rf"|(fail\w*|invalid|incorrect|wrong|bad|denied|rejected)[\w .:'-]{{0,40}}?{_ABOUT}"
-)
-SUCCESS = rf"(?i){_ABOUT}[\w .:'-]{{0,40}}?(succe|accepted)|success\w*[ _.-]{_ABOUT}|logged[ _]in"
 OPTIONS: dict[str, t.Any] = {
     "days": {"type": "int", "default": 7},
     "login_sources": {
@@ -66,15 +62,6 @@ _OTHERS = "(others)"
 _PROBED_LINES = 20
 _SIBLINGS = ("", ".[0-9]*", "-[0-9]*", ".gz", ".xz", ".bz2", ".zst")
 _JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
-
-
-class Attempt(t.NamedTuple):
-    """One log-in attempt; ``times`` is more than one where the log folded repetitions into one line."""
-
-    failed: bool
-    account: str
-    address: str
-    times: int = 1
 
 
 @dataclass
@@ -120,115 +107,6 @@ class Tally:
 def _bounded(name: str, known: t.Container[str]) -> str:
     name = clean(name.replace("\n", " "), 80)
     return name if name in known or len(known) < _DISTINCT_LIMIT else _OTHERS  # type: ignore[arg-type]
-
-
-# Auth log ------------------------------------------------------------------------------------------------------------
-
-_PROCESS = re.compile(r"(?:^|\s)(?P<program>[\w./-]+?)(?:\[(?P<pid>\d+)\])?: (?P<message>.*)$")
-_REPEATED = re.compile(r"message repeated (\d+) times: \[ (.*)\]$")
-# A client chooses the account's name, so the last " from <address>" of a line is the true one (hence the greedy groups).
-_SSHD_FAILED = re.compile(r"Failed (?!none)\S+ for (?:invalid user )?(?P<account>.*) from (?P<address>\S+)(?: port \d+)?(?: ssh2.*)?$")
-_SSHD_GONE = re.compile(
-    r"(?:Connection (?:closed|reset) by|Disconnected from) (?:authenticating|invalid) user (?P<account>.*) "
-    r"(?P<address>\S+) port \d+.*\[preauth\]"
-)
-_SSHD_ACCEPTED = re.compile(r"Accepted \S+ for (?P<account>.*) from (?P<address>\S+) port \d+")
-_PAM_FAILED = re.compile(r"pam_\w+\((?P<service>[\w-]+):auth\): authentication failure;(?P<details>.*)")
-_DETAIL = re.compile(r"\b(rhost|user|ruser)=(\S*)")
-
-
-class AuthReader:
-    """Recognises attempts in the messages of sshd, sudo, su and login.
-
-    sshd says up to three things about one failed attempt; each connection (process id) counts by its ``Failed`` lines,
-    or once by its end before authentication where it has none (servers without passwords).
-    """
-
-    def __init__(self) -> None:
-        self._failed_pids: set[str] = set()
-
-    def line(self, line: str) -> Attempt | None:
-        """Read a line of an auth log."""
-        found = _PROCESS.search(line)
-        return self.message(found["program"], found["pid"] or "", found["message"]) if found else None
-
-    def message(self, program: str, pid: str, message: str) -> Attempt | None:
-        """Read what a program said."""
-        repeated = _REPEATED.match(message)
-        times, message = (min(int(repeated[1][:6]), 100_000), repeated[2]) if repeated else (1, message)
-        if os.path.basename(program) in ("sshd", "sshd-session", "sshd-auth"):
-            return self._sshd(pid, message, times)
-        found = _PAM_FAILED.search(message)
-        if found and not found["service"].startswith("sshd"):
-            details = dict(_DETAIL.findall(found["details"]))
-            return Attempt(True, details.get("user") or details.get("ruser", ""), address_of(details.get("rhost", "")), times)
-        return None
-
-    def _sshd(self, pid: str, message: str, times: int) -> Attempt | None:
-        found = _SSHD_FAILED.match(message)
-        if found:
-            if len(self._failed_pids) > 100_000:
-                self._failed_pids.clear()
-            self._failed_pids.add(pid)
-            return Attempt(True, found["account"], address_of(found["address"]) or found["address"], times)
-        found = _SSHD_GONE.match(message)
-        if found:
-            known = pid in self._failed_pids
-            self._failed_pids.discard(pid)
-            return None if known else Attempt(True, found["account"], address_of(found["address"]) or found["address"])
-        found = _SSHD_ACCEPTED.match(message)
-        return Attempt(False, found["account"], address_of(found["address"]) or found["address"]) if found else None
-
-
-# JSON lines ----------------------------------------------------------------------------------------------------------
-
-_ADDRESS_IN_TEXT = re.compile(r"(?:from|ip|addr(?:ess)?|client)[ =:]+\[?([0-9a-fA-F:.]{3,45})")
-_ACCOUNT_IN_TEXT = re.compile(r"(?:for|user(?:name)?|account)[ =:]+['\"]?([\w.@+-]{1,64})")
-
-
-class JsonReader:
-    """Recognises attempts in decoded JSON records: by the event field where it tells, else by the message."""
-
-    def __init__(self, source: t.Mapping[str, t.Any]) -> None:
-        self.source = source
-        self.failure = re.compile(source.get("failure_pattern") or FAILURE)
-        self.success = re.compile(source.get("success_pattern") or SUCCESS)
-        self.own_patterns = bool(source.get("failure_pattern") or source.get("success_pattern"))
-
-    def record(self, record: t.Mapping[str, t.Any]) -> Attempt | None:
-        """Read a record."""
-        message = message_of_record(record)[:4096]
-        verdict = None
-        for text in (_field(record, self.source["event_fields"]), message):
-            verdict = self._failed(text) if text and verdict is None else verdict
-        if verdict is None:
-            return None
-        account = _field(record, self.source["account_fields"]) or _group(_ACCOUNT_IN_TEXT, message)
-        address = _field(record, self.source["address_fields"]) or _group(_ADDRESS_IN_TEXT, message)
-        return Attempt(verdict, account, address_of(address) or address)
-
-    def _failed(self, text: str) -> bool | None:
-        if self.failure.search(text):
-            return True
-        return False if self.success.search(text) else None
-
-
-def _field(record: t.Mapping[str, t.Any], names: t.Sequence[str]) -> str:
-    nested = [value for value in record.values() if isinstance(value, dict)]
-    for part in (record, *nested):
-        for name in names:
-            value = part.get(name)
-            if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
-                return str(value)[:4096]
-    return ""
-
-
-def _group(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found[1] if found else ""
-
-
-# Sources -------------------------------------------------------------------------------------------------------------
 
 
 def with_siblings(patterns: t.Iterable[str]) -> list[str]:
@@ -343,9 +221,6 @@ def _journal_time(record: t.Mapping[str, t.Any]) -> float | None:
         return int(record["__REALTIME_TIMESTAMP"]) / 1e6
     except (KeyError, TypeError, ValueError):
         return None
-
-
-# Verdicts ------------------------------------------------------------------------------------------------------------
 
 
 def bursts(times: t.Sequence[int], failures: int, seconds: int) -> int:
@@ -498,7 +373,7 @@ def passes_bad_sample(review: Review) -> str:
     """Plant a failed log-in in a JSON log and an auth log; return the sample that was not noticed."""
     moment = review.now.isoformat()
     samples = {
-        "json": '{"timestamp": "%s", "event": "login_failed", "username": "a", "client_ip": "192.0.2.1"}\n' % moment,
+        "json": json.dumps({"timestamp": moment, "event": "login_failed", "username": "a", "client_ip": "192.0.2.1"}) + "\n",
         "auth": f"{moment} host sshd[1]: Failed password for a from 192.0.2.1 port 2 ssh2\n",
     }
     spec = OPTIONS["login_sources"]["options"]

@@ -36,9 +36,6 @@ def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     ]
 
 
-# sshd ----------------------------------------------------------------------------------------------------------------
-
-
 def parse_sshd(text: str) -> dict[str, list[str]]:
     """Read what ``sshd -T`` prints: option to its values."""
     found: dict[str, list[str]] = {}
@@ -75,7 +72,9 @@ def look_sshd(review: Review) -> list[Finding]:
     except MaintenanceError as error:
         return [unknown(SSHD_IDS[0], "sshd", f"its options are not known: {error}", "Install sshd, or declare no options for it.")]
     if ran.rc != 0 or not ran.stdout.strip():
-        return [unknown(SSHD_IDS[0], "sshd", f"its options are not known: {ran.why()}", "Run with become: true, or repair its configuration.")]
+        return [
+            unknown(SSHD_IDS[0], "sshd", f"its options are not known: {ran.why()}", "Run with become: true, or repair its configuration.")
+        ]
     policy = review.params["sshd"]
     wrong, absent = sshd_deviations(policy, parse_sshd(ran.stdout))
     state = "warning" if wrong else "unknown" if absent else "ok"
@@ -101,9 +100,6 @@ def sshd_passes_bad_sample(_review: Review) -> str:
     effective = parse_sshd("permitrootlogin yes\npasswordauthentication yes\n")
     wrong, _ = sshd_deviations({"PermitRootLogin": False, "PasswordAuthentication": "no"}, effective)
     return "" if len(wrong) == 2 else "an sshd that lets root in with a password as one that does not"
-
-
-# Ports ---------------------------------------------------------------------------------------------------------------
 
 
 class Socket(t.NamedTuple):

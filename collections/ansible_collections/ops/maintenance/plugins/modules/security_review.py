@@ -1,0 +1,355 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: security_review
+version_added: 0.1.0
+short_description: Review the security of a host in one pass
+author:
+  - ops.maintenance maintainers (@ops-maintenance)
+description:
+  - Looks at log-ins, sensitive files, pending security updates, certificates, accounts, sudo rules, authorised keys, sshd
+    and ports, as far as the options declare them, and returns one finding for each question.
+  - What could not be read is C(unknown) and named, never C(ok).
+  - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true). The baseline of accounts lies in
+    O(state_dir); writing it is not a change.
+extends_documentation_fragment:
+  - ops.maintenance.common
+  - ops.maintenance.common.attributes
+options:
+  days:
+    description:
+      - How many days back log-ins are counted, by the time stamps of the records themselves.
+    type: int
+    default: 7
+  login_sources:
+    description:
+      - Files that tell of log-ins. What rotation and compression make of a file is read too.
+      - A log-in is recognised by the event field of a record where that tells, else by its message.
+    type: list
+    elements: dict
+    default: []
+    options:
+      name:
+        description:
+          - Name of the source in findings.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns.
+        type: list
+        elements: str
+        required: true
+      format:
+        description:
+          - V(json) for JSON lines of an application, V(auth) for the auth log of sshd, sudo, su and login.
+        type: str
+        choices:
+          - json
+          - auth
+        default: json
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      event_fields:
+        description:
+          - Fields of a JSON record that name the event, first one wins.
+        type: list
+        elements: str
+        default:
+          - event
+          - event_type
+          - action
+      account_fields:
+        description:
+          - Fields of a JSON record that name the account, first one wins.
+        type: list
+        elements: str
+        default:
+          - username
+          - user
+          - account
+          - email
+          - login
+          - user_name
+          - user_id
+      address_fields:
+        description:
+          - Fields of a JSON record that hold the address of the client, first one wins.
+        type: list
+        elements: str
+        default:
+          - client_ip
+          - remote_addr
+          - source_ip
+          - src_ip
+          - ip_address
+          - remote_ip
+          - ip
+      failure_pattern:
+        description:
+          - Regular expression for a failed log-in, where the built-in one does not fit.
+        type: str
+      success_pattern:
+        description:
+          - Regular expression for a successful log-in, where the built-in one does not fit.
+        type: str
+  journal:
+    description:
+      - Whether the systemd journal is read for log-ins. V(auto) reads it where no source of format V(auth) was
+        read, so that nothing counts twice.
+    type: str
+    choices:
+      - auto
+      - 'true'
+      - 'false'
+    default: auto
+  failed_logins_warning:
+    description:
+      - More failed log-ins than this within the days are a warning.
+    type: int
+    default: 50
+  failed_logins_critical:
+    description:
+      - More failed log-ins than this within the days are critical.
+    type: int
+  brute_force_failures:
+    description:
+      - So many failures from one address within the minutes are brute force.
+    type: int
+    default: 10
+  brute_force_minutes:
+    description:
+      - Length of the span for brute force.
+    type: int
+    default: 10
+  success_after_failures:
+    description:
+      - A success from an address that failed so often in the day before is critical.
+    type: int
+    default: 5
+  files:
+    description:
+      - Sensitive files and folders, judged by their status and never by what a link leads to.
+    type: list
+    elements: dict
+    default: []
+    options:
+      path:
+        description:
+          - Absolute path.
+        type: str
+        required: true
+      kind:
+        description:
+          - What must be there.
+        type: str
+        choices:
+          - file
+          - directory
+        default: file
+      mode:
+        description:
+          - Mode that the path may have at most, in quotes.
+        type: str
+      file_mode:
+        description:
+          - Mode that files below it may have at most; without it, the mode without the right to execute.
+        type: str
+      owner:
+        description:
+          - User that must own it, by name or number.
+        type: str
+      group:
+        description:
+          - Group that must own it, by name or number.
+        type: str
+      recurse:
+        description:
+          - Judge everything below the folder too.
+        type: bool
+        default: false
+      sqlite:
+        description:
+          - Judge the files that SQLite keeps beside its database too (C(-wal), C(-shm), C(-journal)).
+        type: bool
+        default: false
+      optional:
+        description:
+          - Whether it may be absent; otherwise that is critical.
+        type: bool
+        default: false
+      correct:
+        description:
+          - Whether mode and owner may be put right.
+        type: bool
+        default: false
+  world_writable_roots:
+    description:
+      - Folders below which nothing may be writable by every account.
+    type: list
+    elements: str
+    default: []
+  updates:
+    description:
+      - Whether pending security updates are counted, from the package lists as they are on the host.
+    type: bool
+    default: true
+  updates_max_age_days:
+    description:
+      - Package lists older than this cannot prove that no update is pending.
+    type: int
+    default: 7
+  certificates:
+    description:
+      - Certificates to look at.
+    type: list
+    elements: dict
+    default: []
+    options:
+      path:
+        description:
+          - File of the certificate, with the intermediate ones that are sent along.
+        type: str
+        required: true
+      key:
+        description:
+          - File of its private key.
+        type: str
+      key_mode:
+        description:
+          - Mode that the private key may have at most, in quotes.
+        type: str
+        default: '0640'
+      chain:
+        description:
+          - File of the intermediate certificates where they are apart.
+        type: str
+      trust:
+        description:
+          - File of an own authority that clients know beside the roots of the host.
+        type: str
+      hosts:
+        description:
+          - Host names and addresses that the certificate must be good for.
+        type: list
+        elements: str
+        default: []
+      connect:
+        description:
+          - Server that is to send it, as C(host:port); its protocols and ciphers are tried as well.
+        type: str
+      warning_days:
+        description:
+          - Fewer days left than this are a warning.
+        type: float
+        default: 30.0
+      critical_days:
+        description:
+          - Fewer days left than this are critical, as is an expired one always.
+        type: float
+        default: 7.0
+      missing:
+        description:
+          - State of the finding where the file is absent.
+        type: str
+        choices:
+          - critical
+          - warning
+          - unknown
+        default: critical
+  accounts:
+    description:
+      - Whether accounts, sudo rules and authorised keys are judged and compared with the baseline in the state
+        folder.
+      - The first run writes the baseline.
+    type: bool
+    default: true
+  accept_baseline:
+    description:
+      - Take what is there now for the new baseline. Give it once, by hand, after looking at the changes.
+    type: bool
+    default: false
+  sshd:
+    description:
+      - Options that sshd must really use, with their expected value or a list of allowed ones.
+    type: dict
+    default: {}
+  listening:
+    description:
+      - Sockets that may be reachable from outside, as C(tcp/22), C(udp/123) or C(tcp/192.0.2.1:8000). Without the
+        option, ports are not looked at.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: Review log-ins, files and the certificate of an application
+  ops.maintenance.security_review:
+    login_sources:
+      - name: application
+        paths: [/srv/app/logs/*.jsonl]
+    files:
+      - {path: /srv/app/app.db, mode: "0600", owner: app, sqlite: true}
+      - {path: /srv/app/.env, mode: "0600", owner: app, correct: true}
+    certificates:
+      - path: /etc/ssl/certs/app.crt
+        key: /etc/ssl/private/app.key
+        hosts: [app.example.com]
+        connect: 127.0.0.1:443
+
+- name: Take the accounts, sudo rules and keys of today for the baseline
+  ops.maintenance.security_review:
+    updates: false
+    journal: "false"
+    accept_baseline: true
+"""
+
+RETURN = r"""
+maintenance_record:
+  description: What was found, for the journal.
+  returned: always
+  type: dict
+  sample:
+    subject: security
+    operation: security_review
+    status: ok
+    summary: 1 of 1 findings need attention
+    before: {}
+    after: {}
+    findings:
+      - id: security.certificate_expiry
+        state: critical
+        subject: /etc/ssl/certs/app.crt
+        summary: it expires in 5.0 days, on 2026-11-26
+        value: 5.0
+        unit: days
+        threshold: warning below 30 days, critical below 7 days
+        basis: exact
+        as_of: ""
+        not_covered: ""
+        advice: Renew the certificate and reload the service that uses it.
+        evidence: ["subject CN=app.example.com"]
+    metrics:
+      - {name: security.certificate_days_left, subject: /etc/ssl/certs/app.crt, value: 5.0, unit: days}
+    actions: []
+    started: "2026-11-21T02:10:00+00:00"
+    finished: "2026-11-21T02:10:03+00:00"
+"""
+
+from ansible_collections.ops.maintenance.plugins.module_utils import security_review
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
+
+
+def main():
+    run_module(security_review.OPTIONS, security_review.run, subject=security_review.SUBJECT, operation=security_review.OPERATION)
+
+
+if __name__ == "__main__":
+    main()
