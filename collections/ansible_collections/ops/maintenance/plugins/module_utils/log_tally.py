@@ -1,0 +1,541 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answer every question about a log in one pass over it, in constant memory.
+
+Python is slow by the line and fast by the block. So a block of whole lines is taken apart by one regular expression
+that fits the lines exactly, and the columns are counted by C code. What does not fit goes line by line through the
+plain functions below (``_json_line``, ``_plain_line``, ``_access_line``), which alone define what a line means: the
+fast way has to give the same answer, and the tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from .log_lines import Clock, json_record, level_name, level_of_plain, level_of_record
+from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, TEXT_KEYS, Shape, learn
+from .record import clean
+
+ERROR_LEVELS = frozenset(("ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY"))
+TAGS = ("auth_failures", "rate_limited", "io_errors", "out_of_memory")
+TEXT_LIMIT_BYTES = 4096
+KEYS_LIMIT = 50_000
+TEMPLATES_LIMIT = 2_000
+EXAMPLES_LIMIT = 5
+SHAPES_LIMIT = 8
+
+_HOUR = 3600
+_DIGITS = b"0123456789"
+
+# What texts say ------------------------------------------------------------------------------------------------------
+
+# Each pattern holds one of these stems, none holds a digit: so texts are looked at once without their digits.
+_STEMS = (
+    b"authent", b"login", b"log in", b"logon", b"sign-in", b"sign in", b"password", b"credential", b"unauthori",
+    b"invalid user", b"rate", b"too many requests", b"throttl", b"quota", b"i/o error", b"input/output error", b"no space left",
+    b"read-only file", b"-fs error", b"xfs", b"is malformed", b"out of memory", b"oom", b"memoryerror",
+    b"allocate memory", b"killed process",
+)  # fmt: skip
+_TAG_PATTERNS = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in zip(
+        TAGS,
+        (
+            rb"authenticat.*?fail|fail.*?(?:password|log ?in\b|logon|sign[- ]in|authenticat|credential)|unauthori[sz]ed"
+            rb"|(?:\blog ?in\b|logon|sign[- ]in|password|credentials?)\b.*?(?:fail|invalid|incorrect|wrong|rejected|denied)"
+            rb"|(?:invalid|incorrect|bad|wrong) (?:password|credential|login)|invalid user\b",
+            rb"rate.?limit|too many requests|throttled|throttling|quota exceeded",
+            rb"i/o error|input/output error|no space left on device|read-only file.?system|-fs error"
+            rb"|xfs.*?corrupt|disk image is malformed",
+            rb"out of memory|oom.kill|memoryerror|cannot allocate memory|killed process",
+        ),
+    )
+)
+_ADDRESS = re.compile(rb"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9A-Fa-f:]*::?[0-9A-Fa-f:]*:)[0-9A-Fa-f:]{6,39})(?![\w:])")
+_ACCOUNT = re.compile(
+    rb"(?i)(?:\binvalid user|\buser(?:name)?|\baccount|\blogin|\bfor(?: invalid user)?|\bruser|\blogname)[ =:]+[\"'<]?"
+    rb"([A-Za-z0-9_][\w.@+$-]{0,63})"
+)
+_NOT_ACCOUNTS = frozenset((b"user", b"from", b"for", b"failed", b"account", b"invalid", b"name", b"with", b"is", b"on"))
+
+_MASK = re.compile(
+    rb"(?P<uuid>[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"
+    rb"|(?P<text>\"[^\"]*\"|(?<!\w)'[^']*')"
+    rb"|(?P<email>[\w.+-]+@[\w-]+\.[\w.-]+)"
+    rb"|(?P<address>\b\d{1,3}(?:\.\d{1,3}){3}\b)"
+    rb"|(?P<hex>\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b)"
+    rb"|(?P<n>\d+(?:[.,:]\d+)*)"
+)
+
+
+def template_of(text: bytes) -> str:
+    """Return a text with its numbers, ids, addresses and quoted parts masked, so that like ones group together."""
+    masked = _MASK.sub(lambda found: b"<%s>" % (found.lastgroup or "n").encode(), text[:TEXT_LIMIT_BYTES])
+    return clean(masked.decode("utf-8", "replace").replace("\n", " ").replace("\t", " ").strip(), 200)
+
+
+def tags_of(text: bytes) -> tuple[str, ...]:
+    """Return which of :data:`TAGS` a text speaks of."""
+    lower = text.lower()
+    if not any(stem in lower for stem in _STEMS):
+        return ()
+    return tuple(name for name, pattern in _TAG_PATTERNS if pattern.search(lower))
+
+
+def account_in(text: bytes) -> bytes:
+    """Return the account that a text about a failed login names; empty where it names none."""
+    for found in _ACCOUNT.finditer(text):
+        if found.group(1).lower() not in _NOT_ACCOUNTS:
+            return found.group(1)
+    return b""
+
+
+def address_in(text: bytes) -> bytes:
+    """Return the first IP address in a text; empty where there is none."""
+    found = _ADDRESS.search(text)
+    return found.group() if found else b""
+
+
+# The tally -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Template:
+    """One group of like error texts."""
+
+    count: int
+    example: str
+    level: str
+
+
+@dataclass
+class Tally:
+    """What was counted; tallies of parts of a log add up by :meth:`merge`."""
+
+    lines: int = 0
+    parsed: int = 0
+    unparsed: int = 0
+    continued: int = 0
+    outside: int = 0
+    cut: int = 0
+    latest: float = 0.0
+    hours: Counter[tuple[int, str]] = field(default_factory=Counter)
+    templates: dict[str, Template] = field(default_factory=dict)
+    tags: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    accounts: Counter[bytes] = field(default_factory=Counter)
+    auth_addresses: Counter[bytes] = field(default_factory=Counter)
+    limited_addresses: Counter[bytes] = field(default_factory=Counter)
+    addresses: Counter[bytes] = field(default_factory=Counter)
+    statuses: Counter[bytes] = field(default_factory=Counter)
+    latencies: Counter[bytes] = field(default_factory=Counter)
+    inexact: dict[str, int] = field(default_factory=dict)
+    """Counters that had to forget rare keys, and by how much a count may be too low."""
+
+    @property
+    def records(self) -> int:
+        """Records inside the span."""
+        return self.parsed - self.outside
+
+    def by_level(self) -> Counter[str]:
+        """Return the records of the span by level."""
+        levels: Counter[str] = Counter()
+        for (_hour, level), count in self.hours.items():
+            levels[level] += count
+        return levels
+
+    def errors(self) -> int:
+        """Return how many records of the span are errors or worse."""
+        return sum(count for (_hour, level), count in self.hours.items() if level in ERROR_LEVELS)
+
+    def merge(self, other: Tally) -> None:
+        """Add what was counted in a later part."""
+        for name in ("lines", "parsed", "unparsed", "continued", "outside", "cut"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latest = max(self.latest, other.latest)
+        self.hours.update(other.hours)
+        self.tags.update(other.tags)
+        for text, template in other.templates.items():
+            self.add_template(text, template.example, template.level, template.count)
+        for tag, examples in other.examples.items():
+            self.examples[tag] = (self.examples.get(tag, []) + examples)[:EXAMPLES_LIMIT]
+        for name in ("accounts", "auth_addresses", "limited_addresses", "addresses", "statuses", "latencies"):
+            getattr(self, name).update(getattr(other, name))
+        for name, lost in other.inexact.items():
+            self.inexact[name] = self.inexact.get(name, 0) + lost
+        self.bound()
+
+    def add_template(self, text: str, example: str, level: str, count: int = 1) -> None:
+        """Count an error text in its group; beyond the limit, all further groups share one."""
+        known = self.templates.get(text)
+        if known is None:
+            if len(self.templates) >= TEMPLATES_LIMIT:
+                text = "<other>"
+                known = self.templates.get(text)
+            if known is None:
+                self.templates[text] = Template(count, example, level)
+                return
+        known.count += count
+
+    def bound(self) -> None:
+        """Keep memory bounded: forget the rarest keys of a counter that has too many, and say so."""
+        for name in ("accounts", "auth_addresses", "limited_addresses", "addresses", "latencies"):
+            counter: Counter[bytes] = getattr(self, name)
+            if len(counter) > KEYS_LIMIT:
+                kept = counter.most_common(KEYS_LIMIT // 2)
+                self.inexact[name] = self.inexact.get(name, 0) + kept[-1][1]
+                setattr(self, name, Counter(dict(kept)))
+
+
+# Counting ------------------------------------------------------------------------------------------------------------
+
+
+class LogCounter:
+    """Counts the lines of one log (or a part of it) into a tally.
+
+    :param form: ``json``, ``plain`` or ``access``.
+    :param since: seconds since the epoch; older records are read, but counted only as ``outside``.
+    """
+
+    def __init__(self, form: str, clock: Clock, since: float = 0.0) -> None:
+        self.tally = Tally()
+        self.form = form
+        self.clock = clock
+        self.since = since
+        self._shapes: list[Shape] = []
+        self._tags: dict[bytes, bool] = {}
+        self._levels: dict[bytes, str] = {}
+        self._starts: dict[tuple[bytes, bytes], float | None] = {}
+        self._line = {"json": self._json_line, "plain": self._plain_line, "access": self._access_line}[form]
+
+    def add(self, block: bytes) -> None:
+        """Count the lines of a block, which holds whole lines."""
+        if not block.endswith(b"\n"):
+            block += b"\n"
+        if self.form == "json":
+            block = self._json_block(block)
+        elif self.form == "access":
+            block = self._access_block(block)
+        for line in block.split(b"\n"):
+            line = line.rstrip()
+            if line:
+                self.tally.lines += 1
+                self._line(line)
+        self.tally.bound()
+
+    # One line: this is what lines mean.
+
+    def _json_line(self, line: bytes) -> None:
+        record = json_record(line)
+        moment = None if record is None else self.clock.of_record(record)
+        if record is None or moment is None:
+            self.tally.unparsed += 1
+            return
+        level = level_of_record(record)
+        if self._in_span(moment, level):
+            text = text_of_record(record)
+            self._error(level, text)
+            for tag in tags_of(text):
+                account, address = (_first_text(record, keys) for keys in (ACCOUNT_KEYS, ADDRESS_KEYS))
+                self._tagged(tag, text, account, address)
+
+    def _plain_line(self, line: bytes) -> None:
+        moment = self.clock.of_plain(line)
+        if moment is None:
+            if _CONTINUED.match(line):
+                self.tally.continued += 1
+                self.tally.lines -= 1
+            else:
+                self.tally.unparsed += 1
+            return
+        level = level_of_plain(line)
+        if self._in_span(moment, level):
+            text = line[:TEXT_LIMIT_BYTES]
+            self._error(level, text)
+            for tag in tags_of(text):
+                self._tagged(tag, text, b"", b"")
+
+    def _access_line(self, line: bytes) -> None:
+        found = _ACCESS_LINE.match(line)
+        moment = self.clock.of_text(found.group(2)) if found else None
+        if found is None or moment is None:
+            self.tally.unparsed += 1
+            return
+        address, _stamp, request, status = found.groups()
+        if self._in_span(moment, _level_of_status(status)):
+            self.tally.addresses[address] += 1
+            self.tally.statuses[status] += 1
+            self._request(address, request, status)
+            self._latency(line.rpartition(b'"')[2])
+
+    def _latency(self, tail: bytes, count: int = 1) -> None:
+        latency = _LATENCY.search(tail)
+        if latency:
+            self.tally.latencies[latency.group(1)] += count
+
+    def _in_span(self, moment: float, level: str) -> bool:
+        tally = self.tally
+        tally.parsed += 1
+        tally.latest = max(tally.latest, moment // 1)
+        if moment < self.since:
+            tally.outside += 1
+            return False
+        tally.hours[int(moment // _HOUR) * _HOUR, level] += 1
+        return True
+
+    def _error(self, level: str, text: bytes) -> None:
+        if level in ERROR_LEVELS:
+            self.tally.add_template(template_of(text), clean(text.decode("utf-8", "replace"), 300), level)
+
+    def _tagged(self, tag: str, text: bytes, account: bytes, address: bytes) -> None:
+        tally = self.tally
+        tally.tags[tag] += 1
+        if tag == "auth_failures":
+            tally.accounts[account or account_in(text)] += 1
+            tally.auth_addresses[address or address_in(text)] += 1
+        elif tag == "rate_limited":
+            tally.limited_addresses[address or address_in(text)] += 1
+        examples = tally.examples.setdefault(tag, [])
+        if len(examples) < EXAMPLES_LIMIT:
+            examples.append(clean(text.decode("utf-8", "replace"), 300))
+
+    def _request(self, address: bytes, request: bytes, status: bytes) -> None:
+        """Count a request that was answered with an error."""
+        tag = _TAG_OF_STATUS.get(status)
+        if tag or status[:1] == b"5":
+            text = request.split(b"?", 1)[0] + b" " + status
+            if tag:
+                self._tagged(tag, text, b"-", address)
+            else:
+                verb, _space, path = request.split(b"?", 1)[0].partition(b" ")
+                shown = template_of(verb + b" " + path.split(b" ", 1)[0]) + " " + status.decode()
+                self.tally.add_template(shown, clean(text.decode("utf-8", "replace"), 300), "ERROR")
+
+    # Blocks: the same, faster. Each returns the lines that it could not answer for.
+
+    def _json_block(self, block: bytes) -> bytes:
+        simple = b"\\" not in block and len(block.translate(None, _NOT_IN_JSON)) == len(block)
+        tried = 0
+        while block:
+            if tried == len(self._shapes) and not self._learn(block):
+                return block
+            shape, tried = self._shapes[tried], tried + 1
+            lines = block.count(b"\n")
+            rows = shape.loose.findall(block) if simple else []
+            if len(rows) != lines:
+                rows = shape.strict.findall(block)
+            if not rows:
+                continue
+            rest = b"" if len(rows) == lines else shape.strict.sub(b"", block)
+            if not self._json_rows(shape, rows, simple):
+                return block
+            block = rest
+        return block
+
+    def _learn(self, block: bytes) -> bool:
+        """Learn the shape of one of the first lines that fitted no known one."""
+        if len(self._shapes) >= SHAPES_LIMIT:
+            return False
+        shape = next(filter(None, map(learn, block.split(b"\n", 4)[:4])), None)
+        if shape is not None:
+            self._shapes.append(shape)
+        return shape is not None
+
+    def _json_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> bool:
+        names = self._levels
+        raw_levels = [row[shape.level] for row in rows] if shape.level is not None else [b""] * len(rows)
+        for raw in set(raw_levels):
+            if raw not in names:
+                if len(names) > 1000 or b"\\" in raw:
+                    return False
+                names[raw] = level_name(int(raw) if shape.level_is_number else raw.decode("utf-8", "replace"))
+            if not names[raw] and shape.more_levels:
+                return False
+        spans = self._span_of(rows, shape.stamp, shape.offset, 13)
+        if spans is None:
+            return False
+        self.tally.lines += len(rows)
+        self.tally.parsed += len(rows)
+        if not spans:
+            self.tally.outside += len(rows)
+            return True
+        if len(spans) == 1:
+            hour = next(iter(spans.values()))
+            for raw, count in Counter(raw_levels).items():
+                self.tally.hours[hour, names[raw]] += count
+        else:
+            stamps = map(_HOUR_OF_ISO, map(itemgetter(shape.stamp), rows))
+            for (stamp, raw), count in Counter(zip(stamps, raw_levels)).items():
+                self.tally.hours[spans[stamp], names[raw]] += count
+        texts = _texts(shape, rows, simple)
+        errors = {raw for raw in set(raw_levels) if names[raw] in ERROR_LEVELS}
+        if errors:
+            for raw, text in zip(raw_levels, texts):
+                if raw in errors:
+                    self._error(names[raw], text)
+        self._tag_rows(shape, rows, texts)
+        return True
+
+    def _tag_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], texts: list[bytes]) -> None:
+        """Look for tags in texts without their digits, each once; then exactly in those that may have one."""
+        masked = b"\n".join(texts).translate(None, _DIGITS).split(b"\n")
+        known = self._tags
+        new = set(masked).difference(known)
+        if new:
+            if len(known) > KEYS_LIMIT:
+                known.clear()
+                new = set(masked)
+            together = b"\n".join(new).lower()
+            some = any(stem in together for stem in _STEMS)
+            known.update((text, some and bool(tags_of(text))) for text in new)
+        if not any(map(known.__getitem__, set(masked))):
+            return
+        for row, text, short in zip(rows, texts, masked):
+            if known[short]:
+                for tag in tags_of(text):
+                    account = _field(row, shape.account)
+                    self._tagged(tag, text, account, _field(row, shape.address))
+
+    def _span_of(
+        self, rows: list[tuple[bytes, ...]], stamp: int, offset: int, width: int
+    ) -> dict[bytes, int] | None:
+        """Return the hour (in UTC) of each hour named in rows; empty where all are too old, None if it is not clear."""
+        offsets = set(map(itemgetter(offset), rows))
+        if len(offsets) != 1:
+            return None
+        zone = offsets.pop()
+        stamps = [row[stamp] for row in rows]
+        low, high = min(stamps), max(stamps)
+        names = {low[:width]} if low[:width] == high[:width] else set(map(itemgetter(slice(width)), stamps))
+        hours: dict[bytes, int] = {}
+        for name in names:
+            start = self._start_of(name, zone)
+            if start is None or start % _HOUR:
+                return None
+            hours[name] = int(start)
+        if len(hours) == 1:
+            first, last = (self.clock.of_text(text + zone) for text in (low, high))
+        else:
+            first, newest = float(min(hours.values())), max(hours.values())
+            names = {name for name in hours if hours[name] == newest}
+            last = self.clock.of_text(max(text for text in stamps if text[:width] in names) + zone)
+        if first is None or last is None or first < self.since < last + 1:  # the columns hold no parts of a second
+            return None
+        self.tally.latest = max(self.tally.latest, last)
+        return hours if last >= self.since else {}
+
+    def _start_of(self, hour: bytes, zone: bytes) -> float | None:
+        """Return when a named hour began; None where the hour is not a plain one (a change of the clocks)."""
+        key = (hour, zone)
+        if key not in self._starts:
+            if len(self._starts) > KEYS_LIMIT:
+                self._starts.clear()
+            start, end = (self.clock.of_text(hour + rest + zone) for rest in (b":00:00", b":59:59"))
+            self._starts[key] = start if start is not None and end is not None and end - start == _HOUR - 1 else None
+        return self._starts[key]
+
+    def _access_block(self, block: bytes) -> bytes:
+        if b"\\" in block or b"\r" in block:
+            return block
+        rows = _FAST_ACCESS.findall(block)
+        rest = b"" if len(rows) == block.count(b"\n") else _FAST_ACCESS.sub(b"", block)
+        spans = self._span_of(rows, 1, 2, 14) if rows else {}
+        if spans is None:
+            return block
+        tally = self.tally
+        tally.lines += len(rows)
+        tally.parsed += len(rows)
+        if not spans:
+            tally.outside += len(rows)
+            return rest
+        tally.addresses.update(map(itemgetter(0), rows))
+        statuses = [row[4] for row in rows]
+        by_status = Counter(statuses)
+        tally.statuses.update(by_status)
+        if len(spans) == 1:
+            hour = next(iter(spans.values()))
+            for status, count in by_status.items():
+                tally.hours[hour, _level_of_status(status)] += count
+        else:
+            stamps = map(_HOUR_OF_ACCESS, map(itemgetter(1), rows))
+            for (stamp, status), count in Counter(zip(stamps, statuses)).items():
+                tally.hours[spans[stamp], _level_of_status(status)] += count
+        tails = [row[5] for row in rows]
+        if any(tails):
+            for tail, count in Counter(tails).items():
+                self._latency(tail, count)
+        if any(status in _TAG_OF_STATUS or status[:1] == b"5" for status in by_status):
+            for row in rows:
+                if row[4] in _TAG_OF_STATUS or row[4][:1] == b"5":
+                    self._request(row[0], row[3], row[4])
+        return rest
+
+
+_HOUR_OF_ISO = itemgetter(slice(13))
+_HOUR_OF_ACCESS = itemgetter(slice(14))
+_NOT_IN_JSON = bytes(code for code in range(32) if code != 10)
+_CONTINUED = re.compile(rb"[ \t]|Traceback \(|Caused by\b|During handling\b|The above exception\b|[\w.]+(?:Error|Exception)\b")
+
+# Access logs ---------------------------------------------------------------------------------------------------------
+
+_ACCESS_LINE = re.compile(rb'(\S+) [^\["]*\[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d\d\d)(?= |$)')
+_FAST_ACCESS = re.compile(
+    rb"^(\S+) [^\[\"\n]*\[(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)( [+-]\d{4})\]"
+    rb' "([^"\n]*)" (\d\d\d)(?= )(?:[^\n]*")?([^"\n]*)\n',
+    re.M,
+)
+_LATENCY = re.compile(rb"(?:(?<= )|\brt=)(\d{1,6}\.\d{1,6})(?= |$)")
+"""The seconds that a request took, where the log has them after its last quoted field."""
+
+_TAG_OF_STATUS = {b"401": "auth_failures", b"429": "rate_limited"}
+
+
+def _level_of_status(status: bytes) -> str:
+    return "ERROR" if status[:1] == b"5" else "WARNING" if status[:1] == b"4" else "INFO"
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def _first_text(record: t.Mapping[str, t.Any], keys: t.Iterable[str]) -> bytes:
+    for key in keys:
+        value = record.get(key)
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace")
+    return b""
+
+
+def text_of_record(record: t.Mapping[str, t.Any]) -> bytes:
+    """Return what a JSON record says, on one line: its known text fields, or all of it where it has none."""
+    parts = [value for value in (record.get(key) for key in TEXT_KEYS) if isinstance(value, str) and value]
+    text = " ".join(parts) if parts else json.dumps(record, ensure_ascii=False, sort_keys=True)
+    return _one_line(text.encode("utf-8", "replace"))
+
+
+def _one_line(text: bytes) -> bytes:
+    return text[:TEXT_LIMIT_BYTES].replace(b"\n", b" ")
+
+
+def _texts(shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> list[bytes]:
+    """Return the same as :func:`text_of_record` for each row."""
+    if len(shape.texts) == 1:
+        texts = list(map(itemgetter(shape.texts[0]), rows))
+        if simple and max(map(len, texts)) <= TEXT_LIMIT_BYTES and b"".join(texts).isascii():
+            return texts
+    return [_one_line(b" ".join(filter(None, (_field(row, index) for index in shape.texts)))) for row in rows]
+
+
+def _field(row: tuple[bytes, ...], index: int | None) -> bytes:
+    """Return a column as :func:`json.loads` would have read it."""
+    if index is None:
+        return b""
+    raw = row[index]
+    if b"\\" not in raw and raw.isascii():
+        return raw
+    decoded: str = json.loads(b'"%s"' % raw.decode("utf-8", "replace").encode())
+    return decoded.encode("utf-8", "replace")
