@@ -9,7 +9,7 @@ export SCENARIO
 .PHONY: help setup lock engine images lint format docs sanity units units-py39 molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv from requirements.lock (instant when the lock is unchanged)
 	@scripts/setup.sh

@@ -3,6 +3,7 @@
 # LOCK_ARGS="--upgrade" takes newer versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export UV_SYSTEM_CERTS=true
 read -ra extra <<<"${LOCK_ARGS:-}"
 .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
   --no-emit-index-url --no-emit-find-links --group dev --custom-compile-command "make lock" \

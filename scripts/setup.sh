@@ -48,7 +48,8 @@ make_environment() {
 # A working environment is brought up to date in place: others may be using it.
 .venv/bin/python -c '' 2>/dev/null || make_environment
 
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+# Company proxies have their own authority: trust what the system trusts.
+export PIP_DISABLE_PIP_VERSION_CHECK=1 UV_SYSTEM_CERTS=true
 if [[ -x .venv/bin/uv ]] || .venv/bin/python -m pip --quiet install --only-binary :all: 'uv>=0.8'; then
   .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 else
