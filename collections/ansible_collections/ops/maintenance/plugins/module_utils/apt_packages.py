@@ -7,15 +7,19 @@ An update is a security update because of the label or suite of the archive that
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
+import shutil
+import tempfile
 import typing as t
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from .errors import MaintenanceError
 from .host import Host
+from .record import clean
 
 SECURITY_ARCHIVES = ("Debian-Security:*", "*:*-security")
 """Archives that carry security updates, as ``label:suite`` or ``label:codename`` patterns (Debian, Ubuntu, ESM)."""
@@ -29,6 +33,28 @@ _POLICY_VERSION = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d+)(?: \(phased \d+%\))?
 _POLICY_SOURCE = re.compile(r"^ +-?\d+ (\S.*)$")
 _RELEASE = re.compile(r"^ +release (.*)$")
 _SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^]]*)\])?(?: \((\S+) ?(.*) \[([^]]*)\]\))?")
+_REFRESH_FAILED = re.compile(
+    r"^(Err:|E: |W: (Failed to fetch|GPG error|An error occurred during the signature|Some index files failed|The repository ))"
+)
+_PRIVATE_CONFIG = """Dir::State::lists "%s";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+APT::Sandbox::User "root";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A folder of package lists and the options that make apt use it."""
+
+    folder: str = LISTS_DIR
+    options: tuple[str, ...] = ()
+
+
+OWN_LISTS = Lists()
 
 
 @dataclass(frozen=True)
@@ -294,16 +320,43 @@ def lists_as_of(lists_dir: str = LISTS_DIR, stamp: str = _SUCCESS_STAMP) -> date
     return datetime.fromtimestamp(max(os.lstat(path).st_mtime for path in files), timezone.utc)
 
 
-def apt_options(lists_dir: str = LISTS_DIR) -> list[str]:
-    """Return the options that make apt read (and refresh) another lists folder and leave the host's caches alone."""
-    if lists_dir == LISTS_DIR:
-        return []
-    return [
-        "-o", f"Dir::State::lists={lists_dir}",
-        "-o", "Dir::Cache::pkgcache=",
-        "-o", "Dir::Cache::srcpkgcache=",
-        "-o", "APT::Update::Post-Invoke::=",
-    ]  # fmt: skip
+@contextlib.contextmanager
+def private_lists() -> t.Iterator[Lists]:
+    """Give a copy of the package lists to refresh, so that check mode leaves the host's own lists and caches alone."""
+    with tempfile.TemporaryDirectory(prefix="ops_maintenance_lists_") as folder:
+        lists = os.path.join(folder, "lists")
+        os.makedirs(os.path.join(lists, "partial"))
+        with contextlib.suppress(FileNotFoundError), os.scandir(LISTS_DIR) as found:
+            for entry in found:
+                if entry.is_file(follow_symlinks=False) and entry.name != "lock":
+                    shutil.copy2(entry.path, lists)
+        config = os.path.join(folder, "apt.conf")
+        with open(config, "w", encoding="utf-8") as target:
+            target.write(_PRIVATE_CONFIG % lists)
+        yield Lists(lists, ("-c", config))
+
+
+def refresh(host: Host, lists: Lists = OWN_LISTS, lock_timeout: float = 300) -> str:
+    """Fetch the package lists anew, waiting for another apt to end; return why that failed, empty when it did not.
+
+    apt-get ends with 0 when an archive could not be reached, so what it said is read as well.
+    """
+    give_up = host.now().timestamp() + lock_timeout
+    while True:
+        ran = host.run(["apt-get", *lists.options, "-o", "APT::Update::Error-Mode=any", "update"], timeout=900)
+        problem = refresh_problem(ran.rc, f"{ran.stdout}\n{ran.stderr}")
+        if "Could not get lock" not in problem or host.now().timestamp() >= give_up:
+            return problem
+        host.sleep(2)
+
+
+def refresh_problem(rc: int, said: str) -> str:
+    """Return the first complaint of ``apt-get update`` that means missing or old lists, empty when there is none."""
+    lines = said.splitlines()
+    for line in lines:
+        if _REFRESH_FAILED.match(line):
+            return clean(line, 300)
+    return "" if rc == 0 else clean(f"apt-get update ended with {rc}: {next(filter(None, reversed(lines)), 'no output')}")
 
 
 def installed(host: Host) -> dict[str, Installed]:
@@ -312,9 +365,9 @@ def installed(host: Host) -> dict[str, Installed]:
     return parse_installed(_answer(host, ["dpkg-query", "-W", "-f", _DPKG_FORMAT]), native)
 
 
-def simulate(host: Host, arguments: t.Sequence[str], lists_dir: str = LISTS_DIR) -> Simulation:
+def simulate(host: Host, arguments: t.Sequence[str], lists: Lists = OWN_LISTS) -> Simulation:
     """Ask apt what it would do, without a lock and without a change."""
-    ran = host.run(["apt-get", *apt_options(lists_dir), "--just-print", "--no-remove", *arguments], timeout=180)
+    ran = host.run(["apt-get", *lists.options, "--just-print", "--no-remove", *arguments], timeout=180)
     return Simulation(parse_simulation(ran.stdout), "" if ran.rc == 0 else ran.why())
 
 
@@ -322,7 +375,7 @@ def pending(
     host: Host,
     *,
     security_archives: t.Sequence[str] = SECURITY_ARCHIVES,
-    lists_dir: str = LISTS_DIR,
+    lists: Lists = OWN_LISTS,
     packages: t.Mapping[str, Installed] | None = None,
 ) -> Pending:
     """Ask apt for every pending update. Reads only; takes about a second.
@@ -332,12 +385,11 @@ def pending(
     :raises MaintenanceError: apt or dpkg is missing or its database cannot be read.
     """
     known = installed(host) if packages is None else packages
-    options = apt_options(lists_dir)
-    archives = parse_archives(_answer(host, ["apt-cache", *options, "policy"]))
-    policies = parse_policy(_answer(host, ["apt-cache", *options, "policy", *known]), archives) if known else {}
+    archives = parse_archives(_answer(host, ["apt-cache", *lists.options, "policy"]))
+    policies = parse_policy(_answer(host, ["apt-cache", *lists.options, "policy", *known]), archives) if known else {}
     held = {name for name, package in known.items() if package.want == "hold"}
     found = (update_of(policies[name], name in held, security_archives) for name in sorted(set(known) & set(policies)))
-    simulated = simulate(host, ["--with-new-pkgs", "upgrade"], lists_dir)
+    simulated = simulate(host, ["--with-new-pkgs", "upgrade"], lists)
     taken = {step.name for step in simulated.of("Inst")}
     updates = tuple(
         replace(update, kept_back=not simulated.problem and not update.held and update.name not in taken)
@@ -347,7 +399,7 @@ def pending(
     return Pending(
         updates=updates,
         held=tuple(sorted(held)),
-        lists_as_of=lists_as_of(lists_dir),
+        lists_as_of=lists_as_of(lists.folder),
         security_archives=tuple(sorted({str(a) for a in archives.values() if a.matches(security_archives)})),
         problem=simulated.problem,
     )

@@ -1,0 +1,142 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an update run did to the package database, what still runs old files, and whether a reboot is needed."""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import package_state, package_updates, reboot_need
+from .apt_packages import Installed
+from .host import Host
+from .package_backends import BACKEND_OPTIONS, Backend, choose
+from .package_state import State
+from .reboot_need import REQUIRED
+from .record import Action, Finding, Outcome, status_of
+
+OPTIONS: dict[str, t.Any] = {
+    "plan": {"type": "list", "elements": "dict", "default": []},
+    "fresh": {"type": "bool"},
+    "message": {"type": "str", "default": ""},
+    "boot_before": {"type": "str", "default": ""},
+    **BACKEND_OPTIONS,
+    **package_state.OPTIONS,
+}
+
+
+def reconcile(
+    plan: t.Sequence[t.Mapping[str, t.Any]], packages: t.Mapping[str, Installed], check_mode: bool, message: str = ""
+) -> list[Action]:
+    """Compare each planned package with the package database.
+
+    :param message: what the package manager said when it failed; lines that name a package become its reason.
+    """
+    actions = [_reconciled(item, packages.get(item["name"]), check_mode, message) for item in plan]
+    kept = [action for action in actions if action.status == "failed"]
+    others = [action for action in actions if action.status != "failed"]
+    room = max(0, package_updates.ACTIONS_LIMIT - len(kept))
+    if len(others) > room:
+        more = Action("packages", "upgrade", others[-1].status, f"{len(others) - room} more packages")
+        others = [*others[:room], more]
+    return kept + others
+
+
+def reason_for(name: str, message: str) -> str:
+    """Find in dpkg's output why a package failed: the script's last words, and what dpkg made of them."""
+    lines = [line.strip() for line in message.splitlines()]
+    for number, line in enumerate(lines):
+        if line.startswith(f"dpkg: error processing package {name} ") or line.startswith(f"{name}: "):
+            return "; ".join(filter(None, lines[max(0, number - 1) : number + 2]))
+    return ""
+
+
+def _reconciled(
+    item: t.Mapping[str, t.Any], package: Installed | None, check_mode: bool, message: str
+) -> Action:
+    name, wanted = item["name"], item["version"]
+    before, now = {"version": item["installed"]}, {"version": package.version if package else ""}
+    operation = "upgrade" if item["installed"] else "install"
+    if package and package.version == wanted and package.is_whole:
+        return Action(name, operation, "changed", f"{name} {item['installed'] or 'new'} -> {wanted}", before, now)
+    if check_mode:
+        return Action(name, operation, "due", f"{name} is to become {wanted}", before, {"version": wanted})
+    broken = package is not None and not package.is_whole
+    why = f"it is {package.status}" if package and broken else f"it is still {now['version'] or 'not installed'}"
+    said = reason_for(name, message)
+    return Action(name, operation, "failed", f"{name} {wanted}: {why}" + (f" ({said})" if said else ""), before, now)
+
+
+def restart_unit(host: Host, unit: str) -> Action:
+    """Restart a unit and look whether it is active afterwards."""
+    if unit == reboot_need.MANAGER:
+        ran = host.run(["systemctl", "daemon-reexec"], timeout=90)
+        state = "active" if ran.rc == 0 else "failed"
+    else:
+        ran = host.run(["systemctl", "restart", "--", unit], timeout=300)
+        state = host.run(["systemctl", "is-active", "--", unit]).stdout.strip()
+    done = ran.rc == 0 and state == "active"
+    summary = f"{unit} was restarted" if done else f"{unit} is {state or 'unknown'} after its restart: {ran.why()}"
+    before = {"files": "replaced"}
+    return Action(unit, "restart", "changed" if done else "failed", summary, before, {"state": state})
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Reconcile, restart what may be restarted, and look at everything again."""
+    backend = choose(params["backend"], host)(host, params["security_archives"])
+    packages = backend.installed()
+    actions = reconcile(params["plan"], packages, check_mode, params["message"])
+    state = package_state.look(host, packages)
+    due = package_state.choose_restarts(state.stale, params["restart"], params["restart_exclude"])
+    if check_mode:
+        actions += package_state.restart_actions(due)
+    elif due:
+        actions += [restart_unit(host, unit) for unit in due]
+        state = package_state.look(host, packages)
+    actions += _boot_actions(params["boot_before"], state.boot, check_mode)
+    late = package_state.no_time(params, host)
+    reboot_allowed = params["reboot_allowed"] and not params["boot_before"]
+    actions += package_state.reboot_action(state, reboot_allowed, late)
+    findings = _pending(params, check_mode, backend, packages) + state.findings(params["reboot_allowed"])
+    return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late)
+
+
+def _pending(
+    params: t.Mapping[str, t.Any], check_mode: bool, backend: Backend, packages: t.Mapping[str, Installed]
+) -> list[Finding]:
+    if check_mode or params["fresh"] is None:
+        return []
+    return [package_updates.pending_finding(backend.pending(packages), params["fresh"])]
+
+
+def _boot_actions(before: str, now: str, check_mode: bool) -> list[Action]:
+    if not before or check_mode:
+        return []
+    if before == now:
+        return [Action("host", "reboot", "failed", "The host was not rebooted: its boot id is the same.")]
+    return [Action("host", "reboot", "changed", "The host was rebooted.", {"boot": before}, {"boot": now})]
+
+
+def _outcome(
+    actions: list[Action], findings: list[Finding], check_mode: bool, state: State, reboot_now: bool
+) -> Outcome:
+    failed = [action.summary for action in actions if action.status == "failed"]
+    counts = {word: sum(a.status == word for a in actions) for word in ("changed", "due")}
+    said = f"{counts['changed']} steps done and seen" + (f", {counts['due']} are due" if counts["due"] else "")
+    return Outcome(
+        subject="packages",
+        operation="package_updates",
+        status=status_of(actions, check_mode),
+        summary=f"{len(failed)} steps failed: {'; '.join(failed[:3])}" if failed else said,
+        before={action.subject: action.before.get("version") for action in actions if "version" in action.before},
+        after={action.subject: action.after.get("version") for action in actions if "version" in action.after},
+        findings=findings,
+        actions=actions,
+        returned={
+            "reboot": state.reboot,
+            "reboot_now": reboot_now and state.reboot == REQUIRED,
+            "reboot_reasons": [source.reason for source in state.sources if source.verdict == REQUIRED],
+            "boot": state.boot,
+            "services": sorted(state.stale.units),
+            "leftovers": list(state.leftovers),
+        },
+    )

@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: package_updates_info
+version_added: 0.1.0
+short_description: Find pending package updates and plan which to install
+author:
+  - ops.maintenance maintainers (@ops-maintenance)
+description:
+  - Refreshes the package lists, finds every pending update and plans what the scope asks for, in exact versions.
+  - An update is a security update because of the archive that carries it, never because of its name. With O(scope=security)
+    a package goes to the newest version of a security archive and not beyond, even when a newer ordinary one exists.
+  - The plan is what the package manager itself says it can install together without removing a package or touching a hold.
+    What cannot be installed is named with the reason.
+  - Tells as well what the host is left with from before, such as services that run replaced files and a reboot that is needed.
+  - Installs nothing. In check mode the lists are refreshed in a private copy, so that the host keeps its own.
+  - A refresh that failed, absent lists and a host without a security archive are C(unknown), never C(no updates).
+extends_documentation_fragment:
+  - ops.maintenance.common
+  - ops.maintenance.common.attributes
+options:
+  scope:
+    description:
+      - V(security) plans security updates, V(all) every update, V(listed) those of O(packages).
+    type: str
+    choices: [security, all, listed]
+    default: security
+  packages:
+    description:
+      - Packages for O(scope=listed).
+    type: list
+    elements: str
+    default: []
+  hold:
+    description:
+      - Packages (shell patterns) that are never updated, in addition to those that the package database holds.
+    type: list
+    elements: str
+    default: []
+  security_archives:
+    description:
+      - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns.
+    type: list
+    elements: str
+    default: ['Debian-Security:*', '*:*-security']
+  refresh:
+    description:
+      - Fetch the package lists first.
+    type: bool
+    default: true
+  stale_after_days:
+    description:
+      - With O(refresh=false), lists older than this are not believed when they name no update.
+    type: int
+    default: 2
+  lock_timeout_seconds:
+    description:
+      - How long to wait for another package manager run to end.
+    type: int
+    default: 300
+  restart:
+    description:
+      - Units (shell patterns, with or without C(.service)) whose restart is due when they run replaced files.
+    type: list
+    elements: str
+    default: []
+  restart_exclude:
+    description:
+      - Units (shell patterns) that are not restarted although O(restart) names them.
+    type: list
+    elements: str
+    default: []
+  reboot_allowed:
+    description:
+      - Whether a reboot that is needed counts as due.
+    type: bool
+    default: false
+  minimum_seconds:
+    description:
+      - Installing is not begun when less time than this is left before O(deadline); the plan is then C(deferred).
+    type: int
+    default: 600
+  backend:
+    description:
+      - Package manager of the host.
+    type: str
+    choices: [auto, apt, dnf]
+    default: auto
+seealso:
+  - module: ops.maintenance.package_updates_verify
+"""
+
+EXAMPLES = r"""
+- name: Plan the security updates
+  ops.maintenance.package_updates_info:
+    hold: [postgresql-15]
+  register: updates
+
+- name: Say what is pending from the lists as they are
+  ops.maintenance.package_updates_info:
+    scope: all
+    refresh: false
+"""
+
+RETURN = r"""
+plan:
+  description: What would be installed, dependencies included; empty when nothing is due or there is no time left.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - name: openssl
+      installed: 3.0.19-1~deb12u2
+      version: 3.0.22-1~deb12u2
+      security: true
+      archives: ["Debian-Security:bookworm-security"]
+      dependency: false
+install:
+  description: The plan without dependencies, as C(name=version), for the package manager's module.
+  returned: success
+  type: list
+  elements: str
+  sample: [openssl=3.0.22-1~deb12u2]
+deferred:
+  description: Whether updates are due for which no time is left.
+  returned: success
+  type: bool
+  sample: false
+fresh:
+  description: Whether the lists can be believed when they name no update.
+  returned: success
+  type: bool
+  sample: true
+backend:
+  description: The package manager that was asked, C(apt) or C(dnf).
+  returned: success
+  type: str
+  sample: apt
+reboot:
+  description: Whether a reboot is needed now, C(required), C(not_required) or C(unknown).
+  returned: success
+  type: str
+  sample: not_required
+maintenance_record:
+  description: What was found, for the journal.
+  returned: always
+  type: dict
+  sample:
+    subject: packages
+    operation: package_updates
+    status: due
+    summary: 1 updates are due (scope security)
+    before: {openssl: 3.0.19-1~deb12u2}
+    after: {openssl: 3.0.22-1~deb12u2}
+    findings:
+      - id: patching.pending
+        state: warning
+        subject: packages
+        summary: 1 security updates are pending, of 3 updates in all.
+        value: 1
+        unit: count
+        threshold: warning from 1 security update
+        basis: exact
+        as_of: ''
+        not_covered: ''
+        advice: Install them in the next window; the plan of this run names each version.
+        evidence: ['openssl 3.0.19-1~deb12u2 -> 3.0.22-1~deb12u2']
+    metrics:
+      - {name: patching.pending_security, subject: packages, value: 1, unit: count}
+    actions:
+      - subject: openssl
+        operation: upgrade
+        status: due
+        summary: openssl 3.0.19-1~deb12u2 -> 3.0.22-1~deb12u2
+        before: {version: 3.0.19-1~deb12u2}
+        after: {version: 3.0.22-1~deb12u2, security: true}
+    started: '2026-11-21T02:00:11.204112+00:00'
+    finished: '2026-11-21T02:00:14.881530+00:00'
+"""
+
+from ansible_collections.ops.maintenance.plugins.module_utils import package_updates
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
+
+
+def main():
+    run_module(package_updates.OPTIONS, package_updates.run, subject="packages", operation="package_updates")
+
+
+if __name__ == "__main__":
+    main()
