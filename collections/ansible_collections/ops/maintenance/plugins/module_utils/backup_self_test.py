@@ -1,0 +1,78 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Feed the verifier backups that are known to be bad, and good ones, before its word is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import typing as t
+from datetime import date
+
+from .backup_proof import Scratch, prove
+from .backup_sets import Backup, File
+
+_ROWS = 400
+_DECLARED: dict[str, t.Any] = {
+    "name": "self test", "layout": "files", "pattern": "*", "manifest": "", "date_format": "", "level": 4,
+    "required_tables": ["sample"], "required_files": [], "application_id": 0, "count_tables": [], "sentinel": None,
+    "source": "", "count_change_percent": 0.0, "maximum_rpo_hours": 0.0, "maximum_age_hours": 1.0,
+}  # fmt: skip
+
+
+def problems(scratch: Scratch, now: float) -> list[str]:
+    """Return what the verifier got wrong; empty when it can be believed."""
+    folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
+    try:
+        wrong = []
+        for name, kind, data, is_good in _samples(folder):
+            path = os.path.join(folder, name)
+            with open(path, "wb") as sample:
+                sample.write(data)
+            status = os.stat(path)
+            backup = Backup(path, (File(path, status.st_size, status.st_mtime_ns),), now, date.today())
+            proof = prove({**_DECLARED, "kind": kind}, backup, scratch, {}, now)
+            if (proof.reached == _DECLARED["level"]) != is_good:
+                wrong.append(f"the sample {name} {'did not pass' if is_good else 'passed'}")
+        return wrong
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _samples(folder: str) -> t.Iterator[tuple[str, str, bytes, bool]]:
+    database, archive = _database(os.path.join(folder, "source.db")), _archive()
+    page = len(database) // 2 // 4096 * 4096
+    yield "good.db", "sqlite", database, True
+    yield "zeroed-page.db", "sqlite", database[:page] + bytes(4096) + database[page + 4096 :], False
+    yield "cut-off.db", "sqlite", database[:page], False
+    yield "empty.db", "sqlite", b"", False
+    yield "good.tar.gz", "files", archive, True
+    yield "cut-off.tar.gz", "files", archive[: len(archive) // 2], False
+    flipped = bytearray(archive)
+    flipped[len(archive) // 2] ^= 0x10
+    yield "flipped-bit.tar.gz", "files", bytes(flipped), False
+
+
+def _database(path: str) -> bytes:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("CREATE TABLE sample (id INTEGER PRIMARY KEY, text TEXT)")
+        connection.executemany("INSERT INTO sample (text) VALUES (?)", [(f"row {i} " * 20,) for i in range(_ROWS)])
+        connection.commit()
+    with open(path, "rb") as made:
+        return made.read()
+
+
+def _archive() -> bytes:
+    stored = io.BytesIO()
+    with tarfile.open(fileobj=stored, mode="w:gz") as archive:
+        for number in range(3):
+            member = tarfile.TarInfo(f"sample/{number}")
+            member.size = 4096
+            archive.addfile(member, io.BytesIO(os.urandom(4096)))
+    return stored.getvalue()

@@ -1,0 +1,279 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a backup file exactly once: checksum, decompression and structure from the same bytes, in constant memory."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import hashlib
+import lzma
+import os
+import tarfile
+import typing as t
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from .errors import MaintenanceError
+from .paths import open_regular
+
+_CHUNK = 1024 * 1024
+_OUTPUT_LIMIT = 4 * _CHUNK
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".xz": "xz", ".txz": "xz", ".bz2": "bzip2", ".zst": "zstd"}
+
+
+class DamagedError(MaintenanceError):
+    """The bytes of a backup show that it cannot be restored.
+
+    :param kind: ``empty``, ``half written``, ``damaged`` or ``wrong content``.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class UnsupportedError(MaintenanceError):
+    """The format of a backup cannot be looked into here."""
+
+
+class Reader:
+    """What tarfile asks of a file (read, tell, seek forward), over a sequence of byte chunks."""
+
+    def __init__(self, chunks: t.Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+        self._position = 0
+
+    def pieces(self, size: int) -> t.Iterator[memoryview]:
+        """Yield the next ``size`` bytes (fewer at the end) without copying them."""
+        while size > 0:
+            if not self._rest:
+                self._rest = memoryview(next(self._chunks, b""))
+                if not self._rest:
+                    return
+            piece = self._rest[:size]
+            self._rest = self._rest[len(piece) :]
+            self._position += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def peek(self, size: int) -> bytes:
+        """Return up to ``size`` bytes that the next read will return again."""
+        while len(self._rest) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._rest = memoryview(bytes(self._rest) + chunk)
+        return bytes(self._rest[:size])
+
+    def read(self, size: int) -> bytes:
+        """Return the next ``size`` bytes, fewer only at the end."""
+        return b"".join(self.pieces(size))
+
+    def drain(self) -> int:
+        """Read to the end and return the position there."""
+        for _piece in self.pieces(1 << 62):
+            pass
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in the stream."""
+        return self._position
+
+    def seek(self, offset: int) -> None:
+        """Skip forward."""
+        for _piece in self.pieces(offset - self._position):
+            pass
+
+
+class OnePass:
+    """One reading of one file: ``reader`` gives the decompressed bytes while the SHA-256 of the stored ones grows.
+
+    The hash is calculated in a second thread; both it and decompression leave Python's lock.
+    """
+
+    def __init__(self, path: str, source: t.BinaryIO) -> None:
+        self._source = source
+        self._digest = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+        self.path = path
+        self.stored_bytes = 0
+        self._before = os.fstat(source.fileno())
+        self._first = source.read(_CHUNK)
+        if not self._first:
+            raise DamagedError("empty", f"{path} is empty (0 bytes); look why the backup job wrote nothing.")
+        self.compression = compression_of(path, self._first)
+        self.reader = Reader(_decompressed(self._stored(), self.compression, path))
+
+    def _stored(self) -> t.Iterator[bytes]:
+        chunk = self._first
+        while chunk:
+            self._hash(chunk)
+            yield chunk
+            chunk = self._source.read(_CHUNK)
+
+    def _hash(self, chunk: bytes) -> None:
+        if self._pending is not None:
+            self._pending.result()
+        self._pending = self._pool.submit(self._digest.update, chunk)
+        self.stored_bytes += len(chunk)
+
+    def finish(self) -> str:
+        """Read what is left, make sure that the file stood still meanwhile, and return its SHA-256."""
+        self.reader.drain()
+        if self._pending is not None:
+            self._pending.result()
+        after = os.fstat(self._source.fileno())
+        if (after.st_size, after.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns):
+            raise DamagedError("half written", f"{self.path} changed while it was read: it is still being written; verify it later.")
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Stop the second thread."""
+        self._pool.shutdown()
+
+
+@contextlib.contextmanager
+def one_pass(path: str) -> t.Iterator[OnePass]:
+    """Open a backup file for its one reading.
+
+    :raises DamagedError: it is empty, or no regular file.
+    """
+    try:
+        source = open_regular(path)
+    except MaintenanceError as error:
+        raise DamagedError("wrong content", str(error)) from None
+    with source:
+        reading = OnePass(path, source)
+        try:
+            yield reading
+        finally:
+            reading.close()
+
+
+def compression_of(path: str, first: bytes) -> str:
+    """Tell the compression of a file from its first bytes; the name only tells what it ought to be."""
+    found = next((name for magic, name in _MAGIC if first.startswith(magic)), "")
+    promised = _SUFFIXES.get(os.path.splitext(path)[1].lower(), "")
+    if promised and promised != found:
+        raise DamagedError(
+            "damaged",
+            f"{path} ought to be {promised} data by its name, but begins with {first[:6].hex(' ')}; "
+            "it was overwritten, damaged or never compressed.",
+        )
+    if found == "zstd":
+        raise UnsupportedError(f"{path} is zstd data, which Python cannot read here; verify it with its own tool.")
+    return found
+
+
+def _decompressed(chunks: t.Iterator[bytes], compression: str, path: str) -> t.Iterator[bytes]:
+    if not compression:
+        return chunks
+    if compression == "gzip":
+        return _guarded(_inflate(chunks), path, compression)
+    make = lzma.LZMADecompressor if compression == "xz" else bz2.BZ2Decompressor
+    return _guarded(_unpack(chunks, t.cast("t.Callable[[], t.Any]", make)), path, compression)
+
+
+def _guarded(chunks: t.Iterator[bytes], path: str, compression: str) -> t.Iterator[bytes]:
+    try:
+        yield from chunks
+    except EOFError:
+        raise DamagedError(
+            "half written", f"{path} ends in the middle of its {compression} data: it is cut off or still being written."
+        ) from None
+    except (zlib.error, lzma.LZMAError, ValueError) as error:
+        raise DamagedError("damaged", f"{path} cannot be decompressed ({error}): its {compression} data is damaged.") from None
+    except OSError as error:
+        if error.errno is None:  # bz2 says so when the data is bad
+            raise DamagedError("damaged", f"{path} cannot be decompressed ({error}): its data is damaged.") from None
+        raise
+
+
+def _inflate(chunks: t.Iterator[bytes]) -> t.Iterator[bytes]:
+    """Decompress gzip members one after another; zlib compares the CRC-32 and the length of each."""
+    engine = zlib.decompressobj(31)
+    for chunk in chunks:
+        left = chunk
+        while left:
+            if engine.eof:
+                left = left.lstrip(b"\0")  # padding after the last member is allowed
+                if not left:
+                    break
+                engine = zlib.decompressobj(31)
+            data = engine.decompress(left, _OUTPUT_LIMIT)
+            left = engine.unused_data if engine.eof else engine.unconsumed_tail
+            if data:
+                yield data
+    rest = engine.flush()
+    if rest:
+        yield rest
+    if not engine.eof:
+        raise EOFError
+
+
+def _unpack(chunks: t.Iterator[bytes], make: t.Callable[[], t.Any]) -> t.Iterator[bytes]:
+    engine = make()
+    for chunk in chunks:
+        left = chunk
+        while left or not (engine.eof or engine.needs_input):
+            if engine.eof:
+                left = left.lstrip(b"\0")
+                if not left:
+                    break
+                engine = make()
+            data = engine.decompress(left, _OUTPUT_LIMIT)
+            left = engine.unused_data if engine.eof else b""
+            if data:
+                yield data
+    if not engine.eof:
+        raise EOFError
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """A member header; where tarfile would take a bad one for the end of the archive, this raises."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            raise DamagedError("half written", "the archive stops without its end mark: it is cut off") from None
+        except tarfile.HeaderError as error:
+            kind = "half written" if "truncated" in str(error) else "damaged"
+            raise DamagedError(kind, f"a member header cannot be read ({error})") from None
+
+
+def is_tar(first: bytes) -> bool:
+    """Whether decompressed data begins with a tar header."""
+    return first[257:262] == b"ustar"
+
+
+def tar_members(reader: Reader) -> t.Iterator[tarfile.TarInfo]:
+    """Yield each member; the caller may read its data from ``reader`` before asking for the next.
+
+    :raises DamagedError: a header is bad, or the archive stops before its end mark.
+    """
+    try:
+        archive = tarfile.TarFile(fileobj=t.cast("t.IO[bytes]", reader), mode="r", tarinfo=_StrictInfo, errors="surrogateescape")
+        while True:
+            member = archive.next()
+            if member is None:
+                _expect_only_zeros(reader)
+                return
+            archive.members = []  # type: ignore[attr-defined]  # or the list of all members would grow in memory
+            yield member
+    except tarfile.TarError as error:
+        kind = "half written" if "unexpected end" in str(error) else "damaged"
+        raise DamagedError(kind, f"the archive cannot be read ({error})") from None
+
+
+def _expect_only_zeros(reader: Reader) -> None:
+    for piece in reader.pieces(1 << 62):
+        if piece.tobytes().strip(b"\0"):
+            raise DamagedError("damaged", "data follows the end mark of the archive: a header inside it was zeroed")
