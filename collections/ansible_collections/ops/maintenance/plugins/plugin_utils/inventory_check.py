@@ -26,7 +26,7 @@ _SHARED = frozenset(
     maintenance_budgets maintenance_steps maintenance_only maintenance_skip maintenance_force_window maintenance_break_lock
     maintenance_serial maintenance_target maintenance_failure_budget_percent maintenance_report_dir maintenance_store_url
     maintenance_performed_by maintenance_require_backup maintenance_integrations maintenance_roster maintenance_cadence
-    maintenance_waivers maintenance_signed_by maintenance_signature""".split()
+    maintenance_waivers maintenance_signed_by maintenance_signature maintenance_become maintenance_fail_on""".split()
 )
 
 
