@@ -13,7 +13,7 @@ from . import security_files, security_tls, security_x509
 from .errors import MaintenanceError
 from .judge import below_limit, limits
 from .record import Finding, clean
-from .security_common import Review, read_small, shown, unknown, why_unread
+from .security_common import Review, filled, read_small, shown, unknown, why_unread
 from .security_x509 import Certificate
 
 OPTIONS: dict[str, t.Any] = {
@@ -267,12 +267,11 @@ def _protocols(connect: str, served: security_tls.Served) -> Finding:
 
 def passes_bad_sample(review: Review) -> str:
     """Plant an expired certificate; return it when it counts as valid."""
-    spec = OPTIONS["certificates"]["options"]
     with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
         path = os.path.join(folder, "expired.crt")
         with open(path, "wb") as sample:
             sample.write(_EXPIRED_SAMPLE)
-        item = {**{name: option.get("default") for name, option in spec.items()}, "hosts": ["planted.invalid"], "path": path}
+        item = filled(OPTIONS["certificates"]["options"], {"path": path, "hosts": ["planted.invalid"]})
         silent = Review(review.params, review.host, True, review.now)
         states = {finding.id: finding.state for finding in _item(silent, item)}
     wrong = [name for name in IDS[:3] if states.get(name) != "critical"]

@@ -38,6 +38,15 @@ class Review:
         self.metrics.append(Metric(name, subject, value, unit))
 
 
+def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return options with the defaults of their spec, suboptions too, as a module gets them."""
+    values = {name: given.get(name, option.get("default")) for name, option in spec.items()}
+    for name, option in spec.items():
+        if "options" in option:
+            values[name] = [filled(option["options"], item) for item in values[name]]
+    return values
+
+
 def unknown(finding_id: str, subject: str, summary: str, advice: str) -> Finding:
     """Return the finding for what could not be looked at."""
     return Finding(finding_id, "unknown", subject, summary, advice=advice)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from .errors import MaintenanceError
 from .record import Action, Finding, worst
-from .security_common import Review, shown, unknown, why_unread
+from .security_common import Review, filled, shown, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "files": {
@@ -249,8 +249,7 @@ def _verdicts(item: t.Mapping[str, t.Any], judged: Judged, corrected: bool) -> l
                 finding_id,
                 state,
                 subject,
-                f"{len(wrong)} of {judged.looked} looked at have a {what} that is not as declared"
-                + (" (corrected in this run)" if wrong and corrected else ""),
+                _summary(what, len(wrong), judged.looked) + (" (corrected in this run)" if wrong and corrected else ""),
                 value=len(wrong),
                 unit="count",
                 threshold=_threshold(item, what),
@@ -260,6 +259,12 @@ def _verdicts(item: t.Mapping[str, t.Any], judged: Judged, corrected: bool) -> l
             )
         )
     return findings
+
+
+def _summary(what: str, wrong: int, looked: int) -> str:
+    if wrong:
+        return f"{wrong} of {looked} looked at {'has' if wrong == 1 else 'have'} another {what} than declared"
+    return f"{looked} looked at, {what} as declared"
 
 
 def _threshold(item: t.Mapping[str, t.Any], what: str) -> str:
@@ -358,8 +363,7 @@ def passes_bad_sample(review: Review) -> str:
         path = os.path.join(folder, "open")
         with open(path, "wb") as sample:
             os.fchmod(sample.fileno(), 0o646)
-        spec = OPTIONS["files"]["options"]
-        item = {**{name: option.get("default") for name, option in spec.items()}, "path": path, "mode": "0600"}
+        item = filled(OPTIONS["files"]["options"], {"path": path, "mode": "0600"})
         silent = Review(review.params, review.host, True, review.now)
         if all(finding.state == "ok" for finding in _item(silent, item)):
             return "a file with mode 0646 as one with 0600"

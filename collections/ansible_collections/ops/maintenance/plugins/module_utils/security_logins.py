@@ -18,7 +18,7 @@ from .errors import MaintenanceError
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .record import Finding, clean
 from .security_attempts import Attempt, AuthReader, JsonReader
-from .security_common import Review, shown, unknown
+from .security_common import Review, filled, shown, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "days": {"type": "int", "default": 7},
@@ -376,15 +376,14 @@ def passes_bad_sample(review: Review) -> str:
         "json": json.dumps({"timestamp": moment, "event": "login_failed", "username": "a", "client_ip": "192.0.2.1"}) + "\n",
         "auth": f"{moment} host sshd[1]: Failed password for a from 192.0.2.1 port 2 ssh2\n",
     }
-    spec = OPTIONS["login_sources"]["options"]
     with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
         for kind, text in samples.items():
             path = os.path.join(folder, kind)
             with open(path, "w", encoding="utf-8") as sample:
                 sample.write(text)
-            source = {name: option.get("default") for name, option in spec.items()}
             tally = Tally(review.now.timestamp() - 3600, review.now.timestamp() + 3600)
-            read_source({**source, "name": kind, "paths": [path], "format": kind}, tally)
+            source = {"name": kind, "paths": [path], "format": kind}
+            read_source(filled(OPTIONS["login_sources"]["options"], source), tally)
             if tally.total != 1:
                 return f"a log ({kind}) with one failed log-in as a log without"
     return ""

@@ -1,0 +1,116 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ansible_collections.ops.maintenance.plugins.module_utils import security_network
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
+from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
+
+SSHD = "port 22\npermitrootlogin without-password\npasswordauthentication no\nmaxauthtries 6\nallowusers mia\nallowusers leo\n"
+
+
+class SshdHost(Host):
+    def __init__(self, rc=0, stdout=SSHD):
+        self.answer = rc, stdout
+
+    def run(self, argv, **_):
+        if self.answer[0] is None:
+            raise MaintenanceError("The command sshd is not installed.")
+        return Ran(argv, self.answer[0], self.answer[1], "")
+
+
+def params(**given):
+    return filled(security_network.OPTIONS, given)
+
+
+def sshd(policy, host=None):
+    host = host or SshdHost()
+    return security_network.look_sshd(Review(params(sshd=policy), host, False, Host().now()))[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "state"),
+    [
+        ({"PermitRootLogin": "prohibit-password", "PasswordAuthentication": False}, "ok"),
+        ({"permitrootlogin": ["no", "without-password"]}, "ok"),
+        ({"PermitRootLogin": "no"}, "warning"),
+        ({"PasswordAuthentication": True}, "warning"),
+        ({"MaxAuthTries": 6}, "ok"),
+        ({"MaxAuthTries": 3}, "warning"),
+        ({"AllowUsers": ["mia", "leo"]}, "ok"),
+        ({"AllowUsers": ["mia"]}, "warning"),
+        ({"PermitRotLogin": "no"}, "unknown"),
+        ({"PermitRotLogin": "no", "MaxAuthTries": 3}, "warning"),
+    ],
+)
+def test_effective_options_are_held_against_the_policy(policy, state):
+    assert sshd(policy).state == state
+
+
+@pytest.mark.parametrize("host", [SshdHost(None), SshdHost(255, "no hostkeys available"), SshdHost(0, "")])
+def test_an_sshd_that_does_not_answer_is_unknown(host):
+    assert sshd({"PermitRootLogin": "no"}, host).state == "unknown"
+
+
+def listening(declared, proc="/proc/net"):
+    review = Review(params(listening=declared), Host(), False, Host().now())
+    return security_network.look_listening(review, str(proc))[0]
+
+
+def test_a_real_socket_is_seen_and_may_be_declared():
+    with socket.create_server(("0.0.0.0", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as inside:
+        port, hidden = listener.getsockname()[1], inside.getsockname()[1]
+        found = listening([])
+        assert found.state == "warning"
+        assert f"tcp/0.0.0.0:{port}" in found.evidence
+        assert not any(line.endswith(f":{hidden}") for line in found.evidence)
+        assert f"tcp/0.0.0.0:{port}" not in listening([f"tcp/{port}"]).evidence
+        assert f"tcp/0.0.0.0:{port}" in listening([f"udp/{port}", f"tcp/192.0.2.1:{port}"]).evidence
+
+
+TABLES = {
+    "tcp": "head\n 0: 0100007F:1F40 00000000:0000 0A 0\n 1: 00000000:0016 00000000:0000 0A 0\n 2: 0100000A:0016 0200000A:D431 01 0\n",
+    "tcp6": "head\n 0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0\n"
+    " 1: 0000000000000000FFFF00000100007F:2328 00000000000000000000000000000000:0000 0A 0\n"
+    " 2: B80D0120000000000000000001000000:01BB 00000000000000000000000000000000:0000 0A 0\n",
+    "udp": "head\n 0: 00000000:0044 00000000:0000 07 0\n",
+    "udp6": "head\n",
+}
+
+
+def test_every_table_is_read(tmp_path):
+    for name, text in TABLES.items():
+        (tmp_path / name).write_text(text)
+    found = listening(["tcp/22"], tmp_path)
+    assert (found.state, found.value) == ("warning", 2)
+    assert list(found.evidence) == ["tcp/2001:db8::1:443", "udp/0.0.0.0:68"]
+    assert listening(["tcp/22", "tcp/2001:db8::1:443", "udp/68"], tmp_path).state == "ok"
+
+
+def test_tables_that_cannot_be_read_are_unknown(tmp_path):
+    assert listening([], tmp_path).state == "unknown"
+    for name, text in TABLES.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "tcp").write_text("head\n 0: zz:16 0:0 0A 0\n")
+    assert listening([], tmp_path).state == "unknown"
+
+
+@pytest.mark.parametrize("text", ["22", "tcp", "tcp/", "tcp/x", "tcp/99999", "sctp/5", "tcp/-1"])
+def test_ports_that_cannot_be_meant_are_refused(text):
+    assert len(security_network.validate(params(listening=[text]))) == 1
+    assert security_network.validate(params(listening=["tcp/22", "udp/192.0.2.1:123"])) == []
+
+
+def test_the_self_tests_notice_blind_verifiers(monkeypatch):
+    review = Review({}, Host(), False, Host().now())
+    assert security_network.sshd_passes_bad_sample(review) == security_network.listening_passes_bad_sample(review) == ""
+    monkeypatch.setattr(security_network, "parse_sshd", lambda *_: {})
+    monkeypatch.setattr(security_network, "parse_sockets", lambda *_: [])
+    assert security_network.sshd_passes_bad_sample(review)
+    assert security_network.listening_passes_bad_sample(review)
