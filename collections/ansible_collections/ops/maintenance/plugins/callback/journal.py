@@ -137,6 +137,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._failed: dict[str, str] = {}
         self._task_started: dict[tuple[str, str], str] = {}
         self._items_seen: dict[tuple[str, str], set[str]] = {}
+        self._touched: set[str] = set()
         self._lost = 0
         self._has_report = False
         self._extra_vars: dict[str, Any] = {}
@@ -317,6 +318,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _record(self, result: Any, record: dict[str, Any], item: str, handled: str) -> None:
         host = result.host.get_name()
         name = str(result.task_fields.get("name") or result.task.name or "")
+        self._touched.add(host)
         self._has_report = self._has_report or record["operation"] == "report"
         place = {
             "host": host,
@@ -360,7 +362,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _close(self, writer: JournalWriter, stats: Any) -> None:
         dark = {**dict.fromkeys(stats.dark, "The host did not answer."), **self._dark}
         failed = {**dict.fromkeys(stats.failures, "A task failed."), **self._failed}
-        for line in lines.missing_outcomes(self._system_of, self._outcomes, dark, failed):
+        for line in lines.missing_outcomes(self._system_of, self._outcomes, dark, failed, self._touched):
             self._outcomes[line["host"]] = line["outcome"]
             self._append("outcome", line)
         if self._lost:

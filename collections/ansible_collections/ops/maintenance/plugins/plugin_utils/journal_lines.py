@@ -160,11 +160,13 @@ def other_line(given: Mapping[str, Any], host: str, system_of: Mapping[str, str]
 
 
 def missing_outcomes(
-    system_of: Mapping[str, str], known: Mapping[str, str], dark: Mapping[str, str], failed: Mapping[str, str]
+    system_of: Mapping[str, str], known: Mapping[str, str], dark: Mapping[str, str], failed: Mapping[str, str], touched: set[str]
 ) -> list[Line]:
     """Make an outcome for each planned host that has none when the run ends.
 
-    :param dark: hosts that did not answer, with the message; ``failed``: hosts that failed, with the last message.
+    :param dark: hosts that did not answer, with the message.
+    :param failed: hosts that failed, with the last message.
+    :param touched: hosts that have records; they are never ``not_attempted``.
     """
     lines = []
     for host, system in system_of.items():
@@ -174,6 +176,8 @@ def missing_outcomes(
             outcome, reason = "unreachable", dark[host]
         elif host in failed:
             outcome, reason = "failed", failed[host]
+        elif host in touched:
+            outcome, reason = "failed", "The run ended before it was done with this host; its last records say up to where it came."
         else:
             outcome, reason = "not_attempted", "The run ended before it came to this host."
         lines.append({**_OUTCOME, "host": host, "system": system, "outcome": outcome, "reason": clean(reason)})

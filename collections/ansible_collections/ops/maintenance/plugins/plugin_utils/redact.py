@@ -13,9 +13,7 @@ from typing import Any
 
 HIDDEN = "(redacted)"
 
-_WORDS = (
-    r"pass(?:word|wd|phrase|code)|pwd|token|secret|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credential|cookie"
-)
+_WORDS = r"pass(?:word|wd|phrase|code)|pwd|token|secret|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credential|cookie"
 _SECRET_KEY = re.compile(rf"(?:{_WORDS})", re.IGNORECASE)
 _SECRET_KEY_END = re.compile(rf"(?:{_WORDS})s?$", re.IGNORECASE)
 # name = value, name: value, "name": "value"; what the name belongs to stays readable

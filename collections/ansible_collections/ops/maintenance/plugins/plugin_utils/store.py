@@ -233,7 +233,9 @@ class Store:
         :param since: ISO 8601 in UTC, included.
         :param until: ISO 8601 in UTC, not included.
         """
-        query = sa.select(*_run_columns()).where(*_span(since, until, cadence, system)).order_by(RUNS.c.started.desc(), RUNS.c.number.desc())
+        query = (
+            sa.select(*_run_columns()).where(*_span(since, until, cadence, system)).order_by(RUNS.c.started.desc(), RUNS.c.number.desc())
+        )
         return self._read(query.limit(limit) if limit else query)[::-1]
 
     def previous_run(self, before: str, *, cadence: str = "", system: str = "", real_only: bool = True) -> Line | None:
@@ -269,7 +271,15 @@ class Store:
         return self._read(query.where(*_span(since, "", cadence, ""), *_equal(m, system=system)).group_by(m.name).order_by(m.name))
 
     def history(
-        self, name: str, *, host: str = "", subject: str | None = None, system: str = "", since: str = "", until: str = "", cadence: str = ""
+        self,
+        name: str,
+        *,
+        host: str = "",
+        subject: str | None = None,
+        system: str = "",
+        since: str = "",
+        until: str = "",
+        cadence: str = "",
     ) -> list[Line]:
         """Return every point of a metric over time: run_id, time, system, host, subject, value, unit."""
         m = METRICS.c
@@ -279,9 +289,7 @@ class Store:
             where.append(m.subject == subject)
         return self._read(sa.select(*columns).join(RUNS).where(*where).order_by(RUNS.c.started, m.host, m.subject))
 
-    def trends(
-        self, *, names: Sequence[str] = (), system: str = "", since: str = "", until: str = "", cadence: str = ""
-    ) -> list[Line]:
+    def trends(self, *, names: Sequence[str] = (), system: str = "", since: str = "", until: str = "", cadence: str = "") -> list[Line]:
         """Return each metric over time, summed up over hosts and subjects: name, run_id, time, low, mean, high, points, unit."""
         m, value = METRICS.c, METRICS.c.value
         summed = (

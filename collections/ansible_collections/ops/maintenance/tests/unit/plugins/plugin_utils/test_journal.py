@@ -13,10 +13,13 @@ import stat
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Action, Finding, Metric, Outcome
 from ansible_collections.ops.maintenance.plugins.plugin_utils import journal_lines as lines
@@ -30,14 +33,12 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import (
     new_run_id,
     read_journal,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 _spec = importlib.util.spec_from_file_location("schema", Path(__file__).parents[1] / "schema.py")
 schema = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(schema)
 
-NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 TIMES = (NOW.isoformat(), NOW.isoformat())
 RUN_ID = "weekly-20261121T020000Z-3fa9"
 PLACE = {"host": "a", "system": "s", "role": "r", "task": "t", "phase": "assess", "check_mode": False, "item": ""}
@@ -90,7 +91,7 @@ def rewritten(path, change):
 def test_every_kind_of_line_agrees_with_the_schema_and_the_chain_is_whole(full):
     journal = read_journal(full)
     assert [line["kind"] for line in journal.lines] == ["run", "plan", "record", "signature", "outcome", "end"]
-    assert {line["kind"]: schema.faults(line) for line in journal.lines} == dict.fromkeys(lines.OTHER_KINDS + ("run", "record", "end"), [])
+    assert [fault for line in journal.lines for fault in schema.faults(line)] == []
     assert (journal.complete, journal.broken_at, journal.state, journal.interrupted) == (True, 0, "completed", None)
 
 
@@ -215,7 +216,7 @@ def test_another_process_with_the_same_pid_is_not_this_run(path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda p: None, "no journal"),
+        (lambda _p: None, "no journal"),
         (lambda p: p.mkdir(), "not a regular file"),
         (lambda p: p.write_bytes(b"\x00\xff\n" * 5), "is not a journal"),
         (lambda p: p.write_text("[1]\n{}\n"), "is not a journal"),

@@ -6,15 +6,29 @@ from __future__ import annotations
 import time
 
 import pytest
-from ansible_collections.ops.maintenance.plugins.plugin_utils.redact import HIDDEN, redact, redact_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.ops.maintenance.plugins.plugin_utils.redact import HIDDEN, redact, redact_text
 
 SECRET = "hunter2-Zq9"
 
 
 @pytest.mark.parametrize(
-    "key", ["password", "db_password", "PASSWORD", "dbPassword", "api_key", "apiKey", "token", "tokens", "client_secret", "Authorization", "secret_value"]
+    "key",
+    [
+        "password",
+        "db_password",
+        "PASSWORD",
+        "dbPassword",
+        "api_key",
+        "apiKey",
+        "token",
+        "tokens",
+        "client_secret",
+        "Authorization",
+        "secret_value",
+    ],
 )
 def test_a_key_that_names_a_secret_hides_its_text(key):
     assert redact({"a": [{key: SECRET}]}) == {"a": [{key: HIDDEN}]}
