@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run every linter, also after one has failed, and fail at the end if any did.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 export PATH=$PWD/.venv/bin:$PATH NO_COLOR=1
 
 failed=()
@@ -13,8 +13,8 @@ check() {
 }
 
 check yamllint yamllint --strict .
-check ruff ruff check --quiet
-check "ruff format" ruff format --check --quiet
+check ruff ruff check --quiet --output-format concise
+check "ruff format" ruff format --check --quiet --output-format concise
 check mypy mypy --no-error-summary
 check "role READMEs" scripts/role_docs.py --check
 check antsibull-changelog scripts/changelog_lint.sh

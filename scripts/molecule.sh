@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Run molecule scenarios on real systemd hosts: all of them, or SCENARIO="patching log_rotation". JOBS=2 runs two at a time.
+# Run molecule scenarios on real systemd hosts: all of them, or SCENARIO="patching log_rotation". JOBS=1 runs one at a time instead of two.
 # Each scenario's output goes to .cache/molecule/<scenario>.log; a failed one is printed. Ends with one line of counts.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 export PATH=$PWD/.venv/bin:$PATH MOLECULE_COMMAND_BORDERS=false NO_COLOR=1 PY_COLORS=0 ANSIBLE_FORCE_COLOR=0
 
 logs=.cache/molecule
@@ -23,7 +23,7 @@ run() {
 
 rm -f "$logs"/*.verdict
 for name in "${scenarios[@]}"; do
-  while (($(jobs -rp | wc -l) >= ${JOBS:-1})); do
+  while (($(jobs -rp | wc -l) >= ${JOBS:-2})); do
     wait -n
   done
   run "$name" &

@@ -24,6 +24,6 @@ place_pip_bootstrap
 # The real interpreter's folder comes first: version-manager shims on PATH look like interpreters and fail.
 interpreter=$(readlink -f "$venv/bin/python")
 version=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-export PATH=$(dirname "$interpreter"):$venv/bin:$PATH
+PATH=$(dirname "$interpreter"):$venv/bin:$PATH
 cd collections/ansible_collections/ops/maintenance
 exec "$venv/bin/ansible-test" sanity --venv --python "$version" --color no "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run every check and name at the end what failed: nothing hides behind the first failure.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 checks=(lint units sanity demo-check molecule)
 make --no-print-directory setup || exit 1
