@@ -27,7 +27,7 @@ from .record import clean
 LINE_LIMIT_BYTES = 1024 * 1024
 """A longer line is cut there, and counted; so that no line decides how much memory a run takes."""
 
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 256 * 1024
 TIME_KEYS = ("timestamp", "time", "ts", "@timestamp")
 LEVEL_KEYS = ("level", "levelname", "severity", "log_level", "loglevel", "lvl")
 MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
@@ -153,8 +153,9 @@ class LineReader:
     Afterwards ``problem`` says what stood in the way (empty: all was read), ``cut`` how many lines were longer
     than ``limit``, ``position`` where the last complete line ended (of the content, not of the compressed file).
 
-    :param offset: bytes of content to skip, as ``position`` said earlier; only for files that are not compressed.
+    :param offset: bytes of content to skip, as ``position`` said earlier.
     :param unfinished: yield a last line that has no line end yet.
+    :param end: stop at this position of a file that is not compressed.
     """
 
     def __init__(
@@ -198,10 +199,16 @@ class LineReader:
         source.seek(0 if self.compression else self.position)
         if not self.compression:
             return self._plain(source)
-        self.position = 0
         if self.compression == "zst":
-            return self._by_command(source, "zstd")
-        return self._decompressed(source, _DECOMPRESSORS[self.compression])
+            return self._after_offset(self._by_command(source, "zstd"))
+        return self._after_offset(self._decompressed(source, _DECOMPRESSORS[self.compression]))
+
+    def _after_offset(self, chunks: t.Iterator[bytes]) -> t.Iterator[bytes]:
+        left = self.position
+        for chunk in chunks:
+            if left < len(chunk):
+                yield chunk[left:]
+            left = max(left - len(chunk), 0)
 
     def _plain(self, source: t.BinaryIO) -> t.Iterator[bytes]:
         size = min(BLOCK_BYTES, self.limit)
@@ -437,6 +444,35 @@ def from_number(value: float) -> float | None:
         if abs(value) < limit:
             return value / factor if value > 0 else None
     return None
+
+
+def last_record_time(path: str, clock: Clock) -> tuple[float | None, str]:
+    """Return the time of the last record of a log file that tells one, and what stood in the way of reading it.
+
+    The end of a plain file is enough; a compressed one is read through.
+    """
+    reader = LineReader(path)
+    for size in (64 * 1024, 4 * LINE_LIMIT_BYTES, 0):
+        offset = max(os.stat(path, follow_symlinks=False).st_size - size, 0) if size else 0
+        if offset and is_compressed(path):
+            continue
+        reader, moment = LineReader(path, offset), None
+        for block in reader.blocks():
+            for line in reversed(block.split(b"\n")):
+                found = clock.of_line(line) if line else None
+                if found is not None:
+                    moment = found
+                    break
+        if moment is not None or not offset:
+            return moment, reader.problem
+    return None, reader.problem
+
+
+def is_compressed(path: str) -> bool:
+    """Say whether a file's content begins like compressed data."""
+    with open_regular(path) as source:
+        start = source.read(6)
+    return any(start.startswith(magic) for magic, _kind in _MAGIC)
 
 
 # JSON lines and levels -----------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ _TAG_PATTERNS = tuple(
 )
 _ADDRESS = re.compile(rb"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9A-Fa-f:]*::?[0-9A-Fa-f:]*:)[0-9A-Fa-f:]{6,39})(?![\w:])")
 _ACCOUNT = re.compile(
-    rb"(?i)(?:\binvalid user|\buser(?:name)?|\baccount|\blogin|\bfor(?: invalid user)?|\bruser|\blogname)[ =:]+[\"'<]?"
+    rb"(?i)\b(?:(?:for )?(?:invalid )?user(?:name)?|account|login|for|ruser|logname)[ =:]+[\"'<]?"
     rb"([A-Za-z0-9_][\w.@+$-]{0,63})"
 )
 _NOT_ACCOUNTS = frozenset((b"user", b"from", b"for", b"failed", b"account", b"invalid", b"name", b"with", b"is", b"on"))
@@ -161,7 +161,7 @@ class Tally:
         self.hours.update(other.hours)
         self.tags.update(other.tags)
         for text, template in other.templates.items():
-            self.add_template(text, template.example, template.level, template.count)
+            self.add_template(text, template.level, template.example, template.count)
         for tag, examples in other.examples.items():
             self.examples[tag] = (self.examples.get(tag, []) + examples)[:EXAMPLES_LIMIT]
         for name in ("accounts", "auth_addresses", "limited_addresses", "addresses", "statuses", "latencies"):
@@ -170,7 +170,7 @@ class Tally:
             self.inexact[name] = self.inexact.get(name, 0) + lost
         self.bound()
 
-    def add_template(self, text: str, example: str, level: str, count: int = 1) -> None:
+    def add_template(self, text: str, level: str, example: bytes | str, count: int = 1) -> None:
         """Count an error text in its group; beyond the limit, all further groups share one."""
         known = self.templates.get(text)
         if known is None:
@@ -178,7 +178,8 @@ class Tally:
                 text = "<other>"
                 known = self.templates.get(text)
             if known is None:
-                self.templates[text] = Template(count, example, level)
+                shown = example if isinstance(example, str) else clean(example.decode("utf-8", "replace"), 300)
+                self.templates[text] = Template(count, shown, level)
                 return
         known.count += count
 
@@ -290,7 +291,7 @@ class LogCounter:
 
     def _error(self, level: str, text: bytes) -> None:
         if level in ERROR_LEVELS:
-            self.tally.add_template(template_of(text), clean(text.decode("utf-8", "replace"), 300), level)
+            self.tally.add_template(template_of(text), level, text)
 
     def _tagged(self, tag: str, text: bytes, account: bytes, address: bytes) -> None:
         tally = self.tally
@@ -314,7 +315,7 @@ class LogCounter:
             else:
                 verb, _space, path = request.split(b"?", 1)[0].partition(b" ")
                 shown = template_of(verb + b" " + path.split(b" ", 1)[0]) + " " + status.decode()
-                self.tally.add_template(shown, clean(text.decode("utf-8", "replace"), 300), "ERROR")
+                self.tally.add_template(shown, "ERROR", text)
 
     # Blocks: the same, faster. Each returns the lines that it could not answer for.
 
@@ -347,39 +348,56 @@ class LogCounter:
         return shape is not None
 
     def _json_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> bool:
-        names = self._levels
         raw_levels = [row[shape.level] for row in rows] if shape.level is not None else [b""] * len(rows)
-        for raw in set(raw_levels):
-            if raw not in names:
-                if len(names) > 1000 or b"\\" in raw:
-                    return False
-                names[raw] = level_name(int(raw) if shape.level_is_number else raw.decode("utf-8", "replace"))
-            if not names[raw] and shape.more_levels:
-                return False
+        levels = set(raw_levels)
         spans = self._span_of(rows, shape.stamp, shape.offset, 13)
-        if spans is None:
+        if spans is None or not self._know_levels(shape, levels):
             return False
+        names = self._levels
         self.tally.lines += len(rows)
         self.tally.parsed += len(rows)
         if not spans:
             self.tally.outside += len(rows)
             return True
-        if len(spans) == 1:
-            hour = next(iter(spans.values()))
-            for raw, count in Counter(raw_levels).items():
-                self.tally.hours[hour, names[raw]] += count
-        else:
-            stamps = map(_HOUR_OF_ISO, map(itemgetter(shape.stamp), rows))
-            for (stamp, raw), count in Counter(zip(stamps, raw_levels)).items():
-                self.tally.hours[spans[stamp], names[raw]] += count
+        self._hours(rows, shape.stamp, spans, raw_levels, names.__getitem__)
         texts = _texts(shape, rows, simple)
-        errors = {raw for raw in set(raw_levels) if names[raw] in ERROR_LEVELS}
+        errors = {raw for raw in levels if names[raw] in ERROR_LEVELS}
         if errors:
             for raw, text in zip(raw_levels, texts):
                 if raw in errors:
                     self._error(names[raw], text)
         self._tag_rows(shape, rows, texts)
         return True
+
+    def _know_levels(self, shape: Shape, levels: set[bytes]) -> bool:
+        """Learn the names of levels as they are written; False where the fast way cannot tell one."""
+        names = self._levels
+        for raw in levels:
+            if raw not in names:
+                if len(names) > 1000 or b"\\" in raw:
+                    return False
+                names[raw] = level_name(int(raw) if shape.level_is_number else raw.decode("utf-8", "replace"))
+            if not names[raw] and shape.more_levels:
+                return False
+        return True
+
+    def _hours(
+        self,
+        rows: list[tuple[bytes, ...]],
+        stamp: int,
+        spans: dict[bytes, int],
+        values: list[bytes],
+        level: t.Callable[[bytes], str],
+    ) -> None:
+        """Count records by hour and level."""
+        if len(spans) == 1:
+            hour = next(iter(spans.values()))
+            for value, count in Counter(values).items():
+                self.tally.hours[hour, level(value)] += count
+            return
+        names = map(itemgetter(slice(len(next(iter(spans))))), map(itemgetter(stamp), rows))
+        for (name, value), count in Counter(zip(names, values)).items():
+            self.tally.hours[spans[name], level(value)] += count
 
     def _tag_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], texts: list[bytes]) -> None:
         """Look for tags in texts without their digits, each once; then exactly in those that may have one."""
@@ -442,8 +460,11 @@ class LogCounter:
     def _access_block(self, block: bytes) -> bytes:
         if b"\\" in block or b"\r" in block:
             return block
-        rows = _FAST_ACCESS.findall(block)
-        rest = b"" if len(rows) == block.count(b"\n") else _FAST_ACCESS.sub(b"", block)
+        lines = block.count(b"\n")
+        rows = _FAST_COMBINED.findall(block)
+        if len(rows) != lines:
+            rows = _FAST_ACCESS.findall(block)
+        rest = b"" if len(rows) == lines else _FAST_ACCESS.sub(b"", block)
         spans = self._span_of(rows, 1, 2, 14) if rows else {}
         if spans is None:
             return block
@@ -455,40 +476,31 @@ class LogCounter:
             return rest
         tally.addresses.update(map(itemgetter(0), rows))
         statuses = [row[4] for row in rows]
-        by_status = Counter(statuses)
-        tally.statuses.update(by_status)
-        if len(spans) == 1:
-            hour = next(iter(spans.values()))
-            for status, count in by_status.items():
-                tally.hours[hour, _level_of_status(status)] += count
-        else:
-            stamps = map(_HOUR_OF_ACCESS, map(itemgetter(1), rows))
-            for (stamp, status), count in Counter(zip(stamps, statuses)).items():
-                tally.hours[spans[stamp], _level_of_status(status)] += count
-        tails = [row[5] for row in rows]
-        if any(tails):
-            for tail, count in Counter(tails).items():
+        tally.statuses.update(statuses)
+        self._hours(rows, 1, spans, statuses, _level_of_status)
+        if len(rows[0]) > 5:
+            for tail, count in Counter(map(itemgetter(5), rows)).items():
                 self._latency(tail, count)
-        if any(status in _TAG_OF_STATUS or status[:1] == b"5" for status in by_status):
+        bad = {status for status in set(statuses) if status in _TAG_OF_STATUS or status[:1] == b"5"}
+        if bad:
             for row in rows:
-                if row[4] in _TAG_OF_STATUS or row[4][:1] == b"5":
+                if row[4] in bad:
                     self._request(row[0], row[3], row[4])
         return rest
 
 
-_HOUR_OF_ISO = itemgetter(slice(13))
-_HOUR_OF_ACCESS = itemgetter(slice(14))
 _NOT_IN_JSON = bytes(code for code in range(32) if code != 10)
 _CONTINUED = re.compile(rb"[ \t]|Traceback \(|Caused by\b|During handling\b|The above exception\b|[\w.]+(?:Error|Exception)\b")
 
 # Access logs ---------------------------------------------------------------------------------------------------------
 
 _ACCESS_LINE = re.compile(rb'(\S+) [^\["]*\[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d\d\d)(?= |$)')
-_FAST_ACCESS = re.compile(
+_FAST = (
     rb"^(\S+) [^\[\"\n]*\[(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)( [+-]\d{4})\]"
-    rb' "([^"\n]*)" (\d\d\d)(?= )(?:[^\n]*")?([^"\n]*)\n',
-    re.M,
+    rb' "([^"\n]*)" (\d\d\d)(?= )'
 )
+_FAST_COMBINED = re.compile(_FAST + rb'[^\n]*"\n', re.M)
+_FAST_ACCESS = re.compile(_FAST + rb'(?:[^\n]*")?([^"\n]*)\n', re.M)
 _LATENCY = re.compile(rb"(?:(?<= )|\brt=)(\d{1,6}\.\d{1,6})(?= |$)")
 """The seconds that a request took, where the log has them after its last quoted field."""
 
