@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import fsync_folder, open_regular
@@ -233,6 +234,7 @@ class Journal:
     :param lines: every line that could be read, in order.
     :param broken_at: number of the first line whose chain does not fit (0: none), with ``broken_why``.
     :param torn: the last line was cut off while it was being written; it is not among ``lines``.
+    :param end: the line that closed the run, ``None`` without one. Only signatures may follow it.
     """
 
     path: str
@@ -241,6 +243,7 @@ class Journal:
     broken_why: str = ""
     torn: bool = False
     last_hash: str = GENESIS
+    end: Line | None = None
 
     @property
     def run_id(self) -> str:
@@ -250,13 +253,13 @@ class Journal:
     @property
     def complete(self) -> bool:
         """Whether the run came to its end, and the chain is whole."""
-        return bool(self.lines) and self.lines[-1].get("kind") == "end" and not self.torn and not self.broken_at
+        return self.end is not None and not self.torn and not self.broken_at
 
     @property
     def state(self) -> str:
         """``completed``, ``failed``, ``running``, or ``interrupted``."""
-        if self.lines and self.lines[-1].get("kind") == "end":
-            return str(self.lines[-1].get("status", "failed"))
+        if self.end is not None:
+            return str(self.end.get("status", "failed"))
         return "running" if self._is_alive() else "interrupted"
 
     def _is_alive(self) -> bool:
@@ -272,7 +275,7 @@ class Journal:
     @property
     def interrupted(self) -> dict[str, str] | None:
         """Up to where a run came that has no end: ``when``, and ``where`` in words. ``None`` where it has one."""
-        if self.lines and self.lines[-1].get("kind") == "end":
+        if self.end is not None:
             return None
         if not self.lines:
             return {"when": "", "where": "before anything was recorded", "seq": "0"}
@@ -317,6 +320,8 @@ def _take(journal: Journal, number: int, raw: bytes) -> None:
     else:
         journal.lines.append(line)
         journal.last_hash = digest
+        if line["kind"] == "end":
+            journal.end = line
     if journal.broken_why and not journal.broken_at:
         journal.broken_at = number
 
@@ -329,7 +334,7 @@ def _misfit(journal: Journal, line: Line, raw: bytes, digest: str) -> str:
     last = journal.lines[-1] if journal.lines else None
     if line["previous"] != journal.last_hash or line["seq"] != (last["seq"] + 1 if last else 1):
         return "a line before it is missing or was changed"
-    if last is not None and (line["run_id"] != last["run_id"] or last["kind"] == "end"):
+    if last is not None and (line["run_id"] != last["run_id"] or (journal.end is not None and line["kind"] != "signature")):
         return "it does not belong to this run"
     if hashlib.sha256(raw.replace(b'"hash":"%s",' % digest.encode(), b"", 1)).hexdigest() != digest:
         return "its content was changed after it was written"
@@ -351,3 +356,42 @@ def journals(folder: str) -> Iterator[Path]:
 def latest_journal(folder: str, cadence: str = "") -> str | None:
     """Return the path of the newest journal (of a cadence), ``None`` when there is none."""
     return next((str(path) for path in journals(folder) if not cadence or path.stem.startswith(f"{cadence}-")), None)
+
+
+def append_signature(path: str, fields: Line, now: datetime) -> Line:
+    """Add a person's signature to the journal of a run that is over; the chain goes on.
+
+    :raises MaintenanceError: the run still goes on, or the journal is damaged; nothing was written.
+    """
+    with open_locked(path) as target:
+        journal = read_journal(path)
+        if journal.state == "running":
+            raise MaintenanceError(f"The run of {path} is still going; sign it when it is done.")
+        if journal.broken_at or journal.torn:
+            why = f"line {journal.broken_at}: {journal.broken_why}" if journal.broken_at else "its last line was cut off"
+            raise MaintenanceError(f"The journal {path} is damaged ({why}), so it cannot be signed; keep it as it is and find out why.")
+        line = {
+            **bounded(redact(plain(fields, _TEXT_LIMIT))),
+            "schema": SCHEMA,
+            "kind": "signature",
+            "run_id": journal.run_id,
+            "seq": len(journal.lines) + 1,
+            "time": now.astimezone(UTC).isoformat(),
+        }
+        data, digest = seal(line, journal.last_hash)
+        target.write(data + b"\n")
+        target.flush()
+        os.fsync(target.fileno())
+    return {**line, "hash": digest}
+
+
+@contextlib.contextmanager
+def open_locked(path: str) -> Iterator[BinaryIO]:
+    """Open a journal to append to it, one process at a time."""
+    try:
+        file_fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise MaintenanceError(f"The journal {path} cannot be opened: {error.strerror}.") from error
+    with os.fdopen(file_fd, "ab") as target:
+        fcntl.flock(target, fcntl.LOCK_EX)
+        yield target

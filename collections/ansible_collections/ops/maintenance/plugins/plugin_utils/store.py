@@ -210,7 +210,7 @@ class Store:
     def _save(self, first: Line, lines: Sequence[Line]) -> None:
         with self._write() as connection:
             self._forget(connection, first["run_id"])
-            done = connection.execute(RUNS.insert(), _run_row(first, lines[-1], len(lines)))
+            done = connection.execute(RUNS.insert(), _run_row(first, lines))
             number = done.inserted_primary_key[0]
             for table, rows in _rows(number, lines):
                 for start in range(0, len(rows), _BATCH):
@@ -413,19 +413,19 @@ def _utc(moment: str) -> str:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _run_row(first: Line, last: Line, count: int) -> Line:
-    ended = last["kind"] == "end"
+def _run_row(first: Line, lines: Sequence[Line]) -> Line:
+    end = next((line for line in reversed(lines) if line["kind"] == "end"), None)
     return {
         "run_id": first["run_id"],
         "cadence": str(first.get("cadence", "")),
         "playbook": str(first.get("playbook", "")),
         "check_mode": bool(first.get("check_mode")),
         "started": _utc(str(first.get("started") or first["time"])),
-        "finished": _utc(str(last.get("finished") or last["time"])) if ended else "",
-        "status": str(last.get("status", "")) if ended else "interrupted",
+        "finished": _utc(str(end.get("finished") or end["time"])) if end else "",
+        "status": str(end.get("status", "")) if end else "interrupted",
         "performed_by": str(first.get("performed_by", "")),
-        "lines": count,
-        "last_hash": str(last.get("hash", "")),
+        "lines": len(lines),
+        "last_hash": str(lines[-1].get("hash", "")),
     }
 
 
