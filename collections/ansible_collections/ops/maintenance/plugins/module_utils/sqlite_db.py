@@ -169,6 +169,13 @@ def reading(path: str, ask: t.Callable[[sqlite3.Connection], Result], timeout: f
         return ask(connection)
 
 
+def reading_fixed(path: str, ask: t.Callable[[sqlite3.Connection], Result]) -> Result:
+    """Ask a database file that nobody writes, such as a finished copy: exactly its bytes, no sidecar file is read."""
+    read_header(path)
+    with contextlib.closing(_connect(path, "mode=ro&immutable=1", BUSY_SECONDS)) as connection:
+        return ask(connection)
+
+
 class _Fingerprint(t.NamedTuple):
     has_wal: bool
     inode: int
@@ -292,7 +299,7 @@ def online_copy(source: str, target: str, timeout: float = 60.0) -> None:
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         reading(source, lambda connection: _copy_pages(connection, temporary, source, timeout), timeout)
-        _flush(temporary)
+        flush(temporary)
         _prove_copy(source, temporary)
         os.rename(temporary, target)
         fsync_folder(folder)
@@ -323,7 +330,8 @@ def _copy_pages(connection: sqlite3.Connection, temporary: str, source: str, tim
             connection.backup(copy, pages=-1, progress=still_in_time, sleep=0.1)
 
 
-def _flush(path: str) -> None:
+def flush(path: str) -> None:
+    """Make the bytes of a file durable."""
     file_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(file_fd)
@@ -338,8 +346,7 @@ def _prove_copy(source: str, copy: str) -> None:
         raise DatabaseDamagedError(
             f"The copy of {source} is not a database ({error.reason}); it was removed."
         ) from None
-    with contextlib.closing(_connect(copy, "mode=ro&immutable=1", BUSY_SECONDS)) as connection:
-        problems = integrity(connection)
+    problems = reading_fixed(copy, integrity)
     if problems:
         raise DatabaseDamagedError(
             f"The copy of {source} did not pass the integrity check ({problems[0]}), so {source} is damaged; "
@@ -348,10 +355,10 @@ def _prove_copy(source: str, copy: str) -> None:
 
 
 class Users(t.NamedTuple):
-    """Who has a database open, in words; ``complete`` is false when not every process could be looked at."""
+    """Who has a database open, in words; ``unseen`` are processes that may have it open but would not let us look."""
 
     holders: list[str]
-    complete: bool
+    unseen: list[str]
 
 
 def users_of(path: str, proc: str = "/proc") -> Users:
@@ -359,12 +366,13 @@ def users_of(path: str, proc: str = "/proc") -> Users:
 
     The lock test also sees processes of other containers, which ``/proc`` does not show.
     """
-    files = set()
+    files, owners = set(), {0}
     for name in (path, *(path + sidecar for sidecar in SIDECARS)):
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(name)
             files.add((status.st_dev, status.st_ino))
-    holders, complete = [], True
+            owners.add(status.st_uid)
+    holders, unseen = [], []
     for pid in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int):
         try:
             if _has_open(os.path.join(proc, pid, "fd"), files):
@@ -372,11 +380,14 @@ def users_of(path: str, proc: str = "/proc") -> Users:
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
-            complete = False
+            # The init process opens no database; a process of another user could not open this one.
+            with contextlib.suppress(FileNotFoundError):
+                if pid != "1" and os.stat(os.path.join(proc, pid)).st_uid in owners:
+                    unseen.append(f"process {pid} ({_command_of(proc, pid)})")
     locker = _lock_holder(path)
     if locker is not None and not any(holder.startswith(f"process {locker} ") for holder in holders):
         holders.append(f"process {locker} (by its lock)" if locker > 0 else "a process elsewhere (by its lock)")
-    return Users(holders, complete)
+    return Users(holders, unseen)
 
 
 def _has_open(folder: str, files: t.Collection[tuple[int, int]]) -> bool:

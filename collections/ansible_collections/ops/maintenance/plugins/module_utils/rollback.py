@@ -1,0 +1,390 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put back what a snapshot holds: proven first, the present state kept as evidence, verified afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import typing as t
+from dataclasses import dataclass, field
+
+from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore
+from .errors import InputError, MaintenanceError, VerifyError
+from .host import Host
+from .paths import fsync_folder, read_state, sha256_of, write_state
+from .record import Action, Finding, Json, Outcome, status_of
+
+STATE = "rollback.json"
+
+OPTIONS = {
+    "root": {"type": "path", "default": "/var/backups/ops_maintenance"},
+    "snapshot": {"type": "str", "default": ""},
+    "packages": {"type": "bool", "default": False},
+    "again": {"type": "bool", "default": False},
+    "reserve_bytes": {"type": "int", "default": 104857600},
+}
+
+_UNIT_FOLDERS = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/")
+_SHOWN = 20
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Roll back to the snapshot of this run, or to the one that is named."""
+    wanted = params["snapshot"] or params["run_id"]
+    if not wanted:
+        raise InputError.of("snapshot", wanted, "the id of a run whose snapshot is to be restored", "give one")
+    name = sqlite_restore.checked_run_id(wanted, host.now(), "snapshot")
+    job = Rollback(params, check_mode, host, name)
+    try:
+        job.run()
+    except (MaintenanceError, OSError) as error:
+        words = str(error)
+        if isinstance(error, OSError):
+            words = f"The rollback to {name} failed on {error.filename}: {error.strerror}; run it again when that is corrected."
+        advice = "Correct the cause and roll back again, or restore from a backup."
+        job.find("rollback.result", "critical", name, words, advice=advice)
+        raise (
+            type(error)(words, job.outcome(words))
+            if isinstance(error, VerifyError)
+            else MaintenanceError(words, job.outcome(words))
+        ) from error
+    return job.outcome()
+
+
+@dataclass
+class Rollback:
+    """One rollback."""
+
+    params: dict[str, t.Any]
+    check_mode: bool
+    host: Host
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.root: str = self.params["root"]
+        self.folder = os.path.join(self.root, self.name)
+        self.manifest: dict[str, Json] = {}
+
+    def find(self, id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(id, state, subject, summary, **more))
+
+    def outcome(self, failure: str = "") -> Outcome:
+        """Sum up."""
+        status = "failed" if failure else status_of(self.actions, self.check_mode)
+        count = sum(action.status in ("changed", "due") for action in self.actions)
+        words = failure or (
+            f"rollback to {self.name}: {count} thing(s) {status}" if count else f"nothing differs from {self.name}"
+        )
+        return Outcome(self.folder, "rollback", status, words, findings=self.findings, actions=self.actions)
+
+    def run(self) -> None:
+        """Prove, compare, keep what is there, put back, verify."""
+        self.manifest = snapshot_store.prove(self.root, self.name)
+        self.find(
+            "rollback.snapshot", "ok", self.name, f"the snapshot of {self.manifest['finished']} is whole and sound"
+        )
+        done = read_state(self.params["state_dir"], STATE).get(self.name)
+        if done and not self.params["again"]:
+            self._report_done(done)
+        else:
+            self._put_back()
+        self._packages()
+        self._python()
+
+    def _put_back(self) -> None:
+        databases = [entry for entry in self.manifest["databases"] if self._database_differs(entry)]
+        files = [entry for entry in self.manifest["files"] if self._file_differs(entry)]
+        self._report_new_files()
+        self._check_users(databases)
+        if self.check_mode:
+            self._assess(databases, files)
+        else:
+            self._apply(databases, files)
+
+    def _report_done(self, done: dict[str, Json]) -> None:
+        words = f"this snapshot was put back at {done['time']}; what was written since then stays"
+        self.find("rollback.result", "ok", self.name, words)
+        for entry in self.manifest["databases"]:
+            problems = sqlite_restore.prove(entry["path"]).problems
+            if problems:
+                advice = "Set again to true to put the snapshot back once more."
+                self.find("rollback.database", "critical", entry["path"], problems[0], advice=advice)
+            else:
+                self.find("rollback.database", "ok", entry["path"], "integrity_check answered exactly ok")
+
+    # Comparing
+
+    def _database_differs(self, entry: dict[str, Json]) -> bool:
+        path = entry["path"]
+        if os.path.islink(path) or os.path.isdir(path):
+            raise MaintenanceError(
+                f"{path} is a link or a folder now, expected the database's file or nothing; move it away."
+            )
+        if not os.path.isdir(os.path.dirname(path)):
+            raise MaintenanceError(f"The folder of {path} does not exist any more; create it, then roll back.")
+        if not os.path.exists(path) or sqlite_restore.sized([path + end for end in ("-wal", "-journal")]):
+            return True
+        status = os.lstat(path)
+        owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        return owner != (entry["uid"], entry["gid"], entry["mode"]) or sha256_of(path) != entry["sha256"]
+
+    def _file_differs(self, entry: dict[str, Json]) -> bool:
+        path = entry["path"]
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return True
+        kind = _kind(status)
+        if kind != entry["kind"]:
+            raise MaintenanceError(
+                f"{path} is a {kind} now and was a {entry['kind']}; move it away, then roll back again."
+            )
+        if kind == "link":
+            return bool(os.readlink(path) != entry["target"])
+        owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        if owner != (entry["uid"], entry["gid"], entry["mode"]):
+            return True
+        return kind == "file" and sha256_of(path) != entry["sha256"]
+
+    def _report_new_files(self) -> None:
+        known = {entry["path"] for entry in self.manifest["files"]} | {
+            entry["path"] for entry in self.manifest["databases"]
+        }
+        known |= {path + end for path in known for end in sqlite_db.SIDECARS}
+        folders = [entry["path"] for entry in self.manifest["files"] if entry["kind"] == "folder"]
+        new = []
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                new += [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        new = [path for path in new if path not in known]
+        if new:
+            words = f"{len(new)} path(s) came after the snapshot and stay: {new[0]}"
+            advice = "Remove those that must not be there; a rollback deletes nothing."
+            self.find("rollback.new_files", "warning", self.name, words, evidence=new, advice=advice)
+
+    def _check_users(self, databases: list[dict[str, Json]]) -> None:
+        held = []
+        for entry in databases:
+            users = sqlite_db.users_of(entry["path"])
+            held += [f"{entry['path']}: {who}" for who in users.holders + users.unseen]
+        if not held:
+            self.find("rollback.open_by", "ok", self.name, "no process has a database open that will be replaced")
+            return
+        words = f"{held[0]} may have it open, expected nobody"
+        if not self.check_mode:
+            raise MaintenanceError(f"{words}; stop it (the role does that for declared services). Nothing was changed.")
+        advice = "The role stops the declared services first; stop anything else by hand."
+        self.find("rollback.open_by", "warning", self.name, words, evidence=held, advice=advice)
+
+    # Doing
+
+    def _assess(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        for entry in databases:
+            self.actions.append(Action(entry["path"], "restore_database", "due", "differs from the snapshot"))
+        for entry in files[:_SHOWN]:
+            self.actions.append(
+                Action(entry["path"], "restore_file", "due", f"the {entry['kind']} differs from the snapshot")
+            )
+
+    def _apply(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        if databases or files:
+            self._room(databases, files)
+            self._keep(databases, files)
+        for entry in databases:
+            self._restore_database(entry)
+        for entry in files:
+            self._restore_file(entry)
+        if files:
+            words = f"{len(files)} file(s), folder(s) and link(s) were put back with owner and mode"
+            paths = [entry["path"] for entry in files[:_SHOWN]]
+            self.actions.append(Action(self.name, "restore_files", "changed", words, {}, {"paths": paths}))
+        if any(entry["path"].startswith(_UNIT_FOLDERS) for entry in files):
+            ran = self.host.run(["systemctl", "daemon-reload"])
+            if ran.rc != 0:
+                raise MaintenanceError(f"systemd did not read the restored units: {ran.why()}.")
+        self._verify()
+        done = read_state(self.params["state_dir"], STATE)
+        time = self.host.now().isoformat()
+        write_state(
+            self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}}
+        )
+        self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
+
+    def _room(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        reserve = self.params["reserve_bytes"]
+        for entry in databases:
+            sqlite_restore.require_room(
+                os.path.dirname(entry["path"]), entry["size"] + reserve, f"restoring {entry['path']}"
+            )
+        present = [name for entry in databases for name in sqlite_restore.with_sidecars(entry["path"])]
+        present += [entry["path"] for entry in files if entry["kind"] == "file"]
+        sqlite_restore.require_room(
+            self.params["state_dir"], sqlite_restore.sized(present) + reserve, "keeping the present state"
+        )
+
+    def _keep(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        present = [name for entry in databases for name in sqlite_restore.with_sidecars(entry["path"])]
+        present += [e["path"] for e in files if e["kind"] == "file" and os.path.lexists(e["path"])]
+        folder = sqlite_restore.evidence_folder(self.params["state_dir"], f"{self.name}-before-rollback")
+        copies = sqlite_restore.keep(folder, present)
+        words = f"{len(copies)} file(s) as they were before the rollback are in {folder}"
+        self.actions.append(Action(self.name, "keep_evidence", "changed", words))
+
+    def _restore_database(self, entry: dict[str, Json]) -> None:
+        path = entry["path"]
+        before = {"rows": _rows(path)}
+        place = sqlite_restore.Place(entry["uid"], entry["gid"], entry["mode"], entry["wal"])
+        sqlite_restore.put_back(snapshot_store.stored(entry, self.folder), path, place)
+        after = {"rows": entry["rows"]}
+        words = f"put back as of {self.manifest['started']}"
+        self.actions.append(Action(path, "restore_database", "changed", words, before, after))
+
+    def _restore_file(self, entry: dict[str, Json]) -> None:
+        path = entry["path"]
+        if entry["kind"] == "folder":
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            os.chown(path, entry["uid"], entry["gid"])
+            os.chmod(path, entry["mode"])
+            return
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            raise MaintenanceError(f"The folder of {path} does not exist any more; create it, then roll back again.")
+        sqlite_restore.sweep(folder)
+        temporary = sqlite_restore.temporary_in(folder)
+        try:
+            if entry["kind"] == "link":
+                os.symlink(entry["target"], temporary)
+                os.lchown(temporary, entry["uid"], entry["gid"])
+            else:
+                sqlite_restore.copy_flushed(snapshot_store.stored(entry, self.folder), temporary)
+                os.chown(temporary, entry["uid"], entry["gid"])
+                os.chmod(temporary, entry["mode"])
+                os.utime(temporary, ns=(entry["mtime_ns"], entry["mtime_ns"]))
+                sqlite_db.flush(temporary)
+            os.rename(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        fsync_folder(folder)
+
+    def _verify(self) -> None:
+        wrong = [entry["path"] for entry in self.manifest["databases"] if self._database_differs(entry)]
+        wrong += [entry["path"] for entry in self.manifest["files"] if self._file_differs(entry)]
+        for entry in self.manifest["databases"]:
+            proof = sqlite_restore.prove(entry["path"])
+            if (
+                proof.problems
+                or proof.rows != entry["rows"]
+                or sqlite_db.read_header(entry["path"]).wal != entry["wal"]
+            ):
+                wrong.append(f"{entry['path']}: {(proof.problems or ['rows or journal mode differ'])[0]}")
+            else:
+                words = f"integrity_check answered exactly ok; the rows of {len(proof.rows)} tables are those of the snapshot"
+                self.find("rollback.database", "ok", entry["path"], words)
+        if wrong:
+            raise VerifyError(
+                f"After the rollback {len(wrong)} thing(s) still differ from the snapshot: {'; '.join(wrong[:5])}."
+            )
+
+    # Packages and Python environments
+
+    def _packages(self) -> None:
+        kept = self.manifest["packages"]
+        if not kept:
+            advice = "Compare /var/log/dpkg.log or the package manager's history by hand."
+            self.find(
+                "rollback.packages", "unknown", "packages", "the snapshot holds no package versions", advice=advice
+            )
+            return
+        try:
+            differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
+            if differ and self.params["packages"] and kept["manager"] == "dpkg":
+                self._install(differ)
+                differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
+                differ = differ if not self.check_mode else {}
+        except MaintenanceError as error:
+            advice = "Put the packages back by hand."
+            self.find("rollback.packages", "critical", "packages", str(error), advice=advice)
+            return
+        if differ:
+            words = f"{len(differ)} package(s) are not those of the snapshot: {_said(differ)[0]}"
+            advice = (
+                "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
+            )
+            self.find(
+                "rollback.packages",
+                "critical",
+                "packages",
+                words,
+                value=len(differ),
+                unit="count",
+                advice=advice,
+                evidence=_said(differ),
+            )
+        else:
+            self.find("rollback.packages", "ok", "packages", "every package has the version of the snapshot")
+
+    def _install(self, differ: dict[str, tuple[str, str]]) -> None:
+        """Install the old versions and remove what is new, all in one transaction of apt, simulated first."""
+        wanted = [f"{name}={old}" if old else f"{name}-" for name, (old, _new) in differ.items()]
+        options = ["-y", "--allow-downgrades", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
+        ran = self.host.run(["apt-get", "install", "--simulate", *options, "--", *wanted], timeout=300)
+        if ran.rc != 0:
+            raise MaintenanceError(
+                f"The old versions of {len(wanted)} package(s) cannot be installed ({ran.why()}); "
+                f"no package was changed: {', '.join(_said(differ)[:5])}."
+            )
+        if not self.check_mode:
+            noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
+            ran = self.host.run(["apt-get", "install", *options, "--", *wanted], timeout=3600, env=noninteractive)
+            if ran.rc != 0:
+                raise MaintenanceError(f"The old versions of packages were not installed: {ran.why()}.")
+        status = "due" if self.check_mode else "changed"
+        words = f"{len(wanted)} package(s) back to the versions of the snapshot"
+        self.actions.append(Action("packages", "downgrade", status, words, {}, {"packages": wanted[:_SHOWN]}))
+
+    def _python(self) -> None:
+        for entry in self.manifest["python"]:
+            path = entry["path"]
+            advice = "Install the old versions from the lock file of the release, then run the validation."
+            try:
+                now = inventory_of_host.frozen(self.host, path)
+            except MaintenanceError as error:
+                self.find("rollback.python", "unknown", path, str(error), advice=advice)
+                continue
+            if entry["freeze"] is None:
+                self.find(
+                    "rollback.python", "unknown", path, "the snapshot holds no list of distributions", advice=advice
+                )
+                continue
+            gone = [f"was {line}" for line in entry["freeze"] if line not in now]
+            new = [f"is {line}" for line in now if line not in entry["freeze"]]
+            if gone or new:
+                words = f"{max(len(gone), len(new))} distribution(s) are not those of the snapshot: {(gone + new)[0]}"
+                self.find("rollback.python", "critical", path, words, evidence=gone + new, advice=advice)
+            else:
+                self.find("rollback.python", "ok", path, "the distributions are those of the snapshot")
+
+
+def _kind(status: os.stat_result) -> str:
+    for kind, test in (("file", stat.S_ISREG), ("folder", stat.S_ISDIR), ("link", stat.S_ISLNK)):
+        if test(status.st_mode):
+            return kind
+    return "special file"
+
+
+def _rows(path: str) -> Json:
+    """Count the rows that will be replaced, as far as they can still be read."""
+    try:
+        return sqlite_restore.prove(path).rows
+    except MaintenanceError as error:
+        return str(error)
+
+
+def _said(differ: t.Mapping[str, tuple[str, str]]) -> list[str]:
+    return [f"{name}: was {old or 'absent'}, is {new or 'absent'}" for name, (old, new) in differ.items()]

@@ -1,0 +1,93 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write to a SQLite database as its owner, in a child process, so that nothing becomes root's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import typing as t
+
+from . import sqlite_db
+from .errors import MaintenanceError
+
+STEPS = ("reindex", "vacuum", "journal_mode", "analyze", "checkpoint")
+"""In this order: the statistics of ANALYZE come last, and the checkpoint empties what all of it left in the -wal."""
+
+
+def carry_out(path: str, steps: t.Collection[str], journal_mode: str) -> None:
+    """Carry out steps (some of :data:`STEPS`) on a database, as the owner of its file.
+
+    :raises DatabaseBusyError: somebody else holds a lock.
+    :raises MaintenanceError: a step failed; SQLite's transactions leave the database as it was before that step.
+    """
+    status = os.lstat(path)
+
+    def work() -> None:
+        with sqlite_db.translated(path), contextlib.closing(sqlite_db.open_writable(path)) as connection:
+            for step in STEPS:
+                if step in steps:
+                    _step(connection, step, journal_mode)
+
+    as_user(status.st_uid, status.st_gid, work, path)
+
+
+def _step(connection: sqlite3.Connection, step: str, journal_mode: str) -> None:
+    if step == "reindex":
+        connection.execute("REINDEX")
+    elif step == "vacuum":
+        connection.execute("VACUUM")
+    elif step == "analyze":
+        connection.execute("ANALYZE")
+        connection.execute("PRAGMA optimize")
+    elif step == "journal_mode":
+        answer = str(connection.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()[0]).lower()
+        if answer != journal_mode:
+            raise MaintenanceError(
+                f"SQLite kept the journal mode {answer}, expected {journal_mode}; is it open elsewhere?"
+            )
+    else:
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise sqlite_db.DatabaseBusyError(
+                "The -wal file could not be emptied because somebody reads it; try again later."
+            )
+
+
+def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
+    """Run a function in a child process under another user where we are root; its errors come back."""
+    read_fd, write_fd = os.pipe()
+    child = os.fork()
+    if not child:
+        _in_child(uid, gid, work, read_fd, write_fd)
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as pipe:
+        said = pipe.read()
+    _pid, status = os.waitpid(child, 0)
+    if not said:
+        raise MaintenanceError(
+            f"The work on {path} was killed (wait status {status}); SQLite undoes its open transaction."
+        )
+    answer = json.loads(said)
+    if answer["error"] == "DatabaseBusyError":
+        raise sqlite_db.DatabaseBusyError(answer["message"])
+    if answer["error"]:
+        raise MaintenanceError(answer["message"])
+
+
+def _in_child(uid: int, gid: int, work: t.Callable[[], None], read_fd: int, write_fd: int) -> t.NoReturn:
+    answer = {"error": "", "message": ""}
+    try:
+        os.close(read_fd)
+        if os.geteuid() == 0 and uid != 0:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+        work()
+    except BaseException as error:  # whatever it is, the parent has to hear of it
+        answer = {"error": type(error).__name__, "message": str(error) or type(error).__name__}
+    finally:
+        os.write(write_fd, json.dumps(answer).encode())
+        os._exit(0)

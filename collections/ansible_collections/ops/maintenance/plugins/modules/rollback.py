@@ -1,0 +1,107 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollback
+version_added: 0.1.0
+short_description: Put back what a snapshot holds
+author:
+  - ops.maintenance maintainers (@ops-maintenance)
+description:
+  - Proves the snapshot first - its manifest, every byte against its checksum, every database copy - and refuses one that is
+    absent or broken before anything is changed. In check mode that is all, together with what differs; do this before services
+    are stopped.
+  - Refuses while a process has a database open that will be replaced.
+  - Keeps the present files as evidence, removes old C(-wal) and C(-shm) files, which would be replayed over the restored
+    database, puts every file in place in one step with its owner and mode, and reads everything back.
+  - Files that came after the snapshot stay and are reported. Packages and Python environments are compared; packages
+    are put back on request.
+  - A snapshot that was put back is not put back again, because that would lose what was written since; see O(again).
+extends_documentation_fragment:
+  - ops.maintenance.common
+  - ops.maintenance.common.attributes
+options:
+  root:
+    description: Folder of the snapshots.
+    type: path
+    default: /var/backups/ops_maintenance
+  snapshot:
+    description: Id of the snapshot; empty means the one of this run.
+    type: str
+    default: ''
+  packages:
+    description: Put packages back to the versions of the snapshot, where the package source still has them (apt only).
+    type: bool
+    default: false
+  again:
+    description: Put a snapshot back that was put back before.
+    type: bool
+    default: false
+  reserve_bytes:
+    description: Room that has to stay free.
+    type: int
+    default: 104857600
+"""
+
+EXAMPLES = r"""
+- name: Prove the snapshot and show what differs, before anything is stopped
+  ops.maintenance.rollback:
+    snapshot: weekly-20261121T020000Z-3fa9
+  check_mode: true
+
+- name: Put it back, packages as well
+  ops.maintenance.rollback:
+    snapshot: weekly-20261121T020000Z-3fa9
+    packages: true
+"""
+
+RETURN = r"""
+maintenance_record:
+  description: What was found and done, for the journal.
+  returned: always
+  type: dict
+  sample:
+    subject: /var/backups/ops_maintenance/weekly-20261121T020000Z-3fa9
+    operation: rollback
+    status: changed
+    summary: 'rollback to weekly-20261121T020000Z-3fa9: 2 thing(s) changed'
+    before: {}
+    after: {}
+    findings:
+      - id: rollback.result
+        state: ok
+        subject: weekly-20261121T020000Z-3fa9
+        summary: everything the snapshot covers is as it was, and was read back
+        value: null
+        unit: ''
+        threshold: ''
+        basis: exact
+        as_of: ''
+        not_covered: ''
+        advice: ''
+        evidence: []
+    metrics: []
+    actions:
+      - subject: /srv/app/app.db
+        operation: restore_database
+        status: changed
+        summary: put back as of 2026-11-21T02:00:11.204112+00:00
+        before: {rows: {orders: 0}}
+        after: {rows: {orders: 1200}}
+    started: '2026-11-21T02:40:11.204112+00:00'
+    finished: '2026-11-21T02:40:12.881530+00:00'
+"""
+
+from ansible_collections.ops.maintenance.plugins.module_utils import rollback
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
+
+
+def main():
+    run_module(rollback.OPTIONS, rollback.run, subject="snapshot", operation="rollback")
+
+
+if __name__ == "__main__":
+    main()
