@@ -60,9 +60,7 @@ class Apt:
 
     def pending(self, packages: t.Mapping[str, Installed]) -> Pending:
         """Ask apt."""
-        return apt_packages.pending(
-            self.host, security_archives=self.security_archives, lists=self.lists, packages=packages
-        )
+        return apt_packages.pending(self.host, security_archives=self.security_archives, lists=self.lists, packages=packages)
 
     def rehearse(self, specs: t.Sequence[str]) -> Simulation:
         """Let apt simulate."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from . import reboot_need
 from .apt_packages import Installed
 from .host import Host
-from .record import Action, Finding
 from .reboot_need import REQUIRED, UNKNOWN, Source, Stale
+from .record import Action, Finding
 
 OPTIONS: dict[str, t.Any] = {
     "restart": {"type": "list", "elements": "str", "default": []},

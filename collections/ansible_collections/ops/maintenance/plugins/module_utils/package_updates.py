@@ -101,9 +101,7 @@ def make_plan(pending: Pending, params: t.Mapping[str, t.Any], backend: Backend)
     return Plan(tuple(wanted), tuple(pulled), held, blocked)
 
 
-def _installable(
-    items: list[Planned], hold: t.Sequence[str], backend: Backend, blocked: dict[str, str]
-) -> list[Planned]:
+def _installable(items: list[Planned], hold: t.Sequence[str], backend: Backend, blocked: dict[str, str]) -> list[Planned]:
     """Keep what can be installed; what cannot is found by halves and named with the reason."""
     if not items:
         return []
@@ -207,9 +205,7 @@ def refresh_finding(pending: Pending, problem: str, now: datetime, params: t.Map
             advice="Let the run refresh them (refresh) or refresh them regularly on the host.",
             **common,
         )
-    return Finding(
-        state="ok", summary=f"The package lists are {age.days} days old.", value=age.days, unit="days", **common
-    )
+    return Finding(state="ok", summary=f"The package lists are {age.days} days old.", value=age.days, unit="days", **common)
 
 
 def _held_finding(plan: Plan, pending: Pending) -> Finding:
@@ -302,10 +298,7 @@ def self_test_problem() -> str:
 
 def untrusted(findings: t.Iterable[Finding], problem: str) -> list[Finding]:
     """Turn findings of a verifier that failed its own test into unknown ones."""
-    return [
-        Finding(f.id, "unknown", f.subject, f"Not trusted: {problem}.", advice="Report this as a defect.")
-        for f in findings
-    ]
+    return [Finding(f.id, "unknown", f.subject, f"Not trusted: {problem}.", advice="Report this as a defect.") for f in findings]
 
 
 def check_params(params: t.Mapping[str, t.Any]) -> None:

@@ -45,14 +45,12 @@ def reason_for(name: str, message: str) -> str:
     """Find in dpkg's output why a package failed: the script's last words, and what dpkg made of them."""
     lines = [line.strip() for line in message.splitlines()]
     for number, line in enumerate(lines):
-        if line.startswith(f"dpkg: error processing package {name} ") or line.startswith(f"{name}: "):
+        if line.startswith((f"dpkg: error processing package {name} ", f"{name}: ")):
             return "; ".join(filter(None, lines[max(0, number - 1) : number + 2]))
     return ""
 
 
-def _reconciled(
-    item: t.Mapping[str, t.Any], package: Installed | None, check_mode: bool, message: str
-) -> Action:
+def _reconciled(item: t.Mapping[str, t.Any], package: Installed | None, check_mode: bool, message: str) -> Action:
     name, wanted = item["name"], item["version"]
     before, now = {"version": item["installed"]}, {"version": package.version if package else ""}
     operation = "upgrade" if item["installed"] else "install"
@@ -100,9 +98,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late)
 
 
-def _pending(
-    params: t.Mapping[str, t.Any], check_mode: bool, backend: Backend, packages: t.Mapping[str, Installed]
-) -> list[Finding]:
+def _pending(params: t.Mapping[str, t.Any], check_mode: bool, backend: Backend, packages: t.Mapping[str, Installed]) -> list[Finding]:
     if check_mode or params["fresh"] is None:
         return []
     return [package_updates.pending_finding(backend.pending(packages), params["fresh"])]
@@ -116,9 +112,7 @@ def _boot_actions(before: str, now: str, check_mode: bool) -> list[Action]:
     return [Action("host", "reboot", "changed", "The host was rebooted.", {"boot": before}, {"boot": now})]
 
 
-def _outcome(
-    actions: list[Action], findings: list[Finding], check_mode: bool, state: State, reboot_now: bool
-) -> Outcome:
+def _outcome(actions: list[Action], findings: list[Finding], check_mode: bool, state: State, reboot_now: bool) -> Outcome:
     failed = [action.summary for action in actions if action.status == "failed"]
     counts = {word: sum(a.status == word for a in actions) for word in ("changed", "due")}
     said = f"{counts['changed']} steps done and seen" + (f", {counts['due']} are due" if counts["due"] else "")

@@ -1,0 +1,172 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Python environments and Node.js projects have in common: findings, and an update that can be put back."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import dataclass, field
+
+from .app_folder import AppFolder, Copies
+from .errors import InputError, MaintenanceError, VerifyError
+from .host import Host
+from .paths import write_state
+from .record import Action, Finding, Metric, Outcome, status_of
+
+LIMITS: dict[str, t.Any] = {
+    "registry_timeout_seconds": {"type": "int", "default": 60},
+    "test_timeout_seconds": {"type": "int", "default": 900},
+    "minimum_seconds": {"type": "int", "default": 600},
+}
+
+
+class Change(t.NamedTuple):
+    """One package and its versions before and after; ``before`` is empty for a new one."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass
+class Assessed:
+    """What is known about one environment or project, and what its update would change."""
+
+    subject: str
+    findings: list[Finding] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+class Updater(t.Protocol):
+    """One environment or project."""
+
+    folder: AppFolder
+    kind: str
+
+    def assess(self) -> Assessed:
+        """Look, without changing anything."""
+
+    def paths(self) -> list[str]:
+        """Return what must be copied before a change."""
+
+    def frozen(self) -> dict[str, str]:
+        """Return the installed packages and versions."""
+
+    def update(self, changes: t.Sequence[Change]) -> None:
+        """Make the changes; raise when that fails."""
+
+    def check(self) -> str:
+        """Return what is wrong after the change, empty when nothing is."""
+
+
+def unknown(identifier: str, subject: str, why: str, advice: str, **more: t.Any) -> Finding:
+    """Return a finding for something that could not be looked at."""
+    return Finding(identifier, "unknown", subject, why, advice=advice, **more)
+
+
+def vulnerable_finding(identifier: str, subject: str, lines: t.Sequence[str], count: int, **more: t.Any) -> Finding:
+    """Judge a number of known vulnerabilities; ``lines`` show them."""
+    if not count:
+        return Finding(identifier, "ok", subject, "No known vulnerability affects it.", 0, "count", **more)
+    return Finding(
+        identifier,
+        "warning",
+        subject,
+        f"{count} known vulnerabilities affect it.",
+        count,
+        "count",
+        "warning from 1",
+        advice="Name the package for the update, or raise its allowed range where that keeps the fix out.",
+        evidence=list(lines)[:20],
+        **more,
+    )
+
+
+def run_all(updaters: t.Iterable[Updater], params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Assess each, update what is due, and sum up in one record."""
+    kind = "dependencies"
+    findings: list[Finding] = []
+    metrics: list[Metric] = []
+    actions: list[Action] = []
+    for updater in updaters:
+        kind = updater.kind
+        assessed = updater.assess()
+        if assessed.changes:
+            done = _update(updater, assessed, params, check_mode, host)
+            actions += done
+            if not check_mode and any(action.status == "changed" for action in done):
+                assessed = updater.assess()
+        findings += assessed.findings
+        metrics += assessed.metrics
+    failed = [action.summary for action in actions if action.status == "failed"]
+    said = f"{len(findings)} findings, {len(actions)} packages to change or changed"
+    return Outcome(
+        subject=kind,
+        operation=f"{kind}_dependencies",
+        status=status_of(actions, check_mode) if findings else "skipped",
+        summary="; ".join(failed[:3]) or (said if findings else "not configured"),
+        findings=findings,
+        metrics=metrics,
+        actions=actions,
+    )
+
+
+def _update(updater: Updater, assessed: Assessed, params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> list[Action]:
+    changes = assessed.changes
+    if params["deadline"] and params["deadline"] - host.now().timestamp() < params["minimum_seconds"]:
+        return _actions(assessed, changes, "deferred", "does not fit into the window")
+    if check_mode:
+        return _actions(assessed, changes, "due", "is due")
+    copies = Copies(host, updater.paths())
+    if copies.leftover():
+        raise MaintenanceError(
+            f"{copies.leftover()} is left from an update that was interrupted; it holds the state before. "
+            f"Put it back in place of {assessed.subject} or remove it, then run again."
+        )
+    before = updater.frozen()
+    name = assessed.subject.strip("/").replace("/", "_")
+    write_state(params["state_dir"], f"{updater.kind}_{name}.json", {"path": assessed.subject, "packages": before})
+    copies.take()
+    try:
+        updater.update(changes)
+        problem = updater.check()
+        if problem:
+            raise VerifyError(problem)
+    except MaintenanceError as error:
+        copies.put_back()
+        after = updater.frozen()
+        same = "everything is as before" if after == before else "but the packages are not those from before"
+        return _actions(assessed, changes, "failed", f"was taken back ({error}); {same}")
+    after = updater.frozen()
+    copies.drop()
+    moved = [Change(n, before.get(n, ""), after.get(n, "")) for n in sorted(before.keys() | after.keys())]
+    return _actions(assessed, [c for c in moved if c.before != c.after], "changed", "was made and tested")
+
+
+def _actions(assessed: Assessed, changes: t.Sequence[Change], status: str, said: str) -> list[Action]:
+    return [
+        Action(
+            f"{assessed.subject}: {change.name}",
+            "upgrade" if change.before else "install",
+            status,
+            f"{change.name} {change.before or 'new'} -> {change.after or 'removed'} {said}",
+            {"version": change.before},
+            {"version": change.after if status != "failed" else change.before},
+        )
+        for change in changes
+    ]
+
+
+def check_names(option: str, names: t.Sequence[str]) -> None:
+    """Refuse what is not a package name and could be taken for an option, a path or an address."""
+    for name in names:
+        bare = name[1:] if name.startswith("@") else name
+        if not bare or not all(c.isalnum() or c in "-_./" for c in bare) or bare[0] in "-./" or ".." in bare:
+            raise InputError.of(option, name, "a package name", "correct the inventory")
+
+
+def existing(path: str) -> bool:
+    """Whether a regular file is there."""
+    return os.path.isfile(path)

@@ -1,0 +1,227 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Node.js projects: what is outdated, what is vulnerable, and an update of the named packages within their ranges."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import typing as t
+
+from .app_folder import AppFolder
+from .dependencies import LIMITS, Assessed, Change, check_names, run_all, unknown, vulnerable_finding
+from .errors import MaintenanceError
+from .host import Host, Ran
+from .record import Finding, Metric, Outcome
+
+OPTIONS: dict[str, t.Any] = {
+    "projects": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "update": {"type": "list", "elements": "str", "default": []},
+            "audit": {"type": "bool", "default": True},
+            "production_only": {"type": "bool", "default": False},
+            "test_command": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    **LIMITS,
+}
+_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+_SEVERITIES = ("critical", "high", "moderate", "low", "info")
+
+
+class Outdated(t.NamedTuple):
+    """A package with a newer version; ``wanted`` is the newest within the declared range."""
+
+    current: str
+    wanted: str
+    latest: str
+
+
+def parse_outdated(text: str) -> dict[str, Outdated]:
+    """Read ``npm outdated --json``.
+
+    :raises MaintenanceError: npm reported an error instead.
+    """
+    data = _answer(text)
+    found = {}
+    for name, item in data.items():
+        first = item[0] if isinstance(item, list) and item else item
+        if isinstance(first, dict) and "wanted" in first:
+            found[name] = Outdated(*(str(first.get(key, "")) for key in ("current", "wanted", "latest")))
+    return found
+
+
+def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
+    """Read ``npm audit --json``: a count by severity, and a line for each vulnerable package, worst first.
+
+    :raises MaintenanceError: npm reported an error, or the answer has no counts.
+    """
+    data = _answer(text)
+    counts = (data.get("metadata") or {}).get("vulnerabilities")
+    if not isinstance(counts, dict):
+        raise MaintenanceError("npm audit gave no counts")
+    found = [item for item in (data.get("vulnerabilities") or {}).values() if isinstance(item, dict)]
+    order = {name: rank for rank, name in enumerate(_SEVERITIES)}
+    found.sort(key=lambda item: (order.get(str(item.get("severity")), 9), str(item.get("name"))))
+    return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found]
+
+
+def _line(item: t.Mapping[str, t.Any]) -> str:
+    fix = item.get("fixAvailable")
+    how = "no fix" if not fix else "fix within the range" if fix is True else "fix needs a new major version"
+    if isinstance(fix, dict) and not fix.get("isSemVerMajor"):
+        how = f"fix with {fix.get('name')} {fix.get('version')}"
+    return f"{item.get('name')} ({item.get('severity')}): {how}"
+
+
+def _answer(text: str) -> dict[str, t.Any]:
+    data = json.loads(text or "{}")
+    if not isinstance(data, dict):
+        raise MaintenanceError("npm did not answer with an object")
+    error = data.get("error")
+    if error is not None or ("message" in data and "metadata" not in data):
+        summary = error.get("summary") if isinstance(error, dict) else error
+        raise MaintenanceError(f"npm answered: {summary or data.get('message') or 'an error without a reason'}")
+    return data
+
+
+def parse_lock(text: str) -> dict[str, str]:
+    """Read the packages and versions that a lock file pins."""
+    packages = json.loads(text).get("packages", {})
+    return {path: str(item.get("version", "")) for path, item in packages.items() if path}
+
+
+class Project:
+    """One project with a ``package.json`` and a lock file."""
+
+    kind = "node"
+
+    def __init__(self, host: Host, declared: t.Mapping[str, t.Any], params: t.Mapping[str, t.Any]) -> None:
+        self.host = host
+        self.declared = declared
+        self.params = params
+        self.folder = AppFolder(host, declared["path"], "projects.path")
+        check_names("projects.update", declared["update"])
+        self.folder.require_file("package.json", "projects.path")
+
+    @property
+    def lock(self) -> str:
+        """Return the lock file's path, empty when there is none."""
+        paths = (os.path.join(self.folder.path, name) for name in _LOCKS)
+        return next((path for path in paths if os.path.isfile(path)), "")
+
+    def npm(self, *arguments: str, timeout: float) -> Ran:
+        """Run npm as the owner, with a cache of its own that goes afterwards."""
+        with tempfile.TemporaryDirectory(prefix="ops_maintenance_npm_") as cache:
+            os.chown(cache, self.folder.owner.st_uid, self.folder.owner.st_gid)
+            wait = str(self.params["registry_timeout_seconds"] * 1000)
+            env = {
+                "npm_config_cache": cache,
+                "npm_config_update_notifier": "false",
+                "npm_config_fund": "false",
+                "npm_config_fetch_retries": "1",
+                "npm_config_fetch_timeout": wait,
+                "npm_config_force": "false",
+            }
+            return self.folder.run(["npm", *arguments], timeout=timeout, env=env)
+
+    def frozen(self) -> dict[str, str]:
+        """Read the lock file."""
+        with open(self.lock, encoding="utf-8") as source:
+            return parse_lock(source.read())
+
+    def paths(self) -> list[str]:
+        """Return what an update writes."""
+        return [os.path.join(self.folder.path, name) for name in ("package.json", *_LOCKS, "node_modules")]
+
+    def assess(self) -> Assessed:
+        """Look at everything."""
+        found = Assessed(self.folder.path)
+        why = self._blind()
+        if why:
+            advice = "Install npm, or commit the lock file (npm install --package-lock-only)."
+            for name in ("node.vulnerable", "node.outdated"):
+                found.findings.append(unknown(name, self.folder.path, f"Not known: {why}.", advice))
+            return found
+        if self.declared["audit"]:
+            finding, metrics = self._audit()
+            found.findings.append(finding)
+            found.metrics += metrics
+        finding, found.changes = self._outdated()
+        found.findings.append(finding)
+        return found
+
+    def _blind(self) -> str:
+        if not self.host.which("npm"):
+            return "npm is not installed"
+        return "" if self.lock else "there is no lock file"
+
+    def _audit(self) -> tuple[Finding, list[Metric]]:
+        arguments = ["--omit=dev"] if self.declared["production_only"] else []
+        try:
+            ran = self.npm("audit", "--json", *arguments, timeout=300)
+            counts, lines = parse_audit(ran.stdout)
+        except (MaintenanceError, ValueError) as error:
+            advice = "Make the registry reachable for the host (npm config set registry, proxy)."
+            said = f"Vulnerabilities are not known: {error}"
+            return unknown("node.vulnerable", self.folder.path, said, advice), []
+        metrics = [Metric(f"node.vulnerable_{s}", self.folder.path, n, "count") for s, n in counts.items()]
+        not_covered = "development dependencies" if self.declared["production_only"] else ""
+        count = sum(counts.values())
+        return vulnerable_finding("node.vulnerable", self.folder.path, lines, count, not_covered=not_covered), metrics
+
+    def _outdated(self) -> tuple[Finding, list[Change]]:
+        subject = self.folder.path
+        try:
+            ran = self.npm("outdated", "--json", timeout=300)
+            if ran.rc not in (0, 1) or (ran.rc == 1 and not ran.stdout.strip()) or "npm error" in ran.stderr:
+                raise MaintenanceError(ran.why())
+            outdated = parse_outdated(ran.stdout)
+        except (MaintenanceError, ValueError) as error:
+            advice = "Make the registry reachable for the host (npm config set registry, proxy)."
+            return unknown("node.outdated", subject, f"What is outdated is not known: {error}", advice), []
+        named = {name: item for name, item in outdated.items() if name in self.declared["update"]}
+        changes = [Change(n, i.current, i.wanted) for n, i in sorted(named.items()) if i.current != i.wanted]
+        return (
+            Finding(
+                "node.outdated",
+                "warning" if changes else "ok",
+                subject,
+                f"{len(outdated)} packages have a newer version, {len(changes)} of those named within their range.",
+                len(outdated),
+                "count",
+                "warning when a package named for the update can be updated",
+                advice="The next run in its window updates the named packages." if changes else "",
+                evidence=[f"{n} {i.current} -> {i.wanted} (latest {i.latest})" for n, i in outdated.items()][:20],
+            ),
+            changes,
+        )
+
+    def update(self, changes: t.Sequence[Change]) -> None:
+        """Update the named packages within their ranges; never with force."""
+        names = [change.name for change in changes]
+        ran = self.npm("update", "--no-audit", "--", *names, timeout=self.params["test_timeout_seconds"])
+        if ran.rc != 0:
+            raise MaintenanceError(ran.why())
+
+    def check(self) -> str:
+        """Check that what is installed fits the lock file, and run the build or test command."""
+        ran = self.npm("ls", "--json", timeout=120)
+        if ran.rc != 0:
+            return f"npm ls: {ran.why()}"
+        command = self.declared["test_command"]
+        if not command:
+            return ""
+        ran = self.folder.run(command, timeout=self.params["test_timeout_seconds"])
+        return "" if ran.rc == 0 else f"the test command failed: {ran.why()}"
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Look at every project and update what is named."""
+    projects = [Project(host, declared, params) for declared in params["projects"]]
+    return run_all(projects, params, check_mode, host)

@@ -1,0 +1,180 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Advisories in the OSV format, offline: which installed Python packages are affected."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+import zipfile
+from dataclasses import dataclass, field
+
+from .errors import InputError
+
+_VERSION = re.compile(
+    r"^v?(?:(\d+)!)?(\d+(?:\.\d+)*)"
+    r"(?:[-_.]?(alpha|beta|preview|pre|rc|a|b|c)[-_.]?(\d*))?"
+    r"(?:-(\d+)|([-_.]?(?:post|rev|r)[-_.]?)(\d*))?"
+    r"(?:([-_.]?dev[-_.]?)(\d*))?(?:\+[a-z0-9._-]+)?$",
+    re.IGNORECASE,
+)
+_PRE = {"a": "a", "alpha": "a", "b": "b", "beta": "b"}
+_LAST = float("inf")
+
+Key = tuple[t.Any, ...]
+
+
+def version_key(version: str) -> Key | None:
+    """Return what orders Python versions as PEP 440 says; ``None`` for text that is not a version."""
+    match = _VERSION.match(version.strip())
+    if match is None:
+        return None
+    epoch, release, pre, pre_number, post_short, post, post_number, dev, dev_number = match.groups()
+    numbers = [int(part) for part in release.split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    has_post = post_short is not None or post is not None
+    if pre:
+        pre_key: Key = (0, _PRE.get(pre.lower(), "rc"), int(pre_number or 0))
+    else:
+        pre_key = (-1, "", 0) if dev and not has_post else (1, "", 0)
+    post_key = int(post_short or post_number or 0) if has_post else -1
+    return (int(epoch or 0), tuple(numbers), pre_key, post_key, int(dev_number or 0) if dev else _LAST)
+
+
+def normal_name(name: str) -> str:
+    """Return a Python package's name as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """One advisory that affects an installed version; ``fixed`` is the lowest version above it that is not affected."""
+
+    package: str
+    version: str
+    ids: tuple[str, ...]
+    fixed: str
+    summary: str = ""
+
+
+@dataclass
+class Database:
+    """The advisories that name the wanted packages, and how much was read."""
+
+    affected: dict[str, list[tuple[dict[str, t.Any], dict[str, t.Any]]]] = field(default_factory=dict)
+    records: int = 0
+    unreadable: int = 0
+    modified: str = ""
+
+
+def load(path: str, wanted: t.Collection[str], ecosystem: str = "PyPI") -> Database:
+    """Read a folder of ``.json`` files, a ``.zip`` of them, or one file.
+
+    :raises InputError: nothing is there.
+    """
+    database = Database()
+    names = {normal_name(name) for name in wanted}
+    try:
+        for text in _texts(path):
+            _add(database, text, names, ecosystem)
+    except (OSError, zipfile.BadZipFile) as error:
+        advice = "fetch the database of the ecosystem"
+        raise InputError.of("advisories", path, f"a readable OSV database ({error})", advice) from error
+    return database
+
+
+def _texts(path: str) -> t.Iterator[bytes]:
+    if os.path.isdir(path):
+        with os.scandir(path) as found:
+            for entry in sorted(found, key=lambda entry: entry.name):
+                if entry.name.endswith(".json") and entry.is_file():
+                    with open(entry.path, "rb") as source:
+                        yield source.read()
+    elif path.endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".json"):
+                    yield archive.read(name)
+    else:
+        with open(path, "rb") as source:
+            yield source.read()
+
+
+def _add(database: Database, text: bytes, names: set[str], ecosystem: str) -> None:
+    try:
+        record = json.loads(text)
+        affected = record["affected"] if not record.get("withdrawn") else []
+        database.modified = max(database.modified, str(record["modified"]))
+        for item in affected:
+            package = item["package"]
+            name = normal_name(package["name"])
+            if package["ecosystem"] == ecosystem and name in names:
+                database.affected.setdefault(name, []).append((record, item))
+        database.records += 1
+    except (ValueError, KeyError, TypeError, AttributeError):
+        database.unreadable += 1
+
+
+def is_affected(version: str, affected: t.Mapping[str, t.Any]) -> bool | None:
+    """Say whether a version is within an OSV ``affected`` object; ``None`` when it cannot be compared."""
+    if version in affected.get("versions", []):
+        return True
+    key = version_key(version)
+    ranges = [r for r in affected.get("ranges", []) if r.get("type") == "ECOSYSTEM"]
+    if ranges and key is None:
+        return None
+    return any(_in_range(key, r) for r in ranges if key is not None)
+
+
+def _in_range(key: Key, span: t.Mapping[str, t.Any]) -> bool:
+    inside = False
+    for bound, kind in _events(span):
+        if kind == "introduced" and key >= bound:
+            inside = True
+        if (kind == "fixed" and key >= bound) or (kind == "last_affected" and key > bound):
+            inside = False
+    return inside
+
+
+def _events(span: t.Mapping[str, t.Any]) -> list[tuple[Key, str]]:
+    found = []
+    for event in span.get("events", []):
+        for kind, version in event.items():
+            key = version_key(str(version))
+            if key is not None:
+                found.append((key, str(kind)))
+    return sorted(found, key=lambda event: event[0])
+
+
+def fixed_version(version: str, affected: t.Mapping[str, t.Any]) -> str:
+    """Return the lowest fixed version above this one, empty when the advisory names none."""
+    key = version_key(version)
+    fixes = [
+        str(event["fixed"])
+        for span in affected.get("ranges", [])
+        if span.get("type") == "ECOSYSTEM"
+        for event in span.get("events", [])
+        if "fixed" in event
+    ]
+    keyed = [(version_key(fix), fix) for fix in fixes]
+    above = [(found, fix) for found, fix in keyed if found is not None and key is not None and found > key]
+    return min(above)[1] if above else ""
+
+
+def match(database: Database, installed: t.Mapping[str, str]) -> tuple[list[Advisory], list[str]]:
+    """Return the advisories that affect what is installed, and the packages whose version cannot be compared."""
+    found: dict[tuple[str, str], Advisory] = {}
+    unclear = []
+    for name, version in sorted(installed.items()):
+        for record, affected in database.affected.get(normal_name(name), []):
+            verdict = is_affected(version, affected)
+            if verdict is None:
+                unclear.append(name)
+            if verdict:
+                ids = (str(record.get("id", "")), *map(str, record.get("aliases", [])))
+                fixed = fixed_version(version, affected)
+                found[name, ids[0]] = Advisory(name, version, ids, fixed, str(record.get("summary", "")))
+    return list(found.values()), sorted(set(unclear))
