@@ -286,6 +286,8 @@ def _rung(level: int, backup: Backup, files: t.Sequence[_FileProof], whole: t.Se
     states = {verdict.state for verdict in verdicts}
     state = next((name for name in _WORST_FIRST if name in states), "ok")
     speaking = next((verdict.text for verdict in verdicts if verdict.state == state), LEVELS[level])
+    if level == 1 and state == "ok" and not verdicts:
+        speaking = f"{len(files)} files read through, {human_bytes(sum(item.seen.content_bytes for item in files))} of content"
     notes = [note for item in files for note in item.seen.notes] if level == 1 else []
     unsure = level == 2 and any(item.basis == "first look" for item in files)
     advice = _ADVICE[level]

@@ -519,7 +519,7 @@ def _remember(declared: Declared, listing: Listing, newest: Backup, proof: Proof
     work.proofs[name] = {
         "path": newest.path,
         "kind": declared["kind"],
-        "made": datetime.fromtimestamp(newest.moment, timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.fromtimestamp(newest.moment, timezone.utc).isoformat(timespec="seconds"),
         "age_seconds": round(work.now - newest.moment),
         "is_fresh": not _why_not_fresh(newest, declared, work.now),
         "bytes": newest.size,

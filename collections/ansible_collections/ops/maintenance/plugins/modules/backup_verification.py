@@ -1,0 +1,333 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_verification
+short_description: Prove that backups can be restored
+version_added: 0.1.0
+author:
+  - ops.maintenance maintainers (@ops-maintenance)
+description:
+  - Lists each declared set of backups, finds the newest by time, and climbs a ladder with it; its level is the rung that it was proven to.
+  - L0 present, fresh, plausible size. L1 its own structure check. L2 every byte read against a checksum. L3 restored into a throw-away folder.
+    L4 opened and completely checked. L5 its content compared with the source, which measures how much would be lost (RPO) and how long the restore
+    took (RTO).
+  - A backup is read once for checksum, decompression, structure and restore together, in constant memory.
+  - Names the days without a backup, what is too old or too few, and when the file system of the backups will be full. Nothing is deleted.
+  - Keeps the proofs in C(backup_proofs.json) in O(state_dir), where M(ops.maintenance.preflight) reads them.
+options:
+  sets:
+    type: list
+    description:
+      - Sets of backups to verify.
+    elements: dict
+    required: true
+    options:
+      name:
+        type: str
+        description:
+          - Name of the set, in findings and in the list of proofs.
+        required: true
+      kind:
+        type: str
+        description:
+          - What the backups are. V(files) are archives (tar, plain or compressed) and single files, V(sqlite) database files, plain or compressed.
+        choices:
+          - files
+          - sqlite
+        default: files
+      root:
+        type: path
+        description:
+          - Folder that holds the backups. Not a symbolic link.
+        required: true
+      pattern:
+        type: str
+        description:
+          - Names of the backups below the root. Without C(/) it is matched with the name, else with the path below the root. In dated folders,
+            the files that hold what O(sets[].kind) says.
+        default: '*'
+      layout:
+        type: str
+        description:
+          - V(files) when each matching file is a backup, V(dated_folders) when each folder below the root whose name is a date is one.
+        choices:
+          - files
+          - dated_folders
+        default: files
+      date_format:
+        type: str
+        description:
+          - How the date is written in the names, with C(%Y %y %m %d %j %H %M %S). Without it, the time stamp of the file counts.
+        default: ''
+      maximum_age_hours:
+        type: float
+        description:
+          - Age from which the newest backup is too old, in hours.
+        default: 26.0
+      expected:
+        type: dict
+        description:
+          - How often a backup is made.
+        options:
+          every:
+            type: str
+            description:
+              - One a day or one a week.
+            choices:
+              - daily
+              - weekly
+            required: true
+          days:
+            type: int
+            description:
+              - Number of past days that are looked at.
+            default: 7
+          keep_count:
+            type: int
+            description:
+              - Number of backups that must be kept at least.
+            default: 0
+      level:
+        type: int
+        description:
+          - Level of the ladder to climb to, from V(0) (listed) to V(5) (restored, opened and its content compared).
+        choices:
+          - 0
+          - 1
+          - 2
+          - 3
+          - 4
+          - 5
+        default: 4
+      manifest:
+        type: str
+        description:
+          - Name of a file in the format of C(sha256sum) beside the backup or in the dated folder; C({name}) stands for the backup's name.
+        default: ''
+      required_tables:
+        type: list
+        description:
+          - Tables that the database must have.
+        elements: str
+        default: []
+      required_files:
+        type: list
+        description:
+          - Names or patterns of files that an archive must hold.
+        elements: str
+        default: []
+      application_id:
+        type: int
+        description:
+          - Value of C(PRAGMA application_id) that the database must have. V(0) means any.
+        default: 0
+      count_tables:
+        type: list
+        description:
+          - Tables whose rows are counted and compared with O(sets[].source).
+        elements: str
+        default: []
+      count_change_percent:
+        type: float
+        description:
+          - Difference of a row count from the source that is still usual, in percent.
+        default: 20.0
+      sentinel:
+        type: dict
+        description:
+          - Row that tells how new the content is.
+        options:
+          table:
+            type: str
+            description:
+              - Table of the row.
+            required: true
+          column:
+            type: str
+            description:
+              - Column with the time, or a growing number.
+            required: true
+          order:
+            type: str
+            description:
+              - Column that decides which row is the newest. Empty means O(sets[].sentinel.column).
+            default: ''
+      source:
+        type: path
+        description:
+          - Live database, or folder, that the backup was made of. It is only read.
+        default: ''
+      maximum_rpo_hours:
+        type: float
+        description:
+          - How far the content may be behind the source, in hours. V(0) means O(sets[].maximum_age_hours).
+        default: 0.0
+      retention:
+        type: dict
+        description:
+          - How long backups are kept. Nothing is deleted; what is too old is listed.
+        options:
+          maximum_age_days:
+            type: float
+            description:
+              - Age from which a backup is too old, in days.
+            required: true
+          minimum_count:
+            type: int
+            description:
+              - Number of newest backups that are never too old.
+            default: 3
+      minimum_size_bytes:
+        type: int
+        description:
+          - Size below which a backup cannot be one, in bytes.
+        default: 1
+      size_change_percent:
+        type: float
+        description:
+          - Change against the usual size that is a warning, in percent.
+        default: 50.0
+      emergency:
+        type: bool
+        description:
+          - Run O(emergency_command) when the newest backup is missing, empty or too old.
+        default: false
+  scratch:
+    type: path
+    description:
+      - Private folder for restore drills, with room for the largest backup. Nothing stays in it.
+    default: /var/lib/ops_maintenance/scratch
+  timezone:
+    type: str
+    description:
+      - Time zone of dates in names and of days. Empty means the host's own.
+    default: ''
+  emergency_command:
+    type: list
+    description:
+      - Argument list of the command that makes a backup now.
+    elements: str
+    default: []
+  emergency_timeout_seconds:
+    type: float
+    description:
+      - Time limit of that command, in seconds.
+    default: 1800.0
+  capacity_warning_percent:
+    type: float
+    description:
+      - Use of the backups' file system that is a warning, in percent.
+    default: 85.0
+  capacity_critical_percent:
+    type: float
+    description:
+      - Use of the backups' file system that is critical, in percent.
+    default: 95.0
+  capacity_warning_days:
+    type: float
+    description:
+      - Forecast until the file system is full that is a warning, in days.
+    default: 14.0
+  settle_seconds:
+    type: float
+    description:
+      - How long a backup written just now is watched for growth, in seconds.
+    default: 2.0
+extends_documentation_fragment:
+  - ops.maintenance.common
+  - ops.maintenance.common.attributes
+"""
+
+EXAMPLES = r"""
+- name: Prove the daily database backups up to their content
+  ops.maintenance.backup_verification:
+    sets:
+      - name: daily database
+        kind: sqlite
+        root: /backups/daily
+        layout: dated_folders
+        date_format: "%Y%m%d"
+        pattern: "*.db"
+        level: 5
+        expected: { every: daily, keep_count: 7 }
+        required_tables: [orders]
+        count_tables: [orders]
+        sentinel: { table: orders, column: updated_at }
+        source: /srv/app/app.db
+        retention: { maximum_age_days: 30, minimum_count: 7 }
+
+- name: Read the archives of uploads against their checksums
+  ops.maintenance.backup_verification:
+    sets:
+      - name: uploads
+        root: /backups/uploads
+        pattern: "*.tar.gz"
+        level: 2
+        manifest: "{name}.sha256"
+"""
+
+RETURN = r"""
+proofs:
+  description: By set, what is proven of its newest backup; the same as in C(backup_proofs.json).
+  returned: always
+  type: dict
+  sample:
+    daily database:
+      path: /backups/daily/20261121
+      kind: sqlite
+      time: '2026-11-21T01:04:11+00:00'
+      age_seconds: 3349
+      is_fresh: true
+      bytes: 40960
+      level: 5
+      demanded: 5
+      levels: {'0': '2026-11-21T02:00:00+00:00', '5': '2026-11-21T02:00:00+00:00'}
+      checksum_basis: first seen
+      sha256: {/backups/daily/20261121/app.db: 20286e7d726a35a0a1a6353860cebde865542e78a42f6b8c2518c145961b2504}
+      source: /srv/app/app.db
+      rpo_seconds: 600.0
+      rto_seconds: 0.41
+      verified: '2026-11-21T02:00:00+00:00'
+      run_id: weekly-20261121T020000Z-3fa9
+maintenance_record:
+  description: What was found, as the journal keeps it.
+  returned: always
+  type: dict
+  sample:
+    subject: backups
+    operation: backup_verification
+    status: ok
+    summary: '1 sets, proven: daily database L5'
+    before: {}
+    after: {levels: {daily database: 5}}
+    findings:
+      - id: backup.integrity
+        state: ok
+        subject: /backups/daily/20261121
+        summary: 'L4: integrity_check is ok'
+        value: null
+        unit: ''
+        threshold: ''
+        basis: exact
+        as_of: ''
+        not_covered: ''
+        advice: ''
+        evidence: [integrity_check is ok]
+    metrics: [{name: backup.rto_seconds, subject: daily database, value: 0.41, unit: seconds}]
+    actions: []
+"""
+
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
+
+
+def main():
+    run_module(backup_verification.OPTIONS, backup_verification.run, subject="backups", operation="backup_verification")
+
+
+if __name__ == "__main__":
+    main()
