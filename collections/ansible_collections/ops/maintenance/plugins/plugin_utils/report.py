@@ -29,6 +29,7 @@ FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "json": ("json", report_json.render),
 }
 JOURNAL_DIR = "OPS_MAINTENANCE_JOURNAL_DIR"
+STORE_URL = "OPS_MAINTENANCE_STORE_URL"
 DEFAULT_JOURNAL_DIR = "~/.local/state/ops_maintenance/journal"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _MODE = 0o640
@@ -124,18 +125,32 @@ def journal_folder() -> str:
     return os.path.expanduser(os.environ.get(JOURNAL_DIR) or DEFAULT_JOURNAL_DIR)
 
 
-def default_journal() -> tuple[str, bool]:
-    """Return the journal to report on, and whether it is the one of the run that asks: this run's own, else the newest.
+def store_url(given: str | None) -> str:
+    """Return the URL of the store: as given, else as the journal callback is told, else its file when there is one."""
+    if given is not None:
+        return given
+    if STORE_URL in os.environ:
+        return os.environ[STORE_URL]
+    path = os.path.join(_current_folder() or journal_folder(), "store.sqlite")
+    return f"sqlite:///{path}" if os.path.isfile(path) else ""
+
+
+def _current_folder() -> str:
+    return os.path.dirname(os.environ.get(control.JOURNAL, ""))
+
+
+def default_journal() -> str:
+    """Return the journal to report on: of the run that asks, when it maintains something, else the newest.
 
     :raises MaintenanceError: there is none.
     """
     current = os.environ.get(control.JOURNAL, "")
     if current and os.path.exists(current) and is_about_maintenance(Path(current)):
-        return current, True
-    folder = os.path.dirname(current) or journal_folder()
+        return current
+    folder = _current_folder() or journal_folder()
     for path in journals(folder):
-        if str(path) != current and is_about_maintenance(path):
-            return str(path), False
+        if is_about_maintenance(path):
+            return str(path)
     raise MaintenanceError(
         f"There is no journal of a maintenance run in {folder}; run a maintenance with the journal callback enabled "
         f"(callbacks_enabled = ops.maintenance.journal in ansible.cfg), or name a journal, or set {JOURNAL_DIR}."
@@ -154,8 +169,7 @@ def journal_of(run_id: str) -> str:
     """
     if not _NAME.match(run_id):
         raise InputError.of("run_id", run_id, "the id of a run such as weekly-20261121T020000Z-3fa9", "take it from a report's name")
-    current = os.environ.get(control.JOURNAL, "")
-    for folder in dict.fromkeys((os.path.dirname(current), journal_folder())):
+    for folder in dict.fromkeys((_current_folder(), journal_folder())):
         path = os.path.join(folder, f"{run_id}.jsonl")
         if folder and os.path.isfile(path):
             return path
