@@ -37,7 +37,7 @@ class FrozenHost(Host):
     def now(self):
         return self.moment
 
-    def sleep(self, seconds):
+    def sleep(self, _seconds):
         self.while_waiting()
 
 
