@@ -290,15 +290,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._begin()
         if self._writer is None:
             return
-        handled = _handled(result.task, result.task_fields, given) if failed else ""
+        handled = lines.handled_how(result.task, result.task_fields, given) if failed else ""
         for other in others:
             self._other(other, result.host.get_name())
         for record in self._records(result, records, failed, handled):
             self._record(result, record, item, handled)
         if given.get("unreachable"):
-            self._dark[result.host.get_name()] = _message(given)
+            self._dark[result.host.get_name()] = lines.message_of(given)
         elif failed and not handled:
-            self._failed[result.host.get_name()] = _message(given)
+            self._failed[result.host.get_name()] = lines.message_of(given)
 
     def _records(self, result: Any, records: list[Any], failed: bool, handled: str) -> Iterator[dict[str, Any]]:
         given, host = result.result, result.host.get_name()
@@ -309,9 +309,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if records:
             return
         if given.get("unreachable"):
-            yield lines.unreachable(host, _message(given), times)
+            yield lines.unreachable(host, lines.message_of(given), times)
         elif failed and _is_ours(result.task):
-            yield lines.failure(operation, host, _message(given), handled, times)
+            yield lines.failure(operation, host, lines.message_of(given), handled, times)
         elif "censored" in given and _resolved(result.task).startswith(_PREFIX):
             yield lines.hidden(operation, host, times)
 
@@ -447,25 +447,3 @@ def _resolved(task: Any) -> str:
 
 def _module_name(task: Any) -> str:
     return _resolved(task).rpartition(".")[2]
-
-
-def _message(given: dict[str, Any]) -> str:
-    """Return what a failed result says of itself."""
-    if "censored" in given:
-        return "its output is hidden by no_log"
-    said = [str(given[key]).strip() for key in ("msg", "reason", "stderr", "module_stderr") if given.get(key)]
-    return ": ".join(dict.fromkeys(said))
-
-
-def _handled(task: Any, fields: dict[str, Any], given: dict[str, Any]) -> str:
-    """Say what the playbook does about a failure: ``ignored``, ``rescued`` or nothing."""
-    if fields.get("ignore_unreachable" if given.get("unreachable") else "ignore_errors"):
-        return "ignored"
-    if given.get("unreachable"):  # no block rescues that
-        return ""
-    child, parent = task, task._parent
-    while parent is not None:
-        if getattr(parent, "rescue", None) and any(item._uuid == child._uuid for item in parent.block):
-            return "rescued"
-        child, parent = parent, parent._parent
-    return ""

@@ -189,3 +189,25 @@ def end(outcomes: Mapping[str, str], has_failures: bool, now: str) -> Line:
     is_good = not has_failures and all(outcome == "completed" for outcome in outcomes.values())
     status = "completed" if is_good else "failed"
     return {"finished": now, "status": status, "hosts": dict(sorted(Counter(outcomes.values()).items()))}
+
+
+def message_of(given: Mapping[str, Any]) -> str:
+    """Return what a failed result says of itself."""
+    if "censored" in given:
+        return "its output is hidden by no_log"
+    said = [str(given[key]).strip() for key in ("msg", "reason", "stderr", "module_stderr") if given.get(key)]
+    return ": ".join(dict.fromkeys(said))
+
+
+def handled_how(task: Any, fields: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Say what the playbook does about a failure: ``ignored``, ``rescued`` or nothing."""
+    if fields.get("ignore_unreachable" if given.get("unreachable") else "ignore_errors"):
+        return "ignored"
+    if given.get("unreachable"):  # no block rescues that
+        return ""
+    child, parent = task, task._parent
+    while parent is not None:
+        if getattr(parent, "rescue", None) and any(item._uuid == child._uuid for item in parent.block):
+            return "rescued"
+        child, parent = parent, parent._parent
+    return ""
