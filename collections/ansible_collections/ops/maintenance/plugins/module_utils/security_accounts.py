@@ -21,6 +21,7 @@ ADMIN_GROUPS = frozenset(("root", "sudo", "wheel", "admin", "docker", "lxd", "di
 """Groups whose members can become root."""
 
 _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[\w@.-]+$")
+_VALUE = re.compile(r'="((?:[^"\\]|\\.)*)"')
 _INCLUDE = re.compile(r"^[#@]include(dir)?\s+(.+)$")
 _DEPTH_LIMIT = 16
 
@@ -109,9 +110,14 @@ def keys_of(text: str) -> list[str]:
             found.append(f"not a key: {clean(line, 60)}")
             continue
         print_ = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-        options = f"{' '.join(words[:place])} " if place else ""
+        options = f"{_VALUE.sub(_digest, ' '.join(words[:place]))} " if place else ""
         found.append(clean(f"{options}SHA256:{print_} {' '.join(words[place + 2 :])}".strip(), 200))
     return sorted(found)
+
+
+def _digest(value: re.Match[str]) -> str:
+    """Stand in for an option's value, which may hold a secret (command, environment), so that a change still shows."""
+    return f'="sha256:{hashlib.sha256(value[1].encode()).hexdigest()[:12]}"'
 
 
 def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:

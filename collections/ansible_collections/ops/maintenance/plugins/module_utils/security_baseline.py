@@ -13,7 +13,7 @@ from .errors import MaintenanceError
 from .paths import read_state, write_state
 from .record import Finding
 from .security_accounts import ADMIN_GROUPS, Account
-from .security_common import Review, unknown, why_unread
+from .security_common import Review, many, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "accounts": {"type": "bool", "default": True},
@@ -59,7 +59,7 @@ def _root_accounts(found: t.Mapping[str, Account]) -> Finding:
         "security.root_accounts",
         "critical" if twins else "ok",
         "accounts",
-        f"{len(twins)} accounts besides root have uid 0",
+        f"{many(len(twins), 'account')} besides root with uid 0",
         value=len(twins),
         unit="count",
         threshold="critical from 1",
@@ -77,7 +77,7 @@ def _empty_passwords(review: Review) -> Finding:
         "security.empty_password",
         "critical" if names else "ok",
         "accounts",
-        f"{len(names)} accounts have an empty password",
+        f"{many(len(names), 'account')} with an empty password",
         value=len(names),
         unit="count",
         threshold="critical from 1",
@@ -109,7 +109,7 @@ def _syntax(review: Review, path: str) -> Finding:
     said = [line for line in f"{ran.stdout}\n{ran.stderr}".splitlines() if line.strip() and not line.endswith("parsed OK")]
     ignored = security_accounts.sudoers_leftovers(os.path.join(review.etc, "sudoers.d"))
     state = "critical" if ran.rc else "warning" if ignored else "ok"
-    summary = "visudo refuses the rules" if ran.rc else f"the rules parse; {len(ignored)} files are ignored by sudo"
+    summary = "visudo refuses the rules" if ran.rc else f"the rules parse; sudo ignores {many(len(ignored), 'file')}"
     return Finding(
         finding_id,
         state,
@@ -198,7 +198,7 @@ def _first_sight(review: Review, finding_id: str, part: str, count: int, gaps: s
         finding_id,
         "unknown" if gaps else "ok",
         part,
-        f"first sight: {count} entries {written} the baseline; later runs report what changes",
+        f"first sight: {many(count, 'entry', 'entries')} {written} the baseline; later runs report what changes",
         threshold="warning from the first change",
         not_covered="; ".join(filter(None, [gaps, "changes before this run"])),
         advice="Make them readable for the review." if gaps else "",
@@ -215,7 +215,7 @@ def _drift(review: Review, finding_id: str, part: str, found: list[Drift], since
         finding_id,
         state,
         part,
-        f"{len(found)} changes since the baseline of {since}{said}",
+        f"{many(len(found), 'change')} since the baseline of {since}{said}",
         value=len(found),
         unit="count",
         threshold="warning from 1, critical for a new way to become root",

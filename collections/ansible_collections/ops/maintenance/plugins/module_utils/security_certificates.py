@@ -13,7 +13,7 @@ from . import security_files, security_tls, security_x509
 from .errors import MaintenanceError
 from .judge import below_limit, limits
 from .record import Finding, clean
-from .security_common import Review, filled, read_small, shown, unknown, why_unread
+from .security_common import Review, filled, many, read_small, shown, unknown, why_unread
 from .security_x509 import Certificate
 
 OPTIONS: dict[str, t.Any] = {
@@ -155,7 +155,7 @@ def _chain(review: Review, item: t.Mapping[str, t.Any], chain: t.Sequence[Certif
         "security.certificate_chain",
         "critical" if untrusted else "warning" if disorder else "ok",
         shown(item["path"]),
-        problem or f"its {len(chain)} certificates lead to a trusted root, in order",
+        problem or f"it leads to a trusted root, with {many(len(chain) - 1, 'certificate')} between, in order",
         value=len(chain),
         unit="count",
         threshold="critical when the roots of " + (shown(item["trust"]) if item["trust"] else "this host") + " do not vouch for it",

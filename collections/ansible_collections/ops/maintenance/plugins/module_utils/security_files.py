@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import itertools
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from .errors import MaintenanceError
 from .record import Action, Finding, worst
-from .security_common import Review, filled, shown, unknown, why_unread
+from .security_common import Review, filled, many, shown, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "files": {
@@ -194,12 +195,13 @@ def _below(root: str, unread: list[str]) -> t.Iterator[tuple[str, os.stat_result
     def note(error: OSError) -> None:
         unread.append(f"{shown(str(error.filename))}: {why_unread(error)}")
 
-    for place, folders, files, place_fd in os.fwalk(root, onerror=note, follow_symlinks=False):
-        for name in sorted([*folders, *files]):
-            try:
-                yield os.path.join(place, name), os.stat(name, dir_fd=place_fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
+    try:
+        for place, folders, files, place_fd in os.fwalk(root, onerror=note, follow_symlinks=False):
+            for name in sorted([*folders, *files]):
+                with contextlib.suppress(FileNotFoundError):  # it went away meanwhile
+                    yield os.path.join(place, name), os.stat(name, dir_fd=place_fd, follow_symlinks=False)
+    except OSError as error:  # the root itself
+        note(error)
 
 
 def _missing(subject: str) -> Finding:
@@ -347,7 +349,7 @@ def _world_writable(root: str) -> Finding:
         IDS[3],
         state,
         subject,
-        f"{len(found)} of {looked} files and folders can be written by every account",
+        f"every account can write {len(found)} of {many(looked, 'file or folder', 'files and folders')}",
         value=len(found),
         unit="count",
         threshold="critical from 1",

@@ -18,7 +18,7 @@ from .errors import MaintenanceError
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .record import Finding, clean
 from .security_attempts import Attempt, AuthReader, JsonReader
-from .security_common import Review, filled, shown, unknown
+from .security_common import Review, filled, many, shown, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "days": {"type": "int", "default": 7},
@@ -78,12 +78,13 @@ class Tally:
     successes: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    oldest: float | None = None
+    reading: str = ""
+    begins: dict[str, float] = field(default_factory=dict)
 
     def see(self, moment: float | None) -> None:
-        """Remember how far back the sources reach."""
-        if moment is not None and (self.oldest is None or moment < self.oldest):
-            self.oldest = moment
+        """Remember how far back the source that is being read reaches."""
+        if moment is not None:
+            self.begins[self.reading] = min(moment, self.begins.get(self.reading, moment))
 
     def add(self, attempt: Attempt, moment: float | None) -> None:
         """Count an attempt if its own time lies in the period."""
@@ -116,6 +117,7 @@ def with_siblings(patterns: t.Iterable[str]) -> list[str]:
 
 def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
     """Read one declared source; return how many of its files were read."""
+    tally.reading = source["name"]
     found = find_files(with_siblings(source["paths"]), "login_sources.paths")
     plain = set(found.files)
     files = [path for path in found.files if path == strip_compression(path) or strip_compression(path) not in plain]
@@ -136,7 +138,7 @@ def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
         if reader.problem or problem:
             tally.problems.append(f"{source['name']}: {shown(path)}: {reader.problem or problem}")
     if read:
-        tally.sources.append(f"{source['name']} ({read} file{'s' if read != 1 else ''})")
+        tally.sources.append(f"{source['name']} ({many(read, 'file')})")
     return read
 
 
@@ -187,6 +189,7 @@ def read_journal(review: Review, tally: Tally) -> str:
         return "journal: this host keeps none, or it cannot be seen without become: true"
     if not all(os.access(path, os.R_OK) for path in system):
         return "journal: not readable without become: true"
+    tally.reading = "journal"
     base = ["journalctl", "--output=json", "--no-pager", "--quiet"]
     programs = ["sshd", "sshd-session", "sshd-auth", "sudo", "su", "login"]
     try:
@@ -282,9 +285,10 @@ def _gaps(tally: Tally) -> str:
     gaps = list(tally.problems)
     if tally.undated:
         gaps.append(f"{tally.undated} failures without a readable time were not counted")
-    if tally.oldest is not None and tally.oldest > tally.since + 3600:
-        oldest = datetime.fromtimestamp(tally.oldest, timezone.utc).isoformat(timespec="minutes")
-        gaps.append(f"the sources begin at {oldest}, after the period's start")
+    for name, oldest in tally.begins.items():
+        if oldest > tally.since + 3600:
+            begin = datetime.fromtimestamp(oldest, timezone.utc).isoformat(timespec="minutes")
+            gaps.append(f"{name} begins at {begin}, after the period's start")
     return "; ".join(gaps)
 
 
@@ -303,7 +307,7 @@ def _total(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:
         "security.failed_logins",
         "unknown" if state == "ok" and _missed(tally) else state,
         "log-ins",
-        f"{tally.total} failed and {tally.succeeded} successful log-ins in {params['days']} days",
+        f"{tally.total} failed and {many(tally.succeeded, 'successful log-in')} in {many(params['days'], 'day')}",
         value=tally.total,
         unit="count",
         threshold=f"warning above {warning}" + (f", critical above {critical}" if critical is not None else ""),
@@ -312,7 +316,7 @@ def _total(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:
         evidence=[
             f"sources: {', '.join(tally.sources)}",
             *([f"accounts: {accounts}"] if accounts else []),
-            *(f"address {address}: {count} failures" for address, count in addresses),
+            *(f"address {address}: {many(count, 'failure')}" for address, count in addresses),
         ],
     )
 
@@ -332,7 +336,7 @@ def _brute_force(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Find
         "security.brute_force",
         "unknown" if state == "ok" and _missed(tally) else state,
         "log-ins",
-        f"{len(attackers)} addresses failed {limit} times or more within {minutes} minutes",
+        f"{many(len(attackers), 'address', 'addresses')} failed {limit} times or more within {minutes} minutes",
         value=len(attackers),
         unit="count",
         threshold=f"warning from {limit} failures of one address within {minutes} minutes",
@@ -353,7 +357,7 @@ def _intrusion(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Findin
         "security.success_after_failures",
         "unknown" if state == "ok" and _missed(tally) else state,
         "log-ins",
-        f"{len(found)} addresses logged in after failing {limit} times or more within a day",
+        f"{many(len(found), 'address', 'addresses')} logged in after failing {limit} times or more within a day",
         value=len(found),
         unit="count",
         threshold=f"critical from {limit} failures before a success from the same address",

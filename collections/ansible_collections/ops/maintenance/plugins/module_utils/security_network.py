@@ -12,7 +12,7 @@ import typing as t
 
 from .errors import MaintenanceError
 from .record import Finding, clean
-from .security_common import Review, unknown, why_unread
+from .security_common import Review, many, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "sshd": {"type": "dict", "default": {}},
@@ -84,7 +84,7 @@ def look_sshd(review: Review) -> list[Finding]:
             SSHD_IDS[0],
             state,
             "sshd",
-            f"{len(wrong)} of {len(policy)} declared options are different",
+            f"{len(wrong)} of {many(len(policy), 'declared option')} not as declared",
             value=len(wrong),
             unit="count",
             threshold="warning from 1",
@@ -167,7 +167,7 @@ def look_listening(review: Review, proc: str = "/proc/net") -> list[Finding]:
             LISTENING_IDS[0],
             "warning" if found else "ok",
             "ports",
-            f"{len(found)} of {len(set(sockets))} listening sockets are reachable and not declared",
+            f"{len(found)} of {many(len(set(sockets)), 'listening socket')} reachable from outside and not declared",
             value=len(found),
             unit="count",
             threshold="warning from 1",

@@ -9,7 +9,7 @@ import typing as t
 from . import apt_packages
 from .errors import MaintenanceError
 from .record import Finding
-from .security_common import Review, unknown
+from .security_common import Review, many, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "updates": {"type": "bool", "default": True},
@@ -52,7 +52,7 @@ def verdict(review: Review, pending: apt_packages.Pending) -> Finding:
         IDS[0],
         state,
         _SUBJECT,
-        f"{count} security updates are pending",
+        f"{many(count, 'security update is', 'security updates are')} pending",
         value=count,
         unit="count",
         threshold="warning from 1",

@@ -187,6 +187,9 @@ def test_keys_are_compared_by_fingerprint(system):
     keys_file(system, "mia", f'# moved\nfrom="10.0.0.*",command="a b" {KEY} mia@desk\n')
     found = system.review()["ssh_keys"]
     assert (found.state, found.value) == ("warning", 2)
+    assert not any("a b" in line for line in found.evidence)  # a command may hold a secret
+    keys_file(system, "mia", f'from="10.0.0.*",command="a c" {KEY} mia@desk\n')
+    assert system.review()["ssh_keys"].evidence != found.evidence
     keys_file(system, "mia", f"{KEY} mia@desk\n")
     keys_file(system, "root", f"{KEY}\n")
     assert system.review()["ssh_keys"].state == "critical"

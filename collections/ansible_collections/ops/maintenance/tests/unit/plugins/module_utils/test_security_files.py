@@ -160,6 +160,20 @@ def test_doors_that_are_open_to_all_are_found(tmp_path):
     assert findings["security.world_writable", str(tmp_path / "absent")].state == "unknown"
 
 
+def test_a_folder_that_cannot_be_entered_is_unknown(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(data))
+
+    monkeypatch.setattr(os, "fwalk", refuse)
+    item = {"path": str(data), "kind": "directory", "mode": "0700", "recurse": True}
+    findings, _ = reviewed(files=[item], world_writable_roots=[str(data)])
+    assert {finding.state for finding in findings.values()} == {"unknown"}
+    assert all("become: true" in finding.not_covered for finding in findings.values())
+
+
 def test_values_that_yaml_turned_into_numbers_are_refused():
     for mode in ("384", "420", "600", "rw-------", "-0600", "0888"):
         params = filled(security_files.OPTIONS, {"files": [{"path": "/a", "mode": mode}]})

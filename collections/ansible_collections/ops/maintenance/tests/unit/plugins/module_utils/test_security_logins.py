@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_attempts import Attempt, AuthReader, JsonReader
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
-NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+NOW = datetime.fromisoformat("2026-11-21T09:00:00+00:00")
 
 
 class FixedHost(Host):
@@ -209,7 +209,7 @@ def test_the_journal_is_read_when_no_auth_log_is(tmp_path, monkeypatch):
     found = security_logins.look(review)[0]
     assert (found.value, found.evidence[0]) == (2, "sources: journal")
     assert f"--since=@{int((NOW - timedelta(days=7)).timestamp())}" in host.asked[1]
-    assert "begin at" in found.not_covered
+    assert "journal begins at" in found.not_covered
     (tmp_path / "auth.log").write_text(AUTH)
     declared = {"name": "auth", "paths": [str(tmp_path / "auth.log")], "format": "auth"}
     review = Review(parameters(login_sources=[declared]), JournalHost([journal_record(text)]), False, NOW)

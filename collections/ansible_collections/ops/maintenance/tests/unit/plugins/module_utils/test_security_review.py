@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,17 +15,16 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     security_review,
     security_updates,
 )
-from ansible_collections.ops.maintenance.plugins.module_utils.entry import COMMON
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, address_of, filled, read_small
 
-NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+NOW = datetime.fromisoformat("2026-11-21T09:00:00+00:00")
 OFF = {"journal": "false", "updates": False, "accounts": False}
 
 
 def parameters(**given):
-    return filled({**COMMON, **security_review.OPTIONS}, given)
+    return filled({**security_review.OPTIONS, "state_dir": {"type": "path"}, "self_test": {"type": "bool"}}, given)
 
 
 def reviewed(check_mode=False, **given):
