@@ -46,9 +46,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "Correct the cause and roll back again, or restore from a backup."
         job.find("rollback.result", "critical", name, words, advice=advice)
         raise (
-            type(error)(words, job.outcome(words))
-            if isinstance(error, VerifyError)
-            else MaintenanceError(words, job.outcome(words))
+            type(error)(words, job.outcome(words)) if isinstance(error, VerifyError) else MaintenanceError(words, job.outcome(words))
         ) from error
     return job.outcome()
 
@@ -69,25 +67,21 @@ class Rollback:
         self.folder = os.path.join(self.root, self.name)
         self.manifest: dict[str, Json] = {}
 
-    def find(self, id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
+    def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
-        self.findings.append(Finding(id, state, subject, summary, **more))
+        self.findings.append(Finding(finding_id, state, subject, summary, **more))
 
     def outcome(self, failure: str = "") -> Outcome:
         """Sum up."""
         status = "failed" if failure else status_of(self.actions, self.check_mode)
         count = sum(action.status in ("changed", "due") for action in self.actions)
-        words = failure or (
-            f"rollback to {self.name}: {count} thing(s) {status}" if count else f"nothing differs from {self.name}"
-        )
+        words = failure or (f"rollback to {self.name}: {count} thing(s) {status}" if count else f"nothing differs from {self.name}")
         return Outcome(self.folder, "rollback", status, words, findings=self.findings, actions=self.actions)
 
     def run(self) -> None:
         """Prove, compare, keep what is there, put back, verify."""
         self.manifest = snapshot_store.prove(self.root, self.name)
-        self.find(
-            "rollback.snapshot", "ok", self.name, f"the snapshot of {self.manifest['finished']} is whole and sound"
-        )
+        self.find("rollback.snapshot", "ok", self.name, f"the snapshot of {self.manifest['finished']} is whole and sound")
         done = read_state(self.params["state_dir"], STATE).get(self.name)
         if done and not self.params["again"]:
             self._report_done(done)
@@ -122,9 +116,7 @@ class Rollback:
     def _database_differs(self, entry: dict[str, Json]) -> bool:
         path = entry["path"]
         if os.path.islink(path) or os.path.isdir(path):
-            raise MaintenanceError(
-                f"{path} is a link or a folder now, expected the database's file or nothing; move it away."
-            )
+            raise MaintenanceError(f"{path} is a link or a folder now, expected the database's file or nothing; move it away.")
         if not os.path.isdir(os.path.dirname(path)):
             raise MaintenanceError(f"The folder of {path} does not exist any more; create it, then roll back.")
         if not os.path.exists(path) or sqlite_restore.sized([path + end for end in ("-wal", "-journal")]):
@@ -141,9 +133,7 @@ class Rollback:
             return True
         kind = _kind(status)
         if kind != entry["kind"]:
-            raise MaintenanceError(
-                f"{path} is a {kind} now and was a {entry['kind']}; move it away, then roll back again."
-            )
+            raise MaintenanceError(f"{path} is a {kind} now and was a {entry['kind']}; move it away, then roll back again.")
         if kind == "link":
             return bool(os.readlink(path) != entry["target"])
         owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
@@ -152,9 +142,7 @@ class Rollback:
         return kind == "file" and sha256_of(path) != entry["sha256"]
 
     def _report_new_files(self) -> None:
-        known = {entry["path"] for entry in self.manifest["files"]} | {
-            entry["path"] for entry in self.manifest["databases"]
-        }
+        known = {entry["path"] for entry in self.manifest["files"]} | {entry["path"] for entry in self.manifest["databases"]}
         known |= {path + end for path in known for end in sqlite_db.SIDECARS}
         folders = [entry["path"] for entry in self.manifest["files"] if entry["kind"] == "folder"]
         new = []
@@ -187,9 +175,7 @@ class Rollback:
         for entry in databases:
             self.actions.append(Action(entry["path"], "restore_database", "due", "differs from the snapshot"))
         for entry in files[:_SHOWN]:
-            self.actions.append(
-                Action(entry["path"], "restore_file", "due", f"the {entry['kind']} differs from the snapshot")
-            )
+            self.actions.append(Action(entry["path"], "restore_file", "due", f"the {entry['kind']} differs from the snapshot"))
 
     def _apply(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         if databases or files:
@@ -210,22 +196,16 @@ class Rollback:
         self._verify()
         done = read_state(self.params["state_dir"], STATE)
         time = self.host.now().isoformat()
-        write_state(
-            self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}}
-        )
+        write_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
         self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
 
     def _room(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         reserve = self.params["reserve_bytes"]
         for entry in databases:
-            sqlite_restore.require_room(
-                os.path.dirname(entry["path"]), entry["size"] + reserve, f"restoring {entry['path']}"
-            )
+            sqlite_restore.require_room(os.path.dirname(entry["path"]), entry["size"] + reserve, f"restoring {entry['path']}")
         present = [name for entry in databases for name in sqlite_restore.with_sidecars(entry["path"])]
         present += [entry["path"] for entry in files if entry["kind"] == "file"]
-        sqlite_restore.require_room(
-            self.params["state_dir"], sqlite_restore.sized(present) + reserve, "keeping the present state"
-        )
+        sqlite_restore.require_room(self.params["state_dir"], sqlite_restore.sized(present) + reserve, "keeping the present state")
 
     def _keep(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         present = [name for entry in databases for name in sqlite_restore.with_sidecars(entry["path"])]
@@ -277,19 +257,13 @@ class Rollback:
         wrong += [entry["path"] for entry in self.manifest["files"] if self._file_differs(entry)]
         for entry in self.manifest["databases"]:
             proof = sqlite_restore.prove(entry["path"])
-            if (
-                proof.problems
-                or proof.rows != entry["rows"]
-                or sqlite_db.read_header(entry["path"]).wal != entry["wal"]
-            ):
+            if proof.problems or proof.rows != entry["rows"] or sqlite_db.read_header(entry["path"]).wal != entry["wal"]:
                 wrong.append(f"{entry['path']}: {(proof.problems or ['rows or journal mode differ'])[0]}")
             else:
                 words = f"integrity_check answered exactly ok; the rows of {len(proof.rows)} tables are those of the snapshot"
                 self.find("rollback.database", "ok", entry["path"], words)
         if wrong:
-            raise VerifyError(
-                f"After the rollback {len(wrong)} thing(s) still differ from the snapshot: {'; '.join(wrong[:5])}."
-            )
+            raise VerifyError(f"After the rollback {len(wrong)} thing(s) still differ from the snapshot: {'; '.join(wrong[:5])}.")
 
     # Packages and Python environments
 
@@ -297,9 +271,7 @@ class Rollback:
         kept = self.manifest["packages"]
         if not kept:
             advice = "Compare /var/log/dpkg.log or the package manager's history by hand."
-            self.find(
-                "rollback.packages", "unknown", "packages", "the snapshot holds no package versions", advice=advice
-            )
+            self.find("rollback.packages", "unknown", "packages", "the snapshot holds no package versions", advice=advice)
             return
         try:
             differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
@@ -313,9 +285,7 @@ class Rollback:
             return
         if differ:
             words = f"{len(differ)} package(s) are not those of the snapshot: {_said(differ)[0]}"
-            advice = (
-                "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
-            )
+            advice = "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
             self.find(
                 "rollback.packages",
                 "critical",
@@ -358,9 +328,7 @@ class Rollback:
                 self.find("rollback.python", "unknown", path, str(error), advice=advice)
                 continue
             if entry["freeze"] is None:
-                self.find(
-                    "rollback.python", "unknown", path, "the snapshot holds no list of distributions", advice=advice
-                )
+                self.find("rollback.python", "unknown", path, "the snapshot holds no list of distributions", advice=advice)
                 continue
             gone = [f"was {line}" for line in entry["freeze"] if line not in now]
             new = [f"is {line}" for line in now if line not in entry["freeze"]]

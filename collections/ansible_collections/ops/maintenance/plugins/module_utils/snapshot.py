@@ -92,9 +92,7 @@ def _inside(root: str, path: str) -> bool:
 
 def _copy_problems(entry: dict[str, t.Any]) -> list[str]:
     shown = entry["copy_as"]
-    if shown and (
-        not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown)
-    ):
+    if shown and (not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown)):
         return [f"copy_as of {entry['path']} is {shown!r}, expected an absolute path with {{time}} in the file's name"]
     return []
 
@@ -107,9 +105,7 @@ def _locked(root: str) -> t.Iterator[None]:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise MaintenanceError(
-                f"Another run takes a snapshot below {root} right now; wait for it to end."
-            ) from None
+            raise MaintenanceError(f"Another run takes a snapshot below {root} right now; wait for it to end.") from None
         yield
     finally:
         os.close(lock_fd)
@@ -133,9 +129,9 @@ class Snapshot:
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
 
-    def find(self, id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
+    def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
-        self.findings.append(Finding(id, state, subject, summary, **more))
+        self.findings.append(Finding(finding_id, state, subject, summary, **more))
 
     def outcome(self, failure: str = "") -> Outcome:
         """Sum up."""
@@ -223,9 +219,7 @@ class Snapshot:
     def _missing(self, path: str) -> None:
         self.not_covered.append(f"{path}: does not exist")
         advice = "Correct snapshot_paths, or find out who removed it."
-        self.find(
-            "snapshot.files", "warning", path, f"{path} does not exist, so it is not in the snapshot", advice=advice
-        )
+        self.find("snapshot.files", "warning", path, f"{path} does not exist, so it is not in the snapshot", advice=advice)
 
     # Doing
 
@@ -279,7 +273,7 @@ class Snapshot:
     def _database(self, work: str, number: int, entry: dict[str, t.Any]) -> dict[str, Json]:
         path = entry["path"]
         relative = os.path.join("databases", f"{number:03d}.db")
-        os.makedirs(os.path.join(work, "databases"), mode=0o700, exist_ok=True)
+        sqlite_restore.make_folders(os.path.join(work, "databases"))
         target = os.path.join(work, relative)
         header, status = sqlite_db.read_header(path), os.lstat(path)
         sqlite_db.online_copy(path, target)
@@ -319,9 +313,7 @@ class Snapshot:
             elif os.path.islink(path):
                 self.not_covered.append(f"{path}: symbolic link, what it leads to is not covered")
                 advice = f"Name the file it leads to ({os.path.realpath(path)}) in snapshot_paths as well."
-                self.find(
-                    "snapshot.files", "warning", path, f"{path} is a symbolic link, kept as a link", advice=advice
-                )
+                self.find("snapshot.files", "warning", path, f"{path} is a symbolic link, kept as a link", advice=advice)
         for path, status in self._walk():
             entry = self._file(work, path, status)
             if entry:
@@ -344,7 +336,7 @@ class Snapshot:
             return None
         relative = os.path.join("files", path.lstrip("/"))
         target = os.path.join(work, relative)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        sqlite_restore.make_folders(os.path.dirname(target))
         sqlite_restore.copy_flushed(path, target)
         return {
             **entry,
@@ -379,9 +371,9 @@ class Snapshot:
             self._gap("snapshot.python", environment, str(error))
             return {"path": environment, "freeze": None}
 
-    def _gap(self, id: str, subject: str, words: str) -> None:
+    def _gap(self, finding_id: str, subject: str, words: str) -> None:
         self.not_covered.append(f"{subject}: {words}")
-        self.find(id, "unknown", subject, words, advice="A rollback could not compare it; correct it or leave it out.")
+        self.find(finding_id, "unknown", subject, words, advice="A rollback could not compare it; correct it or leave it out.")
 
     def _copies(self, manifest: dict[str, Json]) -> None:
         """Write the copies under the names that people know; a killed run's are completed."""
@@ -390,7 +382,7 @@ class Snapshot:
             if not target or (os.path.lexists(target) and sha256_of(target) == entry["sha256"]):
                 continue
             folder = os.path.dirname(target)
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            sqlite_restore.make_folders(folder)
             temporary = os.path.join(folder, f".snapshot-{self.name}.tmp")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -415,9 +407,7 @@ class Snapshot:
         gaps = "; ".join(manifest["not_covered"])
         if not manifest["databases"] and not manifest["files"]:
             advice = "Declare snapshot_databases and snapshot_paths, or a rollback has nothing to put back."
-            self.find(
-                "snapshot.present", "unknown", self.name, "the snapshot holds no database and no file", advice=advice
-            )
+            self.find("snapshot.present", "unknown", self.name, "the snapshot holds no database and no file", advice=advice)
         else:
             self.find("snapshot.present", "ok", self.name, words, not_covered=gaps)
         size = sum(entry.get("size", 0) for entry in [*manifest["databases"], *manifest["files"]])
@@ -450,16 +440,13 @@ class Snapshot:
     def _remove(self, name: str) -> None:
         """Remove a snapshot in an order that leaves no half one behind that looks whole."""
         manifest, folder = snapshot_store.read(self.root, name), os.path.join(self.root, name)
-        for entry in manifest["databases"]:
-            if entry["copy"] and os.path.lexists(entry["copy"]) and not os.path.islink(entry["copy"]):
-                if sha256_of(entry["copy"]) == entry["sha256"]:
-                    os.unlink(entry["copy"])
+        for copy, digest in ((entry["copy"], entry["sha256"]) for entry in manifest["databases"] if entry["copy"]):
+            if os.path.isfile(copy) and not os.path.islink(copy) and sha256_of(copy) == digest:
+                os.unlink(copy)
         doomed = os.path.join(self.root, snapshot_store.PARTIAL + name)
         os.rename(folder, doomed)
         shutil.rmtree(doomed)
-        self.actions.append(
-            Action(folder, "prune", "changed", f"snapshot {name} of {manifest['finished']} was removed")
-        )
+        self.actions.append(Action(folder, "prune", "changed", f"snapshot {name} of {manifest['finished']} was removed"))
 
 
 def _tree(path: str) -> t.Iterator[tuple[str, os.stat_result]]:

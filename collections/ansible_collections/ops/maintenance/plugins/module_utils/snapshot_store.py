@@ -43,19 +43,11 @@ def read(root: str, name: str) -> dict[str, Json]:
         with open_regular(os.path.join(folder, MANIFEST)) as source:
             manifest = json.loads(source.read(_MANIFEST_LIMIT))
     except FileNotFoundError:
-        raise BrokenSnapshotError(
-            f"The snapshot {folder} has no {MANIFEST}, so it is half written; use another one."
-        ) from None
+        raise BrokenSnapshotError(f"The snapshot {folder} has no {MANIFEST}, so it is half written; use another one.") from None
     except (OSError, ValueError) as error:
         raise BrokenSnapshotError(f"The manifest of {folder} cannot be read ({error}); use another snapshot.") from None
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("schema") != SCHEMA
-        or manifest.get("checksum") != checksum(manifest)
-    ):
-        raise BrokenSnapshotError(
-            f"The manifest of {folder} does not agree with its own checksum; use another snapshot."
-        )
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or manifest.get("checksum") != checksum(manifest):
+        raise BrokenSnapshotError(f"The manifest of {folder} does not agree with its own checksum; use another snapshot.")
     if manifest["id"] != name:
         raise BrokenSnapshotError(f"The manifest of {folder} is that of {manifest['id']}; use another snapshot.")
     return manifest
@@ -87,9 +79,7 @@ def stored(entry: t.Mapping[str, Json], folder: str) -> str:
     """Return where a snapshot keeps a file, and refuse a name that leads out of it."""
     relative = str(entry["file"])
     if os.path.isabs(relative) or ".." in relative.split("/"):
-        raise BrokenSnapshotError(
-            f"The manifest of {folder} names {relative!r}, which is outside; use another snapshot."
-        )
+        raise BrokenSnapshotError(f"The manifest of {folder} names {relative!r}, which is outside; use another snapshot.")
     return os.path.join(folder, relative)
 
 
@@ -104,9 +94,7 @@ def prove(root: str, name: str) -> dict[str, Json]:
         try:
             same = sha256_of(path) == entry["sha256"]
         except (OSError, MaintenanceError) as error:
-            raise BrokenSnapshotError(
-                f"{path} of the snapshot {name} cannot be read ({error}); use another one."
-            ) from None
+            raise BrokenSnapshotError(f"{path} of the snapshot {name} cannot be read ({error}); use another one.") from None
         if not same:
             raise BrokenSnapshotError(f"{path} of the snapshot {name} does not have its checksum; use another one.")
     for entry in manifest["databases"]:
@@ -122,14 +110,10 @@ def _prove_database(path: str, entry: t.Mapping[str, Json], name: str) -> None:
     try:
         problems, rows = sqlite_db.reading_fixed(path, ask)
     except MaintenanceError as error:
-        raise BrokenSnapshotError(
-            f"The copy of {entry['path']} in the snapshot {name} is not usable: {error}"
-        ) from None
+        raise BrokenSnapshotError(f"The copy of {entry['path']} in the snapshot {name} is not usable: {error}") from None
     if problems or rows != entry["rows"]:
         why = problems[0] if problems else "its rows are not those of the manifest"
-        raise BrokenSnapshotError(
-            f"The copy of {entry['path']} in the snapshot {name} is not sound: {why}; use another one."
-        )
+        raise BrokenSnapshotError(f"The copy of {entry['path']} in the snapshot {name} is not sound: {why}; use another one.")
 
 
 def covers(root: str, database: str, since: datetime) -> bool:

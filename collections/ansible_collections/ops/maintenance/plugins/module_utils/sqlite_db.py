@@ -78,9 +78,7 @@ def read_header(path: str) -> Header:
     try:
         status = os.fstat(file_fd)
         if not stat.S_ISREG(status.st_mode):
-            raise DatabaseUnusableError(
-                f"{path} is not a regular file, expected a SQLite database; correct the path.", "kind"
-            )
+            raise DatabaseUnusableError(f"{path} is not a regular file, expected a SQLite database; correct the path.", "kind")
         start = os.read(file_fd, _HEADER_BYTES)
     except OSError as error:
         raise _unusable(path, error) from None
@@ -104,13 +102,9 @@ def read_header(path: str) -> Header:
 
 def _unusable(path: str, error: OSError) -> DatabaseUnusableError:
     if error.errno == errno.ELOOP:
-        return DatabaseUnusableError(
-            f"{path} is a symbolic link, expected the SQLite database itself; name the file it leads to.", "link"
-        )
+        return DatabaseUnusableError(f"{path} is a symbolic link, expected the SQLite database itself; name the file it leads to.", "link")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return DatabaseUnusableError(
-            f"{path} does not exist, expected a SQLite database; correct the path or restore it.", "missing"
-        )
+        return DatabaseUnusableError(f"{path} does not exist, expected a SQLite database; correct the path or restore it.", "missing")
     return DatabaseUnusableError(f"{path} could not be read: {error.strerror}; correct its permissions.", "unreadable")
 
 
@@ -199,14 +193,10 @@ def translated(path: str) -> t.Iterator[None]:
     except sqlite3.OperationalError as error:
         said = clean(str(error), 200)
         if any(word in said for word in _BUSY_MESSAGES):
-            raise DatabaseBusyError(
-                f"{path} is locked by somebody else ({said}); find out who holds it and try again."
-            ) from None
+            raise DatabaseBusyError(f"{path} is locked by somebody else ({said}); find out who holds it and try again.") from None
         raise MaintenanceError(f"{path} could not be read or written: {said}; look at the disk and the path.") from None
     except sqlite3.DatabaseError as error:
-        raise DatabaseDamagedError(
-            f"{path} is damaged: {clean(str(error), 200)}; restore it from a proven backup."
-        ) from None
+        raise DatabaseDamagedError(f"{path} is damaged: {clean(str(error), 200)}; restore it from a proven backup.") from None
 
 
 def quoted(identifier: str) -> str:
@@ -292,9 +282,7 @@ def online_copy(source: str, target: str, timeout: float = 60.0) -> None:
     """
     folder = os.path.dirname(os.path.abspath(target))
     if os.path.lexists(target):
-        raise MaintenanceError(
-            f"{target} exists already, expected a free name for a copy of {source}; it was left alone."
-        )
+        raise MaintenanceError(f"{target} exists already, expected a free name for a copy of {source}; it was left alone.")
     temporary = os.path.join(folder, f".copy-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -317,9 +305,7 @@ def _copy_pages(connection: sqlite3.Connection, temporary: str, source: str, tim
     def still_in_time(_status: int, left: int, total: int) -> None:
         # Python repeats a busy step for ever; without this a lock would hang the run.
         if (left or not total) and time.monotonic() > end:
-            raise DatabaseBusyError(
-                f"{source} stayed locked for {timeout:g} seconds while it was copied; try again later."
-            )
+            raise DatabaseBusyError(f"{source} stayed locked for {timeout:g} seconds while it was copied; try again later.")
 
     with translated(source):
         copy = sqlite3.connect(uri_of(temporary, "mode=rw"), uri=True, isolation_level=None)
@@ -343,9 +329,7 @@ def _prove_copy(source: str, copy: str) -> None:
     try:
         read_header(copy)
     except DatabaseUnusableError as error:
-        raise DatabaseDamagedError(
-            f"The copy of {source} is not a database ({error.reason}); it was removed."
-        ) from None
+        raise DatabaseDamagedError(f"The copy of {source} is not a database ({error.reason}); it was removed.") from None
     problems = reading_fixed(copy, integrity)
     if problems:
         raise DatabaseDamagedError(
@@ -401,9 +385,7 @@ def _has_open(folder: str, files: t.Collection[tuple[int, int]]) -> bool:
 
 def _command_of(proc: str, pid: str) -> str:
     with contextlib.suppress(OSError), open(os.path.join(proc, pid, "cmdline"), "rb") as source:
-        return (
-            clean(source.read(200).replace(b"\0", b" ").decode("utf-8", "backslashreplace").strip(), 120) or "no name"
-        )
+        return clean(source.read(200).replace(b"\0", b" ").decode("utf-8", "backslashreplace").strip(), 120) or "no name"
     return "no name"
 
 

@@ -22,7 +22,6 @@ from .judge import human_seconds
 from .paths import sha256_of
 from .record import Action, Finding, Json
 
-
 SCRATCH = ".prove-"
 
 
@@ -79,14 +78,10 @@ class Recovery:
             return kept
         if not present or self.check_mode:
             if present:
-                self.actions.append(
-                    Action(self.path, "keep_evidence", "due", "copies of the damaged files will be kept")
-                )
+                self.actions.append(Action(self.path, "keep_evidence", "due", "copies of the damaged files will be kept"))
             return kept
         state_dir = self.params["state_dir"]
-        sqlite_restore.require_room(
-            state_dir, sqlite_restore.sized(present) + self.params["reserve_bytes"], "a copy of the damaged files"
-        )
+        sqlite_restore.require_room(state_dir, sqlite_restore.sized(present) + self.params["reserve_bytes"], "a copy of the damaged files")
         run_id = sqlite_restore.checked_run_id(self.params["run_id"], self.host.now())
         folder = sqlite_restore.evidence_folder(state_dir, run_id)
         copies = sqlite_restore.keep(folder, present)
@@ -156,9 +151,7 @@ class Recovery:
         gap = self._gap(backup)
         age = human_seconds(max(0, gap["age_seconds"]))
         words = f"{backup.path} is the newest backup that passed every check; it is {age} old"
-        rows = "; ".join(
-            f"{name}: {row['damaged']} now, {row['backup']} in the backup" for name, row in gap["rows"].items()
-        )
+        rows = "; ".join(f"{name}: {row['damaged']} now, {row['backup']} in the backup" for name, row in gap["rows"].items())
         evidence = [f"rows of {rows}", *rejected]
         if not self.spec["allow_restore"]:
             self._say("critical", f"{words}; restoring is not allowed (allow_restore)", evidence=evidence)
@@ -190,9 +183,7 @@ class Recovery:
 
     def _place(self, backup: str) -> sqlite_restore.Place:
         """Keep owner and mode of the damaged file; where there is none, take the declared owner."""
-        wal = self.spec["journal_mode"] == "wal" or (
-            self.spec["journal_mode"] == "keep" and sqlite_db.read_header(backup).wal
-        )
+        wal = self.spec["journal_mode"] == "wal" or (self.spec["journal_mode"] == "keep" and sqlite_db.read_header(backup).wal)
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(self.path)
             return sqlite_restore.Place(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), wal)

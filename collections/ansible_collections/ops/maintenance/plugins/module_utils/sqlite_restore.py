@@ -72,6 +72,13 @@ def copy_flushed(source: str, target: str, mode: int = 0o600) -> None:
         os.fsync(writer.fileno())
 
 
+def make_folders(path: str) -> None:
+    """Create a folder with its parents, each of them closed to others (os.makedirs closes only the last)."""
+    if not os.path.isdir(path):
+        make_folders(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+
+
 def evidence_folder(state_dir: str, name: str) -> str:
     """Create a new private folder for evidence; an earlier one of the same name is kept."""
     root = os.path.join(state_dir, "evidence")
@@ -90,12 +97,10 @@ def keep(folder: str, paths: t.Iterable[str]) -> list[str]:
     kept = []
     for path in paths:
         target = os.path.join(folder, path.lstrip("/"))
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_folders(os.path.dirname(target))
         copy_flushed(path, target)
         if sha256_of(path) != sha256_of(target):
-            raise MaintenanceError(
-                f"{path} changed while it was copied to {target}; stop what writes to it and try again."
-            )
+            raise MaintenanceError(f"{path} changed while it was copied to {target}; stop what writes to it and try again.")
         fsync_folder(os.path.dirname(target))
         kept.append(target)
     return kept
@@ -160,9 +165,7 @@ def _set_journal_mode(path: str, wal: bool) -> None:
     with sqlite_db.translated(path), contextlib.closing(sqlite_db.open_writable(path)) as connection:
         connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
     if sqlite_db.read_header(path).wal != wal:
-        raise MaintenanceError(
-            f"{path} did not take the journal mode {'wal' if wal else 'delete'}; nothing was replaced."
-        )
+        raise MaintenanceError(f"{path} did not take the journal mode {'wal' if wal else 'delete'}; nothing was replaced.")
 
 
 class Proof(t.NamedTuple):

@@ -66,7 +66,7 @@ _NOT_NEGATIVE = (
     "size_warning_bytes",
 )
 
-Spec = t.Dict[str, t.Any]
+Spec = dict[str, t.Any]
 
 
 @dataclass
@@ -84,9 +84,9 @@ class Result:
         """Whether a backup took, or in check mode will take, the place of a damaged file."""
         return any(action.operation == "restore" for action in self.actions)
 
-    def find(self, id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
+    def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
-        self.findings.append(Finding(id, state, subject, summary, **more))
+        self.findings.append(Finding(finding_id, state, subject, summary, **more))
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome = Outcome("databases", "sqlite_upkeep", "ok", "")
     if not params["databases"]:
         advice = "List the databases in database_maintenance_sqlite, or leave this role out."
-        outcome.findings.append(
-            Finding("database.present", "unknown", "databases", "no SQLite database is declared", advice=advice)
-        )
-    failure, damaged, restoring = "", [], []
+        outcome.findings.append(Finding("database.present", "unknown", "databases", "no SQLite database is declared", advice=advice))
+    failure = ""
+    damaged: list[str] = []
+    restoring: list[str] = []
     for spec in params["databases"]:
         result = Result(state=dict(kept.get(spec["path"], {})))
         try:
@@ -201,9 +201,7 @@ def _self_test_passed() -> bool:
 def _unproven(findings: list[Finding]) -> list[Finding]:
     advice = "Report this with the versions of Python and SQLite on the host."
     return [
-        Finding(
-            f.id, "unknown", f.subject, "the verifier passed a planted bad sample, so this means nothing", advice=advice
-        )
+        Finding(f.id, "unknown", f.subject, "the verifier passed a planted bad sample, so this means nothing", advice=advice)
         for f in findings
     ]
 
@@ -279,9 +277,9 @@ class Upkeep:
         orphans, free = sqlite_db.foreign_keys(connection), sqlite_db.freeable_bytes(connection)
         return Facts([], orphans, present, rows, unreadable, free, bool(analyzed))
 
-    def _bad(self, id: str, state: str, words: str, *, restorable: bool, evidence: t.Sequence[str] = ()) -> None:
+    def _bad(self, finding_id: str, state: str, words: str, *, restorable: bool, evidence: t.Sequence[str] = ()) -> None:
         advice = "Nothing was done to this database; find the cause, then restore it from a proven backup."
-        self.result.find(id, state, self.path, words, evidence=evidence, advice=advice)
+        self.result.find(finding_id, state, self.path, words, evidence=evidence, advice=advice)
         self.result.damage = words if state == "critical" else ""
         if restorable and state == "critical":
             recovery = sqlite_recovery.Recovery(self.spec, self.params, self.check_mode, self.host)
@@ -304,9 +302,7 @@ class Upkeep:
         if facts.orphans:
             words = f"{len(facts.orphans)} row(s) refer to rows that do not exist: {facts.orphans[0]}"
             advice = "Ask the application's developers; maintenance must not delete or invent rows."
-            self.result.find(
-                "database.foreign_keys", "critical", self.path, words, advice=advice, evidence=facts.orphans
-            )
+            self.result.find("database.foreign_keys", "critical", self.path, words, advice=advice, evidence=facts.orphans)
         else:
             self.result.find("database.foreign_keys", "ok", self.path, "every reference leads to a row")
 
@@ -359,8 +355,7 @@ class Upkeep:
             f"{human_bytes(facts.free)} of the file are unused pages ({self._free_percent(facts):.1f} percent)",
             value=facts.free,
             unit="bytes",
-            threshold=f"VACUUM from {self.spec['vacuum_free_percent']:g} percent and "
-            f"{human_bytes(self.spec['vacuum_free_bytes'])}",
+            threshold=f"VACUUM from {self.spec['vacuum_free_percent']:g} percent and {human_bytes(self.spec['vacuum_free_bytes'])}",
         )
 
     def _report_owner(self) -> None:
@@ -493,9 +488,7 @@ class Upkeep:
     def _allowed(self, due: dict[str, str]) -> list[str]:
         """Return the due steps that may be done now; each of the others becomes a deferred or skipped action."""
         steps = [step for step in sqlite_work.STEPS if step in due]
-        steps = self._without(
-            steps, [s for s in steps if s in _EXCLUSIVE] and self._open_elsewhere(), _EXCLUSIVE, "skipped"
-        )
+        steps = self._without(steps, [s for s in steps if s in _EXCLUSIVE] and self._open_elsewhere(), _EXCLUSIVE, "skipped")
         steps = self._without(steps, "vacuum" in steps and self._no_room(), ("vacuum",), "skipped")
         steps = self._without(steps, "vacuum" in steps and self._no_snapshot(), ("vacuum", "reindex"), "skipped")
         return self._without(steps, steps and self._no_time(), sqlite_work.STEPS, "deferred")
@@ -540,9 +533,7 @@ class Upkeep:
             if free < needed:
                 words = f"VACUUM needs {human_bytes(needed)} free in {folder}, there are {human_bytes(free)}"
                 advice = "Make room; VACUUM writes the whole database twice."
-                self.result.find(
-                    "database.disk_room", "warning", self.path, words, value=free, unit="bytes", advice=advice
-                )
+                self.result.find("database.disk_room", "warning", self.path, words, value=free, unit="bytes", advice=advice)
                 return words
         self.result.find("database.disk_room", "ok", self.path, "there is room for VACUUM", value=free, unit="bytes")
         return ""
@@ -580,9 +571,7 @@ class Upkeep:
         if "vacuum" in steps and sqlite_db.reading(self.path, sqlite_db.freeable_bytes) >= facts.free > 0:
             wrong.append("VACUUM gave nothing back")
         if wrong:
-            raise VerifyError(
-                f"{self.path} after {', '.join(steps)}: {'; '.join(wrong[:5])}; roll back to the snapshot of this run."
-            )
+            raise VerifyError(f"{self.path} after {', '.join(steps)}: {'; '.join(wrong[:5])}; roll back to the snapshot of this run.")
 
     def _replace_journal_finding(self, steps: list[str]) -> None:
         if "journal_mode" in steps:
@@ -624,7 +613,7 @@ def _text_of(path: str) -> str:
 
 def _sqlite_temporary_folder() -> str:
     """Return the folder that SQLite writes temporary files to."""
-    for folder in (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"):
+    for folder in (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"):  # noqa: S108 (SQLite chooses them)
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
     return "."

@@ -45,15 +45,11 @@ def _step(connection: sqlite3.Connection, step: str, journal_mode: str) -> None:
     elif step == "journal_mode":
         answer = str(connection.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()[0]).lower()
         if answer != journal_mode:
-            raise MaintenanceError(
-                f"SQLite kept the journal mode {answer}, expected {journal_mode}; is it open elsewhere?"
-            )
+            raise MaintenanceError(f"SQLite kept the journal mode {answer}, expected {journal_mode}; is it open elsewhere?")
     else:
         busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
-            raise sqlite_db.DatabaseBusyError(
-                "The -wal file could not be emptied because somebody reads it; try again later."
-            )
+            raise sqlite_db.DatabaseBusyError("The -wal file could not be emptied because somebody reads it; try again later.")
 
 
 def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
@@ -67,9 +63,7 @@ def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
         said = pipe.read()
     _pid, status = os.waitpid(child, 0)
     if not said:
-        raise MaintenanceError(
-            f"The work on {path} was killed (wait status {status}); SQLite undoes its open transaction."
-        )
+        raise MaintenanceError(f"The work on {path} was killed (wait status {status}); SQLite undoes its open transaction.")
     answer = json.loads(said)
     if answer["error"] == "DatabaseBusyError":
         raise sqlite_db.DatabaseBusyError(answer["message"])

@@ -15,6 +15,7 @@ import time
 import typing as t
 
 import pytest
+
 from ansible_collections.ops.maintenance.plugins.module_utils import sqlite_db, sqlite_upkeep
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 
@@ -202,7 +203,9 @@ def test_table_names_are_quoted(tmp_path):
 
 
 def holder_of(path: str, ready: str = "select 1") -> subprocess.Popen[bytes]:
-    code = "import sqlite3,sys,time; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]).fetchall(); print('up',flush=True); time.sleep(60)"
+    code = (
+        "import sqlite3,sys,time; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]).fetchall(); print('up',flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, path, ready], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
@@ -258,9 +261,7 @@ def test_a_killed_copy_leaves_nothing_under_the_target(tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for number in range(12):
         target = tmp_path / f"copy{number}.db"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "a.db"), str(target)], stdout=subprocess.PIPE, env=env
-        )
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.db"), str(target)], stdout=subprocess.PIPE, env=env)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(number * 0.004)
