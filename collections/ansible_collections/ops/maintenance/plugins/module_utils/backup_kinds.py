@@ -53,7 +53,7 @@ class Target:
         self._budget = budget
         self._digests: t.TextIO | None = None
         if folder and keep_digests:
-            self._digests = open(folder + ".digests", "w", encoding="utf-8")  # noqa: SIM115
+            self._digests = open(f"{folder}.digests", "w", encoding="utf-8")  # noqa: SIM115
 
     @property
     def is_wanted(self) -> bool:
@@ -62,8 +62,7 @@ class Target:
 
     def path_of(self, relative: str) -> str:
         """Return where a restored file lies."""
-        assert self.folder is not None
-        return os.path.join(self.folder, relative)
+        return os.path.join(self.folder or "", relative)
 
     def restore(self, relative: str, pieces: t.Iterable[memoryview]) -> int:
         """Write one file from its pieces; return how many bytes were read, written or not."""
@@ -106,9 +105,8 @@ class Target:
 
     def differing(self) -> t.Iterator[str]:
         """Read every restored file again and name those that are not what the backup held."""
-        assert self.folder is not None
         last: dict[str, str] = {}
-        with open(self.folder + ".digests", encoding="utf-8") as lines:
+        with open(f"{self.folder}.digests", encoding="utf-8") as lines:
             for line in lines:
                 digest, relative = json.loads(line)
                 last[relative] = digest

@@ -208,7 +208,6 @@ def _unreadable(file: File, error: Exception) -> Verdict:
 def _restored(item: _FileProof, target: Target) -> Verdict:
     if target.problem:
         return Verdict(3, "unknown", target.problem)
-    assert target.folder is not None
     seconds = human_seconds(item.restore_seconds)
     return Verdict(3, "ok", f"{item.seen.files} files, {human_bytes(target.written)} restored in {seconds}")
 

@@ -233,18 +233,24 @@ def _unpack(chunks: t.Iterator[bytes], make: t.Callable[[], t.Any]) -> t.Iterato
         raise EOFError
 
 
+# Known to Python since 3.2, though not to its type stubs: the end mark, and nothing where a header ought to be.
+_EndMark: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+_NothingThere: type[Exception] = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
+_BadHeader = tarfile.HeaderError
+
+
 class _StrictInfo(tarfile.TarInfo):
     """A member header; where tarfile would take a bad one for the end of the archive, this raises."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictInfo:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _StrictInfo:
         try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            return super().fromtarfile(tarfile)
+        except _EndMark:
             raise
-        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+        except _NothingThere:
             raise DamagedError("half written", "the archive stops without its end mark: it is cut off") from None
-        except tarfile.HeaderError as error:
+        except _BadHeader as error:
             kind = "half written" if "truncated" in str(error) else "damaged"
             raise DamagedError(kind, f"a member header cannot be read ({error})") from None
 

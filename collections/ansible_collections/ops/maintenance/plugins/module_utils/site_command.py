@@ -175,8 +175,7 @@ def _execute(params: t.Mapping[str, t.Any], argv: list[str], environment: dict[s
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
         cwd=params["chdir"] or "/", start_new_session=True, umask=0o027, **identity,
     )  # fmt: skip
-    assert child.stdout is not None
-    with child, child.stdout:
+    with child:
         output, was_cut, timed_out = _collect(child, began + params["timeout_seconds"])
         _end_group(child)
         rc = child.wait()
@@ -185,24 +184,24 @@ def _execute(params: t.Mapping[str, t.Any], argv: list[str], environment: dict[s
 
 def _collect(child: subprocess.Popen[bytes], end: float) -> tuple[bytes, bool, bool]:
     """Read until the tool itself ends; what it left running in the background may hold the pipe open for ever."""
-    assert child.stdout is not None
+    pipe = t.cast("t.IO[bytes]", child.stdout)
     output, was_cut = bytearray(), False
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
+        selector.register(pipe, selectors.EVENT_READ)
         while True:
             has_ended = child.poll() is not None
             left = end - time.monotonic()
             if left <= 0 and not has_ended:
                 return bytes(output), was_cut, True
             if selector.select(0 if has_ended else min(left, 0.2)):
-                data = os.read(child.stdout.fileno(), 65536)
+                data = os.read(pipe.fileno(), 65536)
                 room = _OUTPUT_LIMIT - len(output)
                 output += data[:room]
                 was_cut = was_cut or len(data) > room
                 if data and left > 0:
                     continue
                 if not data:
-                    selector.unregister(child.stdout)
+                    selector.unregister(pipe)
                     return bytes(output), was_cut, not _ends(child, end)
             if has_ended:
                 return bytes(output), was_cut, False

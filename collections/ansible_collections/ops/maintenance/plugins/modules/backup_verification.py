@@ -25,7 +25,7 @@ options:
       - Sets of backups to verify.
     elements: dict
     required: true
-    options:
+    suboptions:
       name:
         type: str
         description:
@@ -72,7 +72,7 @@ options:
         type: dict
         description:
           - How often a backup is made.
-        options:
+        suboptions:
           every:
             type: str
             description:
@@ -140,7 +140,7 @@ options:
         type: dict
         description:
           - Row that tells how new the content is.
-        options:
+        suboptions:
           table:
             type: str
             description:
@@ -170,7 +170,7 @@ options:
         type: dict
         description:
           - How long backups are kept. Nothing is deleted; what is too old is listed.
-        options:
+        suboptions:
           maximum_age_days:
             type: float
             description:

@@ -23,7 +23,7 @@ options:
       - Metrics in JSON lines that the application or its monitor writes.
     elements: dict
     default: []
-    options:
+    suboptions:
       name:
         type: str
         description:
