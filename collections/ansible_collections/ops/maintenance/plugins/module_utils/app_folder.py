@@ -29,8 +29,9 @@ class AppFolder:
         self.path = os.path.normpath(path)
 
     def run(self, argv: t.Sequence[str], *, timeout: float, env: t.Mapping[str, str] | None = None) -> Ran:
-        """Run a command in the folder as its owner."""
-        argv = [*_become(self.owner), *argv]
+        """Run a command in the folder as its owner; one with a slash in its name is found from there."""
+        program = os.path.join(self.path, argv[0]) if "/" in argv[0] else argv[0]
+        argv = [*_become(self.owner), program, *argv[1:]]
         ran = self.host.run(argv, timeout=timeout, cwd=self.path, env={"HOME": _home(self.owner), **(env or {})})
         return Ran(argv[len(_become(self.owner)) :], ran.rc, ran.stdout, ran.stderr)
 

@@ -96,16 +96,19 @@ def run_all(updaters: t.Iterable[Updater], params: t.Mapping[str, t.Any], check_
         if assessed.changes:
             done = _update(updater, assessed, params, check_mode, host)
             actions += done
-            if not check_mode and any(action.status == "changed" for action in done):
+            if any(action.status == "changed" for action in done):
                 assessed = updater.assess()
+            findings += _taken_back(updater.kind, assessed.subject, done)
         findings += assessed.findings
         metrics += assessed.metrics
     failed = [action.summary for action in actions if action.status == "failed"]
+    # An update that was taken back leaves the host as it was: a finding, and no reason to end a run.
+    standing = [action for action in actions if action.status != "failed"]
     said = f"{len(findings)} findings, {len(actions)} packages to change or changed"
     return Outcome(
         subject=kind,
         operation=f"{kind}_dependencies",
-        status=status_of(actions, check_mode) if findings else "skipped",
+        status=status_of(standing, check_mode) if findings else "skipped",
         summary="; ".join(failed[:3]) or (said if findings else "not configured"),
         findings=findings,
         metrics=metrics,
@@ -136,13 +139,22 @@ def _update(updater: Updater, assessed: Assessed, params: t.Mapping[str, t.Any],
             raise VerifyError(problem)
     except MaintenanceError as error:
         copies.put_back()
-        after = updater.frozen()
-        same = "everything is as before" if after == before else "but the packages are not those from before"
-        return _actions(assessed, changes, "failed", f"was taken back ({error}); {same}")
+        if updater.frozen() != before:
+            raise MaintenanceError(f"The update of {assessed.subject} failed ({error}) and could not be taken back.") from error
+        return _actions(assessed, changes, "failed", f"was taken back: {error}")
     after = updater.frozen()
     copies.drop()
     moved = [Change(n, before.get(n, ""), after.get(n, "")) for n in sorted(before.keys() | after.keys())]
     return _actions(assessed, [c for c in moved if c.before != c.after], "changed", "was made and tested")
+
+
+def _taken_back(kind: str, subject: str, actions: t.Sequence[Action]) -> list[Finding]:
+    failed = [action.summary for action in actions if action.status == "failed"]
+    if not failed:
+        return []
+    said = f"Its update failed and was taken back; it is as before. {failed[0]}"
+    advice = "Read why, correct the range or the package, or take the package out of the update."
+    return [Finding(f"{kind}.update", "critical", subject, said, len(failed), "count", advice=advice, evidence=failed[:20])]
 
 
 def _actions(assessed: Assessed, changes: t.Sequence[Change], status: str, said: str) -> list[Action]:

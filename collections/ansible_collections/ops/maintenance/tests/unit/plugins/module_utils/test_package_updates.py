@@ -1,0 +1,168 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: what the scope takes, what holds and conflicts leave out, and what is not known."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
+from ansible_collections.ops.maintenance.plugins.module_utils import package_updates as updates
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
+SECURITY = ("Debian-Security:bookworm-security",)
+
+
+def update(name: str, security: str = "", candidate: str = "2", **more) -> apt.Update:
+    return apt.Update(name, "1", candidate, SECURITY if security else ("Debian:bookworm",), security, **more)
+
+
+def pending(*found: apt.Update, as_of: datetime | None = NOW, security=SECURITY, held=(), problem="") -> apt.Pending:
+    return apt.Pending(tuple(found), tuple(held), as_of, tuple(security), problem)
+
+
+class Manager:
+    """A package manager that refuses what the test says and pulls in what the test says."""
+
+    name = "apt"
+
+    def __init__(self, refuses=(), pulls=(), removes=()):
+        self.refuses, self.pulls, self.removes = set(refuses), tuple(pulls), tuple(removes)
+
+    def rehearse(self, specs):
+        names = {spec.split("=")[0] for spec in specs}
+        if names & self.refuses:
+            return apt.Simulation((), "apt-get ended with 100: E: Unable to correct problems")
+        steps = [apt.Step("Inst", spec.split("=")[0], "1", spec.split("=")[1], ()) for spec in specs]
+        steps += [apt.Step("Inst", name, old, new, ()) for name, old, new in self.pulls]
+        return apt.Simulation((*steps, *(apt.Step("Remv", name, "1", "", ()) for name in self.removes)))
+
+    @contextlib.contextmanager
+    def private(self):
+        yield
+
+
+def plan(found: apt.Pending, manager=None, **params) -> updates.Plan:
+    return updates.make_plan(found, {"scope": "security", "packages": [], "hold": [], **params}, manager or Manager())
+
+
+def specs(made: updates.Plan) -> list[str]:
+    return [item.spec for item in made.wanted]
+
+
+MIXED = pending(update("openssl", "1.1", "1.1"), update("libsecurity-foo"), update("both", "1.5", "2"))
+
+
+def test_security_scope_takes_security_versions_only_and_not_beyond():
+    assert specs(plan(MIXED)) == ["openssl=1.1", "both=1.5"]
+
+
+def test_scope_all_and_listed():
+    assert specs(plan(MIXED, scope="all")) == ["openssl=1.1", "libsecurity-foo=2", "both=2"]
+    assert specs(plan(MIXED, scope="listed", packages=["libsecurity-foo"])) == ["libsecurity-foo=2"]
+
+
+def test_holds_of_dpkg_and_of_the_inventory_are_left_out_and_named():
+    made = plan(pending(update("a", "2"), update("b", "2", held=True), update("postgresql-15", "2")), hold=["postgresql-*"])
+    assert specs(made) == ["a=2"]
+    assert made.held == ("b", "postgresql-15")
+
+
+def test_what_cannot_be_installed_is_found_among_many_and_named_with_the_reason():
+    found = pending(*(update(f"p{number}", "2") for number in range(20)))
+    made = plan(found, Manager(refuses=["p13"]))
+    assert len(made.wanted) == 19
+    assert list(made.blocked or {}) == ["p13"]
+    assert "Unable to correct" in (made.blocked or {})["p13"]
+
+
+def test_plan_that_would_remove_a_package_is_refused():
+    made = plan(pending(update("a", "2")), Manager(removes=["nginx"]))
+    assert specs(made) == []
+    assert "nginx" in (made.blocked or {})["a"]
+
+
+def test_dependency_on_a_held_package_blocks_and_a_free_one_is_part_of_the_plan():
+    blocked = plan(pending(update("a", "2")), Manager(pulls=[("libheld", "1", "2")]), hold=["libheld"])
+    assert "libheld" in (blocked.blocked or {})["a"]
+    free = plan(pending(update("a", "2")), Manager(pulls=[("linux-image-9", "", "9.1")]))
+    assert [(item.name, item.installed, item.dependency) for item in free.pulled] == [("linux-image-9", "", True)]
+
+
+def test_no_update_is_ok_only_with_fresh_lists_and_a_security_archive():
+    assert updates.pending_finding(pending(), fresh=True).state == "ok"
+    assert updates.pending_finding(pending(), fresh=False).state == "unknown"
+    assert updates.pending_finding(pending(security=()), fresh=True).state == "unknown"
+    assert updates.pending_finding(pending(as_of=None), fresh=True).state == "unknown"
+
+
+def test_security_updates_on_old_lists_are_still_reported_and_called_stale():
+    finding = updates.pending_finding(pending(update("a", "2")), fresh=False)
+    assert (finding.state, finding.value, finding.basis, finding.as_of) == ("warning", 1, "stale", NOW.isoformat())
+
+
+PARAMS = {"scope": "security", "packages": [], "hold": [], "refresh": True, "stale_after_days": 2,
+          "lock_timeout_seconds": 1, "minimum_seconds": 600}  # fmt: skip
+
+
+def test_failed_refresh_is_unknown():
+    finding = updates.refresh_finding(pending(), "Err:1 http://h unreachable", NOW, PARAMS)
+    assert finding.state == "unknown"
+    assert "unreachable" in finding.summary
+
+
+@pytest.mark.parametrize(("days", "state"), [(1, "ok"), (3, "unknown")])
+def test_lists_that_were_not_refreshed_are_believed_while_young(days, state):
+    finding = updates.refresh_finding(pending(), "", NOW + timedelta(days=days), {**PARAMS, "refresh": False})
+    assert finding.state == state
+
+
+@pytest.mark.parametrize(
+    ("rc", "said", "fails"),
+    [
+        (0, "Hit:1 http://h x InRelease\nReading package lists...", False),
+        (0, "Err:1 http://h x InRelease\n  Could not connect\nW: Some index files failed to download.", True),
+        (0, "W: Failed to fetch http://h/x  Could not resolve 'h'", True),
+        (0, "W: GPG error: http://h x InRelease: NO_PUBKEY", True),
+        (0, "W: http://h: Key is stored in legacy trusted.gpg keyring", False),
+        (100, "E: Could not get lock /var/lib/apt/lists/lock", True),
+        (100, "", True),
+    ],
+)
+def test_refresh_that_ends_with_0_but_says_that_it_failed_has_failed(rc, said, fails):
+    assert bool(apt.refresh_problem(rc, said)) is fails
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scope": "listed"},
+        {"stale_after_days": -1},
+        {"hold": ["--force"]},
+        {"packages": ["a b"]},
+        {"hold": [""]},
+    ],
+)
+def test_senseless_input_is_refused(bad):
+    with pytest.raises(InputError):
+        updates.check_params({**PARAMS, **bad})
+
+
+def test_all_problems_of_the_input_come_at_once():
+    with pytest.raises(InputError) as caught:
+        updates.check_params({**PARAMS, "stale_after_days": -1, "lock_timeout_seconds": -5, "hold": ["-o"]})
+    assert all(text in str(caught.value) for text in ("stale_after_days", "lock_timeout_seconds", "'-o'"))
+
+
+def test_many_planned_packages_stay_within_a_record():
+    many = updates.Plan(tuple(updates.Planned(f"p{n}", "1", "2", True, SECURITY) for n in range(3000)))
+    actions = updates.plan_actions(many, "due")
+    assert len(actions) == updates.ACTIONS_LIMIT + 1
+    assert "2900 more" in actions[-1].summary
+
+
+def test_classifier_proves_itself():
+    assert updates.self_test_problem() == ""
