@@ -60,6 +60,7 @@ options:
 import functools
 import getpass
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -82,11 +83,13 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import (
     JournalWriter,
     check_run_id,
     finding,
+    journals,
     new_run_id,
     read_journal,
 )
 from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store
 
+_CATCH_UP = 50
 _PREFIX = "ops.maintenance."
 _ROOT = Path(__file__).resolve().parents[2]
 _REPORT = f"ansible_collections.{_PREFIX}plugins.plugin_utils.report"
@@ -389,8 +392,22 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if self._store_url:
                 with Store(self._store_url) as store:
                     store.save_run(read_journal(self._path).lines)
+                    self._catch_up(store)
         finally:
             self._report()
+
+    @_never_fails
+    def _catch_up(self, store: Store) -> None:
+        """Keep earlier runs that could not do so themselves: they were killed, or the store did not answer."""
+        for path in itertools.islice(journals(os.path.dirname(self._path)), _CATCH_UP):
+            if not store.has_run(path.stem):
+                journal = read_journal(str(path))
+                if journal.broken_at:
+                    self._display.warning(
+                        f"Journal: {path} is not kept in the store: line {journal.broken_at} does not fit, {journal.broken_why}."
+                    )
+                elif journal.lines and journal.state != "running":
+                    store.save_run(journal.lines)
 
     @_never_fails
     def _report(self) -> None:

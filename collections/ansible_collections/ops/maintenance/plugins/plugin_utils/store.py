@@ -207,6 +207,10 @@ class Store:
             except IntegrityError:  # another process saved the same run between our look and our insert
                 self._save(first, journal_lines)
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether a run is kept."""
+        return bool(self._read(sa.select(RUNS.c.number).where(RUNS.c.run_id == run_id)))
+
     def _save(self, first: Line, lines: Sequence[Line]) -> None:
         with self._write() as connection:
             self._forget(connection, first["run_id"])

@@ -351,7 +351,14 @@ def test_a_journal_folder_that_cannot_be_used_is_a_warning_and_never_fails_the_r
     assert "OPS_MAINTENANCE_JOURNAL_DIR" in done.stderr
 
 
-REPORT = "import json\ndef write_reports(journal, folder, store_url=''):\n    open(folder + '/seen', 'w').write(json.dumps([journal, store_url]))\n    return {'html': folder + '/x.html'}\n"
+REPORT = """
+import json
+
+def write_reports(journal, folder, store_url=""):
+    with open(folder + "/seen", "w") as target:
+        json.dump([journal, store_url], target)
+    return {"html": folder + "/x.html"}
+"""
 
 
 def test_a_run_without_a_report_gets_one_at_its_end(project):
@@ -424,3 +431,19 @@ def test_a_run_that_is_killed_says_interrupted_and_up_to_where(project, how):
     journal = only_journal(project)
     assert (journal.state, journal.complete, journal.broken_at, journal.torn) == ("interrupted", False, 0, False)
     assert journal.interrupted["where"] == "record ops.maintenance.probed Assess | First on here"
+    project.write("next.yml", "- hosts: here\n  gather_facts: false\n  tasks: [{ops.maintenance.probe: }]\n")
+    project.run("next.yml")
+    with Store(f"sqlite:///{project.journals}/store.sqlite") as store:
+        assert {run["cadence"]: run["status"] for run in store.runs()} == {"short": "interrupted", "next": "completed"}
+        assert store.lines_of(journal.run_id) == journal.lines
+
+
+def test_runs_that_missed_the_store_are_kept_by_the_next_but_no_tampered_ones(project):
+    for run_id in ("one", "two"):
+        project.run("short.yml", OPS_MAINTENANCE_STORE_URL="nonsense://x", OPS_MAINTENANCE_RUN_ID=run_id)
+    path = project.journals / "two.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"warning"', b'"ok"', 1))
+    done = project.run("short.yml", OPS_MAINTENANCE_RUN_ID="three")
+    with Store(f"sqlite:///{project.journals}/store.sqlite") as store:
+        assert [run["run_id"] for run in store.runs()] == ["one", "three"]
+    assert "two.jsonl is not kept" in " ".join(done.stderr.split())

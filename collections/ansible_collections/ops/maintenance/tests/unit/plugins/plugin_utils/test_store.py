@@ -296,7 +296,10 @@ def test_lines_that_are_no_run_are_refused(store, lines):
 
 def test_without_sqlalchemy_it_says_what_to_install(tmp_path):
     (tmp_path / "sqlalchemy.py").write_text("raise ImportError('not here')\n")
-    code = "from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store\ntry:\n    Store('sqlite://')\nexcept Exception as e:\n    print(e)"
+    code = (
+        "from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store\n"
+        "try:\n    Store('sqlite://')\nexcept Exception as error:\n    print(error)"
+    )
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[7]}"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("The store needs the Python package SQLAlchemy"), done.stderr
