@@ -33,9 +33,9 @@ def accounts(etc: str) -> dict[str, Account]:
     groups = _rows(os.path.join(etc, "group"), 4)
     names = {row[2]: row[0] for row in groups}
     found: dict[str, Account] = {}
-    for name, _, uid, gid, _, home, shell in _rows(os.path.join(etc, "passwd"), 7):
+    for name, _unused, uid, gid, _unused, home, shell in _rows(os.path.join(etc, "passwd"), 7):
         found.setdefault(name, {"uid": uid, "gid": gid, "home": home, "shell": shell, "groups": {names.get(gid, gid)}})
-    for group, _, _, members in groups:
+    for group, _unused, _unused, members in groups:
         for member in filter(None, members.split(",")):
             if member in found:
                 found[member]["groups"].add(group)

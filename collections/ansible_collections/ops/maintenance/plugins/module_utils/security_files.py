@@ -240,7 +240,7 @@ def _verdicts(item: t.Mapping[str, t.Any], judged: Judged, corrected: bool) -> l
     ):
         if not declared:
             continue
-        state = worst((state for state, _ in wrong), none="unknown" if judged.unread else "ok")
+        state = worst((state for state, _unused in wrong), none="unknown" if judged.unread else "ok")
         advice = "Correct it with chmod and chown, or allow it with correct: true."
         if corrected:
             advice = "It was corrected in this run; what it holds may have been read before, so consider new secrets."
@@ -257,7 +257,7 @@ def _verdicts(item: t.Mapping[str, t.Any], judged: Judged, corrected: bool) -> l
                 threshold=_threshold(item, what),
                 not_covered="; ".join(judged.unread[:5]),
                 advice="" if state == "ok" else advice,
-                evidence=[line for _, line in wrong[:20]],
+                evidence=[line for _unused, line in wrong[:20]],
             )
         )
     return findings
@@ -277,13 +277,13 @@ def _threshold(item: t.Mapping[str, t.Any], what: str) -> str:
 
 def _correct(review: Review, subject: str, judged: Judged) -> bool:
     """Put right what is wrong below one declared path, as one action; return whether that was done."""
-    before = {shown(path): _said(status) for path, _, status in judged.due[:20]}
+    before = {shown(path): _said(status) for path, _unused, status in judged.due[:20]}
     if review.check_mode:
         after = {shown(path): _said_after(rule, status) for path, rule, status in judged.due[:20]}
         review.actions.append(Action(subject, "correct_mode", "due", f"{len(judged.due)} to be corrected", before, after))
         return False
     problems = [problem for problem in (_correct_one(*due) for due in judged.due) if problem]
-    after = {shown(path): _said(os.lstat(path)) for path, _, _ in judged.due[:20] if os.path.lexists(path)}
+    after = {shown(path): _said(os.lstat(path)) for path, *_rest in judged.due[:20] if os.path.lexists(path)}
     summary = f"{len(judged.due) - len(problems)} of {len(judged.due)} corrected" + "".join(f"; {p}" for p in problems[:3])
     review.actions.append(Action(subject, "correct_mode", "failed" if problems else "changed", summary, before, after))
     return not problems

@@ -183,7 +183,7 @@ def _json_file(reader: LineReader, clock: Clock, source: t.Mapping[str, t.Any], 
 
 def read_journal(review: Review, tally: Tally) -> str:
     """Read what sshd, sudo, su and login said to the journal; return why that was not possible."""
-    files = [os.path.join(place, name) for folder in _JOURNAL_FOLDERS for place, _, names in os.walk(folder) for name in names]
+    files = [os.path.join(place, name) for folder in _JOURNAL_FOLDERS for place, _unused, names in os.walk(folder) for name in names]
     system = [path for path in files if os.path.basename(path).startswith("system")]
     if not system:
         return "journal: this host keeps none, or it cannot be seen without become: true"

@@ -40,7 +40,7 @@ def parse_sshd(text: str) -> dict[str, list[str]]:
     """Read what ``sshd -T`` prints: option to its values."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
-        name, _, value = line.strip().partition(" ")
+        name, _unused, value = line.strip().partition(" ")
         if name:
             found.setdefault(name.lower(), []).append(value.strip())
     return found
@@ -98,7 +98,7 @@ def look_sshd(review: Review) -> list[Finding]:
 def sshd_passes_bad_sample(_review: Review) -> str:
     """Plant an open sshd; return it when it counts as closed."""
     effective = parse_sshd("permitrootlogin yes\npasswordauthentication yes\n")
-    wrong, _ = sshd_deviations({"PermitRootLogin": False, "PasswordAuthentication": "no"}, effective)
+    wrong, _unused = sshd_deviations({"PermitRootLogin": False, "PasswordAuthentication": "no"}, effective)
     return "" if len(wrong) == 2 else "an sshd that lets root in with a password as one that does not"
 
 
@@ -119,7 +119,7 @@ def parse_sockets(text: str, protocol: str) -> list[Socket]:
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 3 and fields[3] == _LISTENS[protocol]:
-            address, _, port = fields[1].partition(":")
+            address, _unused, port = fields[1].partition(":")
             found.append(Socket(protocol, _address(address), int(port, 16)))
     return found
 

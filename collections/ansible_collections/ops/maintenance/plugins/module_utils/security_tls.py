@@ -42,7 +42,7 @@ def endpoint(text: str) -> tuple[str, int]:
 
     :raises ValueError: there is no port, or it is not one.
     """
-    host, _, port = text.rpartition(":")
+    host, _unused, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"connect is {text!r}, expected host:port")
     return host.strip("[]"), int(port)

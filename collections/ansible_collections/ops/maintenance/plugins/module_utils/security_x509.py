@@ -78,7 +78,7 @@ def parse(text: str, pem: bytes) -> Certificate:
 
 
 def _name(part: str) -> str:
-    kind, _, value = part.strip().partition(":")
+    kind, _unused, value = part.strip().partition(":")
     return f"{kind.split()[0]}:{value.strip()}"
 
 
@@ -107,13 +107,13 @@ def matches(host_name: str, names: t.Iterable[str]) -> bool:
         address = ipaddress.ip_address(wanted)
     except ValueError:
         wanted = _ascii(wanted)
-        return any(kind == "DNS" and _dns_matches(wanted, name.lower()) for kind, _, name in _parts(names))
-    return any(kind == "IP" and _same_address(address, name) for kind, _, name in _parts(names))
+        return any(kind == "DNS" and _dns_matches(wanted, name.lower()) for kind, _unused, name in _parts(names))
+    return any(kind == "IP" and _same_address(address, name) for kind, _unused, name in _parts(names))
 
 
 def _parts(names: t.Iterable[str]) -> t.Iterator[tuple[str, str, str]]:
     for name in names:
-        kind, _, value = name.partition(":")
+        kind, _unused, value = name.partition(":")
         yield kind, ":", value.removeprefix("Address:")
 
 

@@ -32,7 +32,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       name:
         description:
           - Name of the source in findings.
@@ -140,7 +140,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       path:
         description:
           - Absolute path.
@@ -212,7 +212,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       path:
         description:
           - File of the certificate, with the intermediate ones that are sent along.

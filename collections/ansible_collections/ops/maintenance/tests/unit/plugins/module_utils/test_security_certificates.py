@@ -206,7 +206,7 @@ class Server:
     def _serve(self):
         while True:
             try:
-                plain, _ = self.listener.accept()
+                plain, _unused = self.listener.accept()
             except OSError:
                 return
             try:

@@ -54,7 +54,7 @@ def test_everything_in_a_folder_is_judged_and_header_lines_do_not_exist(tmp_path
     made(data / "-rw-------", 0o644)
     made(data / "total 8\nname.env", 0o604)
     made(data / "closed", 0o600)
-    findings, _ = reviewed(files=[{"path": str(data), "kind": "directory", "mode": "0700", "recurse": True}])
+    findings, _actions = reviewed(files=[{"path": str(data), "kind": "directory", "mode": "0700", "recurse": True}])
     found = findings["security.file_mode", str(data)]
     assert (found.state, found.value) == ("critical", 3)
     assert any("total 8\\nname.env is 0604" in line for line in found.evidence)
@@ -63,7 +63,7 @@ def test_everything_in_a_folder_is_judged_and_header_lines_do_not_exist(tmp_path
 
 def test_a_missing_file_is_a_finding_unless_it_is_optional(tmp_path):
     path = str(tmp_path / ".env")
-    findings, _ = reviewed(files=[{"path": path, "mode": "0600"}])
+    findings, _actions = reviewed(files=[{"path": path, "mode": "0600"}])
     assert findings["security.file_missing", path].state == "critical"
     assert reviewed(files=[{"path": path, "mode": "0600", "optional": True}])[0] == {}
 
@@ -71,18 +71,18 @@ def test_a_missing_file_is_a_finding_unless_it_is_optional(tmp_path):
 def test_what_sqlite_keeps_beside_the_database_is_judged_too(tmp_path):
     path = made(tmp_path / "app.db", 0o600)
     made(tmp_path / "app.db-wal", 0o644)
-    findings, _ = reviewed(files=[{"path": path, "mode": "0600", "sqlite": True}])
+    findings, _actions = reviewed(files=[{"path": path, "mode": "0600", "sqlite": True}])
     assert findings["security.file_mode", path].state == "critical"
     assert reviewed(files=[{"path": path, "mode": "0600"}])[0]["security.file_mode", path].state == "ok"
 
 
 def test_owner_and_group_are_judged(tmp_path):
     path = made(tmp_path / "app.db", 0o600)
-    findings, _ = reviewed(files=[{"path": path, "owner": str(int(UID) + 1), "group": GID}])
+    findings, _actions = reviewed(files=[{"path": path, "owner": str(int(UID) + 1), "group": GID}])
     assert findings["security.file_owner", path].state == "critical"
-    findings, _ = reviewed(files=[{"path": path, "owner": UID, "group": GID}])
+    findings, _actions = reviewed(files=[{"path": path, "owner": UID, "group": GID}])
     assert findings["security.file_owner", path].state == "ok"
-    findings, _ = reviewed(files=[{"path": path, "owner": "no-such-user-here"}])
+    findings, _actions = reviewed(files=[{"path": path, "owner": "no-such-user-here"}])
     assert findings["security.file_mode", path].state == "unknown"
 
 
@@ -134,7 +134,7 @@ def test_correction_happens_only_where_declared_and_once(tmp_path):
 def test_a_file_with_a_second_name_is_not_corrected(tmp_path):
     path = made(tmp_path / ".env", 0o644)
     os.link(path, tmp_path / "another")
-    _, actions = reviewed(files=[{"path": path, "mode": "0600", "correct": True}])
+    _findings, actions = reviewed(files=[{"path": path, "mode": "0600", "correct": True}])
     assert (actions[0].status, mode_of(path)) == ("failed", 0o644)
 
 
@@ -151,12 +151,12 @@ def test_doors_that_are_open_to_all_are_found(tmp_path):
     (root / "sticky").mkdir(parents=True)
     (root / "sticky").chmod(0o1777)
     made(root / "closed", 0o640)
-    findings, _ = reviewed(world_writable_roots=[str(root)])
+    findings, _actions = reviewed(world_writable_roots=[str(root)])
     assert findings["security.world_writable", str(root)].state == "ok"
     made(root / "open", 0o602)
-    findings, _ = reviewed(world_writable_roots=[str(root)])
+    findings, _actions = reviewed(world_writable_roots=[str(root)])
     assert findings["security.world_writable", str(root)].state == "critical"
-    findings, _ = reviewed(world_writable_roots=[str(tmp_path / "absent")])
+    findings, _actions = reviewed(world_writable_roots=[str(tmp_path / "absent")])
     assert findings["security.world_writable", str(tmp_path / "absent")].state == "unknown"
 
 
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_entered_is_unknown(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fwalk", refuse)
     item = {"path": str(data), "kind": "directory", "mode": "0700", "recurse": True}
-    findings, _ = reviewed(files=[item], world_writable_roots=[str(data)])
+    findings, _actions = reviewed(files=[item], world_writable_roots=[str(data)])
     assert {finding.state for finding in findings.values()} == {"unknown"}
     assert all("become: true" in finding.not_covered for finding in findings.values())
 

@@ -46,7 +46,7 @@ def source(tmp_path, lines, name="app.jsonl", **more):
 
 def test_only_this_week_counts_and_compressed_logs_count_too(tmp_path):
     """The document greps the whole content of the plain files."""
-    old, new = [record(30) for _ in range(100)], [record(2) for _ in range(3)]
+    old, new = [record(30) for _n in range(100)], [record(2) for _n in range(3)]
     declared = source(tmp_path, old + new)
     with gzip.open(tmp_path / "app-20261115.jsonl.gz", "wt") as rotated:
         rotated.write("\n".join([record(5)] * 4 + [record(8)] * 50) + "\n")
