@@ -180,6 +180,11 @@ class LineReader:
         except (OSError, MaintenanceError) as error:
             self.problem = clean(getattr(error, "strerror", None) or str(error))
 
+    def raw(self, source: t.BinaryIO) -> t.Iterator[bytes]:
+        """Yield the content of a file that is open already, in pieces that need not end at a line end."""
+        self.status = os.fstat(source.fileno())
+        return self._content(source)
+
     def lines(self) -> t.Iterator[bytes]:
         """Yield lines without their line end (``\\r\\n`` counts as one)."""
         for block in self.blocks():
@@ -249,12 +254,8 @@ class LineReader:
             return
         argv = [program, "-dc"]
         with subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-            assert child.stdout is not None
-            while True:
-                data = child.stdout.read(min(BLOCK_BYTES, self.limit))
-                if not data:
-                    break
-                yield data
+            output = t.cast("t.BinaryIO", child.stdout)
+            yield from iter(lambda: output.read(min(BLOCK_BYTES, self.limit)), b"")
         if child.returncode:
             self.problem = f"{name} ended with {child.returncode}; what came before was read"
 
