@@ -29,6 +29,9 @@ if "--output" in argv:
     path.write_text(json.dumps({"tool": sys.argv[0], "problems": []}))
 print("ok")
 """
+SETTINGS = """# What the application sets on each connection.
+PRAGMAS = ("PRAGMA synchronous=NORMAL", "PRAGMA cache_size=10000", "PRAGMA temp_store=MEMORY")
+"""
 BACKUP_TOOL = """#!/bin/sh
 set -eu
 folder=/backups/daily/$(date -u +%Y%m%d)
@@ -52,6 +55,7 @@ def main() -> None:
         tool(f"{name}.py", TOOL)
     tool("daily-backup.sh", BACKUP_TOOL)
     Path("/frontend/index.html").write_text("<!DOCTYPE html><title>FossaWork</title>\n")
+    Path("/backend/database.py").write_text(SETTINGS)
     certificate(200)
     for folder in ("/backend", "/frontend", "/logs", "/archives", "/backups"):
         subprocess.run(["chown", "-R", "fossawork:fossawork", folder], check=True)
@@ -86,12 +90,12 @@ def database() -> None:
         CREATE INDEX work_orders_by_status ON work_orders (status);
         """
     )
-    orders = [(n, f"Site {n % 97}", ("open", "done")[n % 2], "checked " * 20) for n in range(1, 12001)]
+    orders = [(n, f"Site {n % 97}", ("open", "done")[n % 2], "checked " * 20) for n in range(1, 40001)]
     connection.executemany("INSERT INTO work_orders VALUES (?, ?, ?, ?)", orders)
     connection.executemany("INSERT INTO dispensers VALUES (?, ?, ?)", [(n, n, "Encore") for n in range(1, 2001)])
     connection.commit()
     # a third of the pages become free: VACUUM is due
-    connection.execute("DELETE FROM work_orders WHERE id > 7500")
+    connection.execute("DELETE FROM work_orders WHERE id > 25000")
     connection.commit()
     connection.close()
     DATABASE.chmod(0o600)
