@@ -138,8 +138,9 @@ def _last_record(now: Lines) -> str:
     last = now.records[-1]
     what = v.text(last.get("operation")) or v.text(last.get("task"))
     subject = v.text(last.get("subject"))
-    place = " ".join(part for part in (what, f"of {subject}" if subject else "", f"on {v.text(last.get('host'))}") if part)
-    return f"{place}, {v.iso(last.get('time')) or 'time unknown'} (line {v.text(last.get('seq'))})"
+    if subject and subject.replace(" ", "_") != what:
+        what += f" of {subject}"
+    return f"{what} on {v.text(last.get('host'))}, {v.iso(last.get('time')) or 'time unknown'} (line {v.text(last.get('seq'))})"
 
 
 def _failures(now: Lines) -> Iterator[Failure]:
@@ -369,7 +370,9 @@ def _summary(run: Run, hosts: list[Host], counts: dict[str, dict[str, int]]) -> 
     done = counts["hosts"].get("completed", 0)
     parts = []
     if counts["hosts"].keys() - {"no_outcome"}:
-        parts.append(f"{done:,} of {v.plural(len(hosts), 'host')} {'was' if done == 1 else 'were'} maintained to the end")
+        parts.append(
+            f"{done:,} of {v.plural(len(hosts), 'host')} {'was' if len(hosts) == 1 or done == 1 else 'were'} maintained to the end"
+        )
         others = [
             f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(counts["hosts"].items()) if name not in ("completed", "no_outcome")
         ]
@@ -381,7 +384,7 @@ def _summary(run: Run, hosts: list[Host], counts: dict[str, dict[str, int]]) -> 
     if bad:
         parts.append(f"{' and '.join([', '.join(bad[:-1]), bad[-1]] if len(bad) > 1 else bad)} to look at")
     else:
-        parts.append(f"all {v.plural(found['ok'], 'check')} passed" if found["ok"] else "nothing was checked")
+        parts.append(f"every check passed ({found['ok']:,})" if found["ok"] else "nothing was checked")
     if run.state == "interrupted":
         parts.append("the run was interrupted")
     return "; ".join(parts) + "."
