@@ -18,6 +18,7 @@ from .paths import open_root, walk
 Declared = t.Mapping[str, t.Any]
 HOUR = 3600.0
 DAY = 86400.0
+_ZONES_APART = 14 * HOUR
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".filepart", ".swp")
 SIDECARS = ("-wal", "-shm", "-journal")
@@ -127,7 +128,10 @@ def _backup_of(path: str, name: str, files: tuple[File, ...], date_format: str, 
         return Backup(path, files, last, local(last, zone).date())
     start, period = named
     # A copy may carry an old or a new time stamp; the name says the day, the time stamp refines it within that day.
-    moment = min(max(last, start.timestamp()), start.timestamp() + period)
+    earliest, latest = start.timestamp(), start.timestamp() + period
+    if earliest - _ZONES_APART <= last < earliest:
+        earliest = last  # named in another zone, or begun before midnight: nothing is newer than its bytes
+    moment = min(max(last, earliest), latest)
     first = min((file.mtime_ns for file in files), default=made_ns) / 1e9
     begun = start.timestamp() if period < DAY else first
     took = last - begun if 0 < last - begun < DAY else None

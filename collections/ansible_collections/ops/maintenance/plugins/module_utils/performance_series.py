@@ -162,7 +162,7 @@ def judge_series(declared: Declared, read: Read, now: float) -> tuple[list[Findi
         )
     ]
     findings += _gaps(declared, read, now)
-    label = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "series"
+    label = (re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "series").removesuffix("_average")
     numbers = {"average": average, "p95": p95, "maximum": samples.highest}
     metrics = [Metric(f"performance.{label}_{part}", name, round(value, 3), unit) for part, value in numbers.items()]
     return findings, [*metrics, Metric(f"performance.{label}_samples", name, samples.count, "count")]

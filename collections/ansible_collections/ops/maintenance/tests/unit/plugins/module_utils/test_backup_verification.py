@@ -261,6 +261,15 @@ def test_a_name_from_the_future_is_not_taken_for_the_newest(tmp_path, root):
     assert outcome.returned["proofs"]["db"]["path"].endswith("app_20261121.db")
 
 
+def test_a_name_in_another_zone_is_not_the_future(tmp_path, root):
+    late = datetime(2026, 11, 21, 6, tzinfo=timezone.utc)  # still the 20th in Los Angeles
+    set_time(make_database(root / "20261121" / "app.db"), late - timedelta(hours=1))
+    declared = sqlite_set(root, layout="dated_folders", date_format="%Y%m%d", pattern="*.db")
+    outcome = verify(tmp_path, declared, host=FrozenHost(late), timezone="America/Los_Angeles")
+    assert {finding.state for finding in outcome.findings} == {"ok"}
+    assert outcome.returned["proofs"]["db"]["age_seconds"] == HOUR
+
+
 # Rungs 1 to 5 -----------------------------------------------------------------
 
 

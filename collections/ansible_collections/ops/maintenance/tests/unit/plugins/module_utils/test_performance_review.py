@@ -109,6 +109,11 @@ def test_average_and_percentile_decide_by_declared_limits(tmp_path):
     assert (metrics["performance.cpu_average"], metrics["performance.cpu_p95"]) == (19, 100)
 
 
+def test_a_series_named_average_does_not_say_so_twice(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(line(NOW, 10))
+    assert "performance.cpu_average" in judged(series(tmp_path / "metrics.jsonl*", name="cpu_average"))[1]
+
+
 def test_hostile_lines_are_counted_not_believed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     bad = [
