@@ -227,9 +227,8 @@ class Rollback:
     def _restore_file(self, entry: dict[str, Json]) -> None:
         path = entry["path"]
         if entry["kind"] == "folder":
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chown(path, entry["uid"], entry["gid"])
-            os.chmod(path, entry["mode"])
+            sqlite_restore.make_folders(path)
+            sqlite_restore.give(path, entry["uid"], entry["gid"], entry["mode"])
             return
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
@@ -242,10 +241,8 @@ class Rollback:
                 os.lchown(temporary, entry["uid"], entry["gid"])
             else:
                 sqlite_restore.copy_flushed(snapshot_store.stored(entry, self.folder), temporary)
-                os.chown(temporary, entry["uid"], entry["gid"])
-                os.chmod(temporary, entry["mode"])
-                os.utime(temporary, ns=(entry["mtime_ns"], entry["mtime_ns"]))
-                sqlite_db.flush(temporary)
+                os.utime(temporary, ns=(entry["mtime_ns"], entry["mtime_ns"]), follow_symlinks=False)
+                sqlite_restore.give(temporary, entry["uid"], entry["gid"], entry["mode"])
             os.rename(temporary, path)
         finally:
             with contextlib.suppress(FileNotFoundError):

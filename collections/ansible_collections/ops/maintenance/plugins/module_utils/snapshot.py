@@ -15,7 +15,7 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore
+from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore, sqlite_work
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .judge import human_bytes
@@ -272,6 +272,9 @@ class Snapshot:
 
     def _database(self, work: str, number: int, entry: dict[str, t.Any]) -> dict[str, Json]:
         path = entry["path"]
+        if sqlite_db.interrupted(path) and not sqlite_db.users_of(path).holders:
+            sqlite_work.recover(path)
+            self.actions.append(Action(path, "recover", "changed", "a killed process left a transaction half written"))
         relative = os.path.join("databases", f"{number:03d}.db")
         sqlite_restore.make_folders(os.path.join(work, "databases"))
         target = os.path.join(work, relative)

@@ -21,10 +21,11 @@ import typing as t
 from urllib.parse import quote
 
 from .errors import MaintenanceError
-from .paths import fsync_folder
+from .paths import fsync_folder, open_regular
 from .record import clean
 
 MAGIC = b"SQLite format 3\x00"
+_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 SIDECARS = ("-wal", "-shm", "-journal")
 BUSY_SECONDS = 5.0
 _HEADER_BYTES = 100
@@ -197,6 +198,15 @@ def translated(path: str) -> t.Iterator[None]:
         raise MaintenanceError(f"{path} could not be read or written: {said}; look at the disk and the path.") from None
     except sqlite3.DatabaseError as error:
         raise DatabaseDamagedError(f"{path} is damaged: {clean(str(error), 200)}; restore it from a proven backup.") from None
+
+
+def interrupted(path: str) -> bool:
+    """Whether a killed process left a transaction half written, which the next one that may write has to undo."""
+    try:
+        with open_regular(path + "-journal") as source:
+            return source.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def quoted(identifier: str) -> str:

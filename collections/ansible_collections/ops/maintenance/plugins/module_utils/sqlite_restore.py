@@ -127,9 +127,7 @@ def put_back(copy: str, path: str, place: Place) -> str:
     try:
         copy_flushed(copy, temporary)
         _set_journal_mode(temporary, place.wal)
-        os.chown(temporary, place.uid, place.gid)
-        os.chmod(temporary, place.mode)
-        sqlite_db.flush(temporary)
+        give(temporary, place.uid, place.gid, place.mode)
         digest = sha256_of(temporary)
         for name in with_sidecars(path):
             if name != path:
@@ -146,6 +144,17 @@ def put_back(copy: str, path: str, place: Place) -> str:
 def temporary_in(folder: str) -> str:
     """Return the name under which a restored file is written before it takes its place."""
     return os.path.join(folder, f".ops-maintenance-restore-{os.getpid()}.tmp")
+
+
+def give(path: str, uid: int, gid: int, mode: int) -> None:
+    """Set owner and mode of a file or folder and flush it, never through a link that somebody put in its place."""
+    file_fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchown(file_fd, uid, gid)
+        os.fchmod(file_fd, mode)
+        os.fsync(file_fd)
+    finally:
+        os.close(file_fd)
 
 
 def sweep(folder: str) -> list[str]:

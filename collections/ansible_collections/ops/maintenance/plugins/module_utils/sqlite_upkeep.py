@@ -136,7 +136,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             write_state(params["state_dir"], STATE, kept)
     outcome.status = "failed" if failure else status_of(outcome.actions, check_mode)
     outcome.summary = failure or _summary(outcome, len(params["databases"]))
-    outcome.returned = {"damaged": damaged, "restoring": restoring}
+    outcome.returned = {"due": outcome.is_change, "damaged": damaged, "restoring": restoring}
     return outcome
 
 
@@ -237,6 +237,8 @@ class Upkeep:
         """Return the facts of a sound database; otherwise say what is wrong and return None."""
         try:
             sqlite_db.read_header(self.path)
+            if not self._undone():
+                return None
             facts = sqlite_db.reading(self.path, self._facts)
         except sqlite_db.DatabaseUnusableError as error:
             state = "unknown" if error.reason == "unreadable" else "critical"
@@ -261,6 +263,20 @@ class Upkeep:
             return None
         self.result.find("database.integrity", "ok", self.path, "integrity_check answered exactly ok")
         return facts
+
+    def _undone(self) -> bool:
+        """Whether no half-written transaction is left; check mode cannot look behind one."""
+        if not sqlite_db.interrupted(self.path) or sqlite_db.users_of(self.path).holders:
+            return True
+        words = "a killed process left a transaction half written"
+        if self.check_mode:
+            self._act("recover", "due", words)
+            advice = "The next run that is not in check mode, or the application, lets SQLite undo it."
+            self.result.find("database.integrity", "unknown", self.path, f"{words}, which check mode must not undo", advice=advice)
+            return False
+        sqlite_work.recover(self.path)
+        self._act("recover", "changed", words)
+        return True
 
     def _facts(self, connection: sqlite3.Connection) -> Facts:
         present = sqlite_db.tables(connection)
@@ -468,10 +484,10 @@ class Upkeep:
             return
         if not steps:
             return
-        before, proof = self._measures(), sqlite_restore.prove(self.path)
+        before, rows = self._measures(), sqlite_db.reading(self.path, _all_rows)
         place = os.lstat(self.path)
         sqlite_work.carry_out(self.path, steps, self.spec["journal_mode"])
-        self._verify(facts, proof, place, steps)
+        self._verify(facts, rows, place, steps)
         for step in steps:
             self._act(step, "changed", due[step], before, self._measures())
         self._note_done(facts, steps)
@@ -558,12 +574,12 @@ class Upkeep:
 
     # Proving the effect
 
-    def _verify(self, facts: Facts, before: sqlite_restore.Proof, place: os.stat_result, steps: list[str]) -> None:
+    def _verify(self, facts: Facts, before: dict[str, int], place: os.stat_result, steps: list[str]) -> None:
         after = sqlite_restore.prove(self.path)
         now = os.lstat(self.path)
         wrong = after.problems + [orphan for orphan in after.orphans if orphan not in facts.orphans]
-        if before.rows != after.rows and set(steps) & set(_EXCLUSIVE):
-            wrong.append(f"rows differ by table: {sqlite_restore.row_gap(before.rows, after.rows)}")
+        if before != after.rows and set(steps) & set(_EXCLUSIVE):
+            wrong.append(f"rows differ by table: {sqlite_restore.row_gap(before, after.rows)}")
         if (now.st_uid, now.st_gid, now.st_mode) != (place.st_uid, place.st_gid, place.st_mode):
             wrong.append("owner, group or mode of the file changed")
         if "journal_mode" in steps and sqlite_db.read_header(self.path).wal != (self.spec["journal_mode"] == "wal"):
@@ -598,6 +614,10 @@ class Upkeep:
             state.pop("fell", None)
             state["rows"] = {**state.get("rows", {}), **facts.rows}
         state.update(time=self.now.isoformat(), size=os.lstat(self.path).st_size)
+
+
+def _all_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    return sqlite_db.table_counts(connection, sqlite_db.tables(connection))
 
 
 def declares(text: str, name: str, value: Json) -> bool:

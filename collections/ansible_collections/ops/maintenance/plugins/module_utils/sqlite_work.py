@@ -13,8 +13,9 @@ import typing as t
 from . import sqlite_db
 from .errors import MaintenanceError
 
-STEPS = ("reindex", "vacuum", "journal_mode", "analyze", "checkpoint")
-"""In this order: the statistics of ANALYZE come last, and the checkpoint empties what all of it left in the -wal."""
+STEPS = ("recover", "reindex", "vacuum", "journal_mode", "analyze", "checkpoint")
+"""In this order: an interrupted transaction is undone first, the statistics of ANALYZE come last, and the checkpoint
+empties what all of it left in the -wal."""
 
 
 def carry_out(path: str, steps: t.Collection[str], journal_mode: str) -> None:
@@ -34,8 +35,23 @@ def carry_out(path: str, steps: t.Collection[str], journal_mode: str) -> None:
     as_user(status.st_uid, status.st_gid, work, path)
 
 
+def recover(path: str) -> None:
+    """Let SQLite undo the transaction that a killed process left half written, as the owner of the file.
+
+    :raises MaintenanceError: somebody has the database open, so the transaction may be under way.
+    """
+    users = sqlite_db.users_of(path)
+    if users.holders:
+        raise sqlite_db.DatabaseBusyError(f"{path} has a transaction under way ({users.holders[0]}); stop that and try again.")
+    carry_out(path, ["recover"], "keep")
+    if sqlite_db.interrupted(path):
+        raise MaintenanceError(f"The interrupted transaction of {path} could not be undone; open it with its application.")
+
+
 def _step(connection: sqlite3.Connection, step: str, journal_mode: str) -> None:
-    if step == "reindex":
+    if step == "recover":
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    elif step == "reindex":
         connection.execute("REINDEX")
     elif step == "vacuum":
         connection.execute("VACUUM")

@@ -161,6 +161,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+due:
+  description: Whether anything was done, or in check mode is due.
+  returned: success
+  type: bool
+  sample: true
 damaged:
   description: Databases that are damaged and were not restored.
   returned: success
