@@ -13,6 +13,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.record import wors
 from . import report_values as v
 from .report_checklist import activities, checklist, duties, open_items, sign_off
 from .report_compare import mark_changes, settled, worst_first
+from .report_groups import named
 from .report_lines import OWN_OPERATIONS, Line, Lines, sort_lines
 from .report_log import log_entry, recommendations, special_activities
 from .report_metrics import DETAIL_HOSTS, key_metrics, points_of, series, steps
@@ -328,16 +329,25 @@ def _notices(run: Run, systems: list[System], compared: bool) -> Iterator[Notice
         yield Notice("info", "This run is still going", "The report holds what was recorded so far.")
     if run.check_mode:
         yield Notice("info", "Check mode", "Everything was read and judged, nothing was changed. What is due is listed under actions.")
-    for system in systems:
-        if system.faults:
-            yield Notice("critical", f"Inventory of {system.title} has faults", " ".join(system.faults))
-        if system.window.forced:
-            yield Notice("warning", f"Window of {system.title} was overridden", system.window.reason or "No reason was given.")
-        if system.window.overrun_seconds:
-            late = v.duration(system.window.overrun_seconds)
-            yield Notice("warning", f"Window of {system.title} was exceeded", f"The run ended {late} after the window had closed.")
+    yield from _per_system(systems)
     if not compared:
         yield Notice("info", "First run", "There is no earlier run to compare with, so nothing is marked as new or fixed.")
+
+
+def _per_system(systems: list[System]) -> Iterator[Notice]:
+    """Yield what is to be known of systems; where several have the same, as one notice."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for system in systems:
+        if system.faults:
+            found.setdefault(("critical", "has faults in its inventory", " ".join(system.faults)), []).append(system.title)
+        if system.window.forced:
+            reason = system.window.reason or "No reason was given."
+            found.setdefault(("warning", "was maintained with its window overridden", reason), []).append(system.title)
+        if system.window.overrun_seconds:
+            late = f"The run ended {v.duration(system.window.overrun_seconds)} after the window had closed."
+            found.setdefault(("warning", "exceeded its window", late), []).append(system.title)
+    for (level, what, text), titles in found.items():
+        yield Notice(level, f"{named(titles)} {what}", text)
 
 
 def _over_budget(took: list) -> Iterator[Notice]:

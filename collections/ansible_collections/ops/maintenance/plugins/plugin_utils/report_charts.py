@@ -65,6 +65,7 @@ def _chart(group: list[Series], several_systems: bool) -> Chart:
     about = [first.system if several_systems else "", first.subject]
     if not first.host:
         about.append(f"mean and span of {v.plural(first.points[-1].count, 'value')}")
+    about.append(v.plural(max(len(series.points) for series in group), "run"))
     lines = [_line(series) for series in group]
     title = first.name.removesuffix(f"_{first.unit}").replace("_", " ")
     return Chart(title, " · ".join(part for part in about if part), _svg(group, title, lines), lines)
@@ -75,7 +76,7 @@ def _line(series: Series) -> Line:
     label = series.host or f"{v.amount(last.low, series.unit)} to {v.amount(last.high, series.unit)}"
     change = ""
     if len(series.points) > 1 and series.points[0].mean:
-        change = f"{_relative(series):+.0%} in {v.plural(len(series.points), 'run')}"
+        change = f"{_relative(series):+.0%}"
     return Line(label, v.amount(last.mean, series.unit), change)
 
 

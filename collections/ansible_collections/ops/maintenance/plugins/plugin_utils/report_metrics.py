@@ -19,10 +19,14 @@ DETAIL_HOSTS = 6
 Key = tuple[str, str, str, str, str]
 
 KEY_METRICS = (
-    ("Database size", ("sqlite.size", "sqlite.size_bytes", "database.size", "database.size_bytes", "*database*size*"), "sum"),
-    ("Average CPU usage", ("performance.cpu_percent", "performance.cpu*", "*cpu*percent*", "*.cpu"), "mean"),
-    ("Average memory usage", ("performance.memory_percent", "performance.memory*", "*memory*percent*", "*.memory"), "mean"),
-    ("Error count", ("logs.errors", "log.errors", "logs.error_count", "*log*error*"), "sum"),
+    ("Database size", ("database.size", "database.size_bytes", "database.*size*", "sqlite.size*"), "sum"),
+    ("Average CPU usage", ("performance.cpu_mean", "performance.cpu_average", "performance.cpu_now", "performance.cpu*"), "mean"),
+    (
+        "Average memory usage",
+        ("performance.memory_mean", "performance.memory_average", "performance.memory_now", "performance.memory*"),
+        "mean",
+    ),
+    ("Error count", ("logs.errors", "logs.error*"), "sum"),
 )
 """Title, names in order of preference, and how several hosts or subjects are put together."""
 

@@ -101,7 +101,7 @@ def _past_of(store: Store, now: Lines) -> tuple[list[Line] | None, list[Point]]:
 def _previous_runs(store: Store, now: Lines, before: str, cadence: str) -> list[Line] | None:
     """Return the run before; for hosts that it left out (``--limit``), the one before that."""
     missing, found = hosts_of(now), None
-    for _ in range(_LOOK_BACK):
+    for _round in range(_LOOK_BACK):
         run = store.previous_run(before, cadence=cadence)
         if run is None or not missing:
             break

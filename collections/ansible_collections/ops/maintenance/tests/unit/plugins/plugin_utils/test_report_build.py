@@ -426,7 +426,7 @@ def test_an_overrun_and_a_forced_window_are_notices():
         "reason": "fix",
     }
     titles = [n.title for n in report(run_with(window=window)).notices]
-    assert titles[:2] == ["Window of Shop was overridden", "Window of Shop was exceeded"]
+    assert titles[:2] == ["Shop was maintained with its window overridden", "Shop exceeded its window"]
 
 
 # durations and trends
