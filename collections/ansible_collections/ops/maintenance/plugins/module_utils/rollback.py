@@ -178,6 +178,9 @@ class Rollback:
             self.actions.append(Action(entry["path"], "restore_file", "due", f"the {entry['kind']} differs from the snapshot"))
 
     def _apply(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        for folder in {os.path.dirname(e["path"]) for e in [*self.manifest["databases"], *self.manifest["files"]]}:
+            if os.path.isdir(folder):
+                sqlite_restore.sweep(folder)
         if databases or files:
             self._room(databases, files)
             self._keep(databases, files)
