@@ -8,6 +8,7 @@ from helpers import finding, findings
 PLANTED = [
     ("security.file_mode", "/backend/.env", "critical"),
     ("security.file_mode", "/backend/data", "critical"),
+    ("security.world_writable", "/backend", "critical"),
     ("security.certificate_expiry", "/etc/ssl/certs/fossawork.crt", "critical"),
     ("security.failed_logins", "log-ins", "warning"),
     ("security.brute_force", "log-ins", "warning"),

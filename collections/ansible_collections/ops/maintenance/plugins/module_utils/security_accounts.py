@@ -124,7 +124,8 @@ def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]
     """Return the keys by account, and by account why its keys could not be read."""
     keys: dict[str, list[str]] = {}
     unread: dict[str, str] = {}
-    for name, account in found.items():
+    at_home = {name: account for name, account in found.items() if os.path.isabs(account["home"])}
+    for name, account in at_home.items():
         for file in ("authorized_keys", "authorized_keys2"):
             path = os.path.join(account["home"], ".ssh", file)
             try:
