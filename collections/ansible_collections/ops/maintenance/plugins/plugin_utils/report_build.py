@@ -47,7 +47,8 @@ def build(
     :param previous: the lines of the run before it, ``None`` when there was none.
     :param history: metrics of earlier runs.
     :param generated: the time to print on the report.
-    :param running: the run is still going, so a missing end does not mean that it was interrupted.
+    :param running: the run is still going, so a missing end does not mean that it was interrupted; once every planned host has
+        its outcome, the work counts as over.
     :param chain_fault: where the chain of hashes breaks; empty when it is intact, ``None`` when it was not checked.
     :param span: earlier runs to list, for a report over a span of time.
     """
@@ -110,7 +111,7 @@ def _run(now: Lines, running: bool, chain_fault: str | None) -> Run:
     if end is not None:
         state = "failed" if end.get("status") != "completed" else "completed"
     elif running:
-        state = "running"
+        state = _state_so_far(now)
     job = v.mapping(line.get("job"))
     return Run(
         run_id=v.text(line.get("run_id")) or v.text(now.last.get("run_id")) or "unknown",
@@ -119,7 +120,7 @@ def _run(now: Lines, running: bool, chain_fault: str | None) -> Run:
         check_mode=line.get("check_mode") is True,
         state=state,
         started=v.iso(line.get("started")) or v.iso(line.get("time")),
-        finished=v.iso(end.get("finished")) if end is not None else "",
+        finished=_finished(now) if state in ("completed", "failed") else "",
         last_record=_last_record(now),
         control=v.text(control.get("host")),
         account=v.text(control.get("user")),
@@ -131,6 +132,17 @@ def _run(now: Lines, running: bool, chain_fault: str | None) -> Run:
         lines=now.count,
         last_hash=v.text(now.last.get("hash")),
     )
+
+
+def _state_so_far(now: Lines) -> str:
+    """Say the state of a run that writes its own report: once each planned host has its outcome, the work is over."""
+    if not now.system_of or {(system, host) for host, system in now.system_of.items()} - set(now.outcomes):
+        return "running"
+    return "completed" if all(line.get("outcome") == "completed" for line in now.outcomes.values()) else "failed"
+
+
+def _finished(now: Lines) -> str:
+    return (v.iso(now.end.get("finished")) if now.end else "") or v.iso(now.last.get("time"))
 
 
 def _last_record(now: Lines) -> str:
@@ -281,7 +293,7 @@ def _outcomes_text(outcomes: dict[str, int], hosts: int) -> str:
 def _window(plan: Line, now: Lines, hosts: list[Host]) -> Window:
     planned = v.mapping(plan.get("window"))
     started = v.iso(now.run.get("started")) or v.iso(now.run.get("time"))
-    finished = v.iso(now.end.get("finished")) if now.end else v.iso(now.last.get("time"))
+    finished = _finished(now)
     measured = [host for host in hosts if host.downtime_seconds is not None]
     worst_host = max(measured, key=lambda h: h.downtime_seconds or 0.0, default=None)
     return Window(

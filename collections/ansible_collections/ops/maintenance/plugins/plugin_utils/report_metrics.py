@@ -19,11 +19,11 @@ DETAIL_HOSTS = 6
 Key = tuple[str, str, str, str, str]
 
 KEY_METRICS = (
-    ("Database size", ("database.size", "database.size_bytes", "database.*size*", "sqlite.size*"), "sum"),
-    ("Average CPU usage", ("performance.cpu_mean", "performance.cpu_average", "performance.cpu_now", "performance.cpu*"), "mean"),
+    ("Database size", ("database.size", "database.size_bytes", "sqlite.size*"), "sum"),
+    ("Average CPU usage", ("performance.cpu*average", "performance.cpu_mean", "performance.cpu_percent", "performance.cpu_now"), "mean"),
     (
         "Average memory usage",
-        ("performance.memory_mean", "performance.memory_average", "performance.memory_now", "performance.memory*"),
+        ("performance.memory*average", "performance.memory_mean", "performance.memory_percent", "performance.memory_now"),
         "mean",
     ),
     ("Error count", ("logs.errors", "logs.error*"), "sum"),

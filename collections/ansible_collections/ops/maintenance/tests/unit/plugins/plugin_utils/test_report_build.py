@@ -391,9 +391,19 @@ def test_a_run_without_an_end_is_interrupted_and_names_its_last_record():
 
 def test_the_run_that_writes_the_report_is_not_interrupted():
     run = weekly(faulty=False)
-    run.lines.pop()
+    run.lines = run.lines[:-2]  # no end, and no outcome of the last host
     made = report(run, running=True)
     assert (made.run.state, made.verdict, made.log.status) == ("running", "ok", "In progress")
+
+
+@pytest.mark.parametrize(("outcome", "state", "status"), [("completed", "completed", "Success"), ("rolled_back", "failed", "Failed")])
+def test_the_work_is_over_once_every_planned_host_has_its_outcome(outcome, state, status):
+    run = weekly(faulty=False)
+    run.lines = run.lines[:-2]
+    made = report(run.outcome("fossawork", "fossa-app2", outcome), running=True)
+    assert (made.run.state, made.log.status) == (state, status)
+    assert made.run.finished
+    assert "interrupted" not in [notice.title for notice in made.notices]
 
 
 def test_a_signature_after_the_end_does_not_open_the_run_again():
