@@ -279,7 +279,7 @@ class Journal:
             return None
         if not self.lines:
             return {"when": "", "where": "before anything was recorded", "seq": "0"}
-        last = self.lines[-1]
+        last = next((line for line in reversed(self.lines) if line["kind"] != "signature"), self.lines[-1])
         step = " ".join(str(last[key]) for key in ("role", "task") if last.get(key))
         where = f"{last['kind']} {step}".strip() + (f" on {last['host']}" if last.get("host") else "")
         return {"when": str(last.get("time", "")), "where": where, "seq": str(last.get("seq", ""))}

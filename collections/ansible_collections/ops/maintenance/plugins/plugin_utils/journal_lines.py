@@ -15,6 +15,8 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import fin
 Line = dict[str, Any]
 
 _ITEM_LIMIT = 200
+_NUMBER_LIMIT = 2**63
+"""What a database can hold as an integer."""
 _PHASE = re.compile(r"^\s*([\w -]{1,40}?)\s*\|\s")
 _FINDING_ID = re.compile(r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$")
 _RECORD: Line = {"subject": "", "operation": "", "status": "failed", "summary": "", "before": {}, "after": {}}
@@ -108,7 +110,7 @@ def _finding(item: Line) -> Line | None:
 
 def _metric(item: Line) -> Line | None:
     value = item.get("value")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _NUMBER_LIMIT:
         return None
     if not re.match(r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", str(item.get("name"))):
         return None

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -211,6 +213,21 @@ class Store:
         """Whether a run is kept."""
         return bool(self._read(sa.select(RUNS.c.number).where(RUNS.c.run_id == run_id)))
 
+    def mismatch(self, journal_lines: Sequence[Line]) -> str:
+        """Say how a journal differs from what was kept of its run, empty where it does not or nothing is kept.
+
+        It finds what a chain alone cannot: a journal that was made anew from some line on, or lost its last lines.
+        A journal that only went on since (somebody signed) does not differ.
+        """
+        run_id = journal_lines[0]["run_id"] if journal_lines else ""
+        kept = self._read(sa.select(RUNS.c.lines, RUNS.c.last_hash).where(RUNS.c.run_id == run_id))
+        if not kept:
+            return ""
+        count, last_hash = kept[0]["lines"], kept[0]["last_hash"]
+        if len(journal_lines) >= count and journal_lines[count - 1].get("hash") == last_hash:
+            return ""
+        return f"the store kept {count} lines of this run, which are not the first {count} of the journal's {len(journal_lines)}"
+
     def _save(self, first: Line, lines: Sequence[Line]) -> None:
         with self._write() as connection:
             self._forget(connection, first["run_id"])
@@ -370,13 +387,28 @@ def _prepare_sqlite(engine: Any, path: str) -> None:
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin by itself, and too late
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout = {_WAIT_SECONDS * 1000}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout = {_WAIT_SECONDS * 1000}")
+        _into_wal_mode(cursor)
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("ops_begin", "BEGIN"))
+
+
+def _into_wal_mode(cursor: Any) -> None:
+    """Switch to the write-ahead log; while another process does the same, SQLite answers busy without waiting."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _private_file(path: str) -> None:
@@ -421,13 +453,13 @@ def _run_row(first: Line, lines: Sequence[Line]) -> Line:
     end = next((line for line in reversed(lines) if line["kind"] == "end"), None)
     return {
         "run_id": first["run_id"],
-        "cadence": str(first.get("cadence", "")),
-        "playbook": str(first.get("playbook", "")),
+        "cadence": _text(first.get("cadence", ""), 255),
+        "playbook": _text(first.get("playbook", "")),
         "check_mode": bool(first.get("check_mode")),
         "started": _utc(str(first.get("started") or first["time"])),
         "finished": _utc(str(end.get("finished") or end["time"])) if end else "",
         "status": str(end.get("status", "")) if end else "interrupted",
-        "performed_by": str(first.get("performed_by", "")),
+        "performed_by": _text(first.get("performed_by", "")),
         "lines": len(lines),
         "last_hash": str(lines[-1].get("hash", "")),
     }
@@ -437,9 +469,9 @@ def _rows(run: int, lines: Sequence[Line]) -> Iterator[tuple[Any, list[Line]]]:
     """Yield the rows of every table."""
     records, findings, metrics, outcomes = [], [], [], []
     for line in lines:
-        place = {"run": run, "seq": line["seq"], "host": str(line.get("host", ""))[:255], "system": str(line.get("system", ""))[:255]}
+        place = {"run": run, "seq": line["seq"], "host": _text(line.get("host", ""), 255), "system": _text(line.get("system", ""), 255)}
         records.append({**place, **_record_row(line)})
-        role = str(line.get("role", ""))[:255]
+        role = _text(line.get("role", ""), 255)
         findings += [{**place, "role": role, **_finding_row(item)} for item in line.get("findings", [])]
         metrics += [{**place, **_metric_row(item)} for item in line.get("metrics", []) if _number(item.get("value")) is not None]
         if line["kind"] == "outcome":
@@ -453,10 +485,10 @@ def _rows(run: int, lines: Sequence[Line]) -> Iterator[tuple[Any, list[Line]]]:
 def _record_row(line: Line) -> Line:
     return {
         "kind": line["kind"],
-        "role": str(line.get("role", ""))[:255],
-        "phase": str(line.get("phase", ""))[:100],
-        "operation": str(line.get("operation", ""))[:255],
-        "status": str(line.get("status", ""))[:20],
+        "role": _text(line.get("role", ""), 255),
+        "phase": _text(line.get("phase", ""), 100),
+        "operation": _text(line.get("operation", ""), 255),
+        "status": _text(line.get("status", ""), 20),
         "seconds": seconds_of(line),
         "body": json.dumps(line, ensure_ascii=False, separators=(",", ":")),
     }
@@ -473,33 +505,38 @@ def seconds_of(line: Mapping[str, Any]) -> float | None:
 
 def _finding_row(item: Line) -> Line:
     return {
-        "id": str(item["id"])[:255],
+        "id": _text(item["id"], 255),
         "state": item["state"],
-        "subject": str(item.get("subject", "")),
-        "summary": str(item.get("summary", "")),
+        "subject": _text(item.get("subject", "")),
+        "summary": _text(item.get("summary", "")),
         "value": _number(item.get("value")),
-        "unit": str(item.get("unit", ""))[:40],
+        "unit": _text(item.get("unit", ""), 40),
         "waived": bool(item.get("waived")),
     }
 
 
 def _metric_row(item: Line) -> Line:
     return {
-        "name": str(item["name"])[:255],
-        "subject": str(item.get("subject", ""))[:500],
+        "name": _text(item["name"], 255),
+        "subject": _text(item.get("subject", ""), 500),
         "value": _number(item["value"]),
-        "unit": str(item.get("unit", ""))[:40],
+        "unit": _text(item.get("unit", ""), 40),
     }
 
 
 def _outcome_row(line: Line) -> Line:
     return {
         "outcome": line["outcome"],
-        "reason": str(line.get("reason", "")),
+        "reason": _text(line.get("reason", "")),
         "downtime_seconds": _number(line.get("downtime_seconds")),
         "services_restored": line.get("services_restored"),
         "rollback_required": line.get("rollback_required"),
     }
+
+
+def _text(value: Any, limit: int | None = None) -> str:
+    """Return a text that every database can hold, PostgreSQL's dislike of NUL included."""
+    return str(value)[:limit].replace("\0", "\\0")[:limit]
 
 
 def _number(value: Any) -> float | None:

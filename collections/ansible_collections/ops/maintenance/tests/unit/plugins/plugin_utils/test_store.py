@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.plugin_utils import store as store_module
@@ -64,44 +67,102 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path}/deep/store.sqlite"
 
 
+def _postgres(*names):
+    found = [
+        shutil.which(name) or next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None) for name in names
+    ]
+    return [str(path) for path in found] if all(found) else None
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server of its own, reached through a socket in its folder."""
+    programs = _postgres("initdb", "pg_ctl")
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
+    user = "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    options = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run([programs[0], "-D", f"{folder}/data", "-U", "ops", "-A", "trust", "--no-sync"], **options)
+    subprocess.run(
+        [programs[1], "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", f"-k {folder} -c listen_addresses=", "start"], **options
+    )
+    yield f"postgresql:///postgres?host={folder}&user=ops"
+    subprocess.run([programs[1], "-D", f"{folder}/data", "-m", "immediate", "stop"], **options)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request, tmp_path):
+    """A new, empty store in every kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.sqlite"
+    server_url = request.getfixturevalue("server")
+    name = f"store_{os.urandom(4).hex()}"
+    engine = sqlalchemy.create_engine(server_url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return server_url.replace("/postgres?", f"/{name}?")
+
+
 @pytest.fixture
 def store(url):
     with Store(url) as opened:
         yield opened
 
 
-def test_a_run_comes_back_as_it_was(store):
+@pytest.fixture
+def any_store(shared_url):
+    with Store(shared_url) as opened:
+        yield opened
+
+
+def test_a_run_comes_back_as_it_was(any_store):
     lines = a_run()
-    store.save_run(lines)
-    assert store.lines_of(lines[0]["run_id"]) == lines
-    run = store.runs()[0]
+    any_store.save_run(lines)
+    assert any_store.lines_of(lines[0]["run_id"]) == lines
+    run = any_store.runs()[0]
     assert (run["cadence"], run["status"], run["lines"], run["last_hash"]) == ("weekly", "completed", 6, f"{6:064x}")
-    assert [(f["host"], f["id"], f["state"], f["value"]) for f in store.findings_of(run["run_id"])] == [
+    assert [(f["host"], f["id"], f["state"], f["value"]) for f in any_store.findings_of(run["run_id"])] == [
         ("a", "disk.use", "warning", 91.0),
         ("b", "disk.use", "warning", 91.0),
     ]
-    assert store.outcomes_of(run["run_id"])[0]["downtime_seconds"] == 4.5
+    assert any_store.outcomes_of(run["run_id"])[0]["downtime_seconds"] == 4.5
 
 
-def test_saving_again_replaces_the_run_and_nothing_else(store):
-    store.save_run(a_run(0))
-    store.save_run(a_run(1, ended=False))
-    assert [run["status"] for run in store.runs()] == ["completed", "interrupted"]
-    store.save_run(a_run(1, size=50))
-    store.save_run(a_run(1, size=50))
-    assert [run["status"] for run in store.runs()] == ["completed", "completed"]
-    assert [p["value"] for p in store.history("db.size", host="a")] == [10.0, 50.0]
+def test_saving_again_replaces_the_run_and_nothing_else(any_store):
+    any_store.save_run(a_run(0))
+    any_store.save_run(a_run(1, ended=False))
+    assert [run["status"] for run in any_store.runs()] == ["completed", "interrupted"]
+    any_store.save_run(a_run(1, size=50))
+    any_store.save_run(a_run(1, size=50))
+    assert [run["status"] for run in any_store.runs()] == ["completed", "completed"]
+    assert [p["value"] for p in any_store.history("db.size", host="a")] == [10.0, 50.0]
 
 
-def test_a_span_of_runs(store):
+def test_a_journal_that_differs_from_what_was_kept_shows(store):
+    lines = a_run()
+    assert store.mismatch(lines) == store.mismatch([]) == ""
+    store.save_run(lines)
+    assert store.has_run(lines[0]["run_id"])
+    assert store.mismatch(lines) == ""
+    assert store.mismatch([*lines, {**lines[-1], "kind": "signature", "hash": "f" * 64}]) == ""
+    assert "kept 6 lines" in store.mismatch(lines[:5])
+    assert store.mismatch([*lines[:5], {**lines[5], "hash": "0" * 64}])
+
+
+def test_a_span_of_runs(any_store):
     for week in (2, 0, 1):
-        store.save_run(a_run(week))
-    store.save_run(a_run(1, cadence="daily", hosts=("c",)))
-    found = [run["run_id"][:6] for run in store.runs(since="2026-01-10T00:00:00Z", until="2026-01-17")]
+        any_store.save_run(a_run(week))
+    any_store.save_run(a_run(1, cadence="daily", hosts=("c",)))
+    found = [run["run_id"][:6] for run in any_store.runs(since="2026-01-10T00:00:00Z", until="2026-01-17")]
     assert sorted(found) == ["daily-", "weekly"]
-    assert [run["run_id"][-4:] for run in store.runs(cadence="weekly")] == ["0000", "0001", "0002"]
-    assert [run["run_id"][-4:] for run in store.runs(cadence="weekly", limit=2)] == ["0001", "0002"]
-    assert [run["cadence"] for run in store.runs(system="sys-c")] == ["daily"]
+    assert [run["run_id"][-4:] for run in any_store.runs(cadence="weekly")] == ["0000", "0001", "0002"]
+    assert [run["run_id"][-4:] for run in any_store.runs(cadence="weekly", limit=2)] == ["0001", "0002"]
+    assert [run["cadence"] for run in any_store.runs(system="sys-c")] == ["daily"]
 
 
 def test_a_span_compares_instants_and_not_texts(store):
@@ -115,44 +176,44 @@ def test_a_time_that_is_none_is_refused(store):
         store.runs(since="yesterday")
 
 
-def test_the_previous_run_is_the_last_real_one_of_the_same_cadence_before_this(store):
+def test_the_previous_run_is_the_last_real_one_of_the_same_cadence_before_this(any_store):
     for lines in (a_run(0), a_run(1), a_run(2, check_mode=True), a_run(3), a_run(2, cadence="daily")):
-        store.save_run(lines)
-    assert store.previous_run(a_run(3)[0]["started"], cadence="weekly")["run_id"].endswith("0001")
-    assert store.previous_run(a_run(3)[0]["started"], cadence="weekly", real_only=False)["run_id"].endswith("0002")
-    assert store.previous_run(a_run(3)[0]["started"], cadence="weekly", system="sys-a")["run_id"].endswith("0001")
-    assert store.previous_run(a_run(3)[0]["started"], system="sys-nobody") is None
-    assert store.previous_run(a_run(0)[0]["started"]) is None
+        any_store.save_run(lines)
+    assert any_store.previous_run(a_run(3)[0]["started"], cadence="weekly")["run_id"].endswith("0001")
+    assert any_store.previous_run(a_run(3)[0]["started"], cadence="weekly", real_only=False)["run_id"].endswith("0002")
+    assert any_store.previous_run(a_run(3)[0]["started"], cadence="weekly", system="sys-a")["run_id"].endswith("0001")
+    assert any_store.previous_run(a_run(3)[0]["started"], system="sys-nobody") is None
+    assert any_store.previous_run(a_run(0)[0]["started"]) is None
 
 
-def test_trends_are_summed_up_by_run(store):
-    store.save_run(a_run(0, size=10))
-    store.save_run(a_run(1, size=20))
-    assert [(t["low"], t["mean"], t["high"], t["points"], t["unit"]) for t in store.trends(names=["db.size"])] == [
+def test_trends_are_summed_up_by_run(any_store):
+    any_store.save_run(a_run(0, size=10))
+    any_store.save_run(a_run(1, size=20))
+    assert [(t["low"], t["mean"], t["high"], t["points"], t["unit"]) for t in any_store.trends(names=["db.size"])] == [
         (10, 10.5, 11, 2, "bytes"),
         (20, 20.5, 21, 2, "bytes"),
     ]
-    assert [t["high"] for t in store.trends(system="sys-a")] == [10, 20]
-    assert store.trends(names=["nothing"]) == []
-    assert store.metric_names() == [{"name": "db.size", "unit": "bytes", "points": 4}]
+    assert [t["high"] for t in any_store.trends(system="sys-a")] == [10, 20]
+    assert any_store.trends(names=["nothing"]) == []
+    assert any_store.metric_names() == [{"name": "db.size", "unit": "bytes", "points": 4}]
 
 
-def test_durations_of_steps_come_from_real_runs_only(store):
-    store.save_run(a_run(0))
-    store.save_run(a_run(1, check_mode=True))
-    found = store.step_durations(role="ops.maintenance.patching", system="sys-b")
+def test_durations_of_steps_come_from_real_runs_only(any_store):
+    any_store.save_run(a_run(0))
+    any_store.save_run(a_run(1, check_mode=True))
+    found = any_store.step_durations(role="ops.maintenance.patching", system="sys-b")
     assert [(step["host"], step["seconds"]) for step in found] == [("b", 31.0)]
 
 
-def test_hostile_values_are_kept_as_values(store):
+def test_hostile_values_are_kept_as_values(any_store):
     evil = "'; DROP TABLE runs; -- \x00 \ud800".encode("utf-8", "backslashreplace").decode()
     lines = a_run(hosts=(evil, "x" * 1000))
     lines[1]["metrics"] += [{"name": "n", "subject": "s", "value": value, "unit": ""} for value in ("text", None, True, 10**18)]
     lines[1]["findings"] = [finding(value="text", summary=evil), finding(value={"a": 1})]
-    store.save_run(lines)
-    assert store.lines_of(lines[0]["run_id"]) == lines
-    assert [p["value"] for p in store.history("n")] == [10**18]
-    assert store.history("' OR 1=1 --") == []
+    any_store.save_run(lines)
+    assert any_store.lines_of(lines[0]["run_id"]) == lines
+    assert [p["value"] for p in any_store.history("n")] == [10**18]
+    assert any_store.history("' OR 1=1 --") == []
 
 
 def _save_many(url, cadence, count, barrier):
@@ -162,35 +223,34 @@ def _save_many(url, cadence, count, barrier):
             store.save_run(a_run(week, cadence=cadence))
 
 
-def test_processes_writing_at_the_same_time_lose_nothing(url):
+def test_processes_writing_at_the_same_time_lose_nothing(shared_url):
     """The first of them makes the schema, too, all at once."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(4)
     names = ["c0", "c1", "c2", "c3"]
-    workers = [context.Process(target=_save_many, args=(url, name, 12, barrier)) for name in names]
+    workers = [context.Process(target=_save_many, args=(shared_url, name, 12, barrier)) for name in names]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    with Store(url) as store:
+    with Store(shared_url) as store:
         for name in names:
             runs = store.runs(cadence=name)
             assert len(runs) == 12
             assert all(store.lines_of(run["run_id"]) == a_run(week, cadence=name) for week, run in enumerate(runs))
-    assert sqlite3.connect(url.removeprefix("sqlite:///")).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_processes_writing_the_same_run_leave_it_once(url):
+def test_processes_writing_the_same_run_leave_it_once(shared_url):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(3)
-    workers = [context.Process(target=_save_many, args=(url, "weekly", 6, barrier)) for _ in range(3)]
+    workers = [context.Process(target=_save_many, args=(shared_url, "weekly", 6, barrier)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * 3
-    with Store(url) as store:
+    with Store(shared_url) as store:
         assert len(store.runs()) == 6
         assert len(store.history("db.size")) == 12
 
