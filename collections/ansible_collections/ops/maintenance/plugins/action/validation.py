@@ -7,12 +7,16 @@ import base64
 import json
 from typing import Any
 
-import jmespath
 from ansible.plugins.action import ActionBase
-from jmespath.exceptions import JMESPathError
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding, worst
+
+try:
+    import jmespath
+    from jmespath.exceptions import JMESPathError
+except ImportError:
+    jmespath, JMESPathError = None, ValueError
 
 
 class ActionModule(ActionBase):
@@ -40,6 +44,10 @@ class ActionModule(ActionBase):
 def _check_queries(endpoints: Any) -> None:
     for endpoint in endpoints:
         for check in endpoint.get("body") or []:
+            if jmespath is None:
+                raise MaintenanceError(
+                    "Judging the body of an answer needs the Python package jmespath on the control node; install it there."
+                )
             try:
                 jmespath.compile(check["query"])
             except (JMESPathError, KeyError, TypeError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,30 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Upper case sets a template's placeholder apart from an ordinary expression such as {{ app_port }}.
 _PLACEHOLDER = re.compile(
-    r"\{\{\s*[A-Z][A-Z0-9_]+\s*\}\}|\byour-domain\.(?:com|org|net)\b|\bCHANGE_?ME\b|\[Contact Information\]|/path/to/", re.IGNORECASE
+    r"\{\{\s*[A-Z][A-Z0-9_]+\s*\}\}|(?i:\byour-domain\.(?:com|org|net)\b|\bCHANGE_?ME\b|\[Contact Information\]|(?<![\w.])/path/to/)"
 )
-_UPPER_TEMPLATE = re.compile(r"\{\{\s*[A-Z][A-Z0-9_]+\s*\}\}")
 _OWN = ("maintenance_", "cycle_")
 _SHARED = frozenset(
-    """maintenance_run_id maintenance_deadline maintenance_state_dir maintenance_self_test maintenance_system maintenance_title
-    maintenance_windows maintenance_blackouts maintenance_contacts maintenance_checklist maintenance_duties maintenance_targets
-    maintenance_budgets maintenance_steps maintenance_only maintenance_skip maintenance_force_window maintenance_break_lock
-    maintenance_serial maintenance_target maintenance_failure_budget_percent maintenance_report_dir maintenance_store_url
-    maintenance_performed_by maintenance_require_backup maintenance_integrations maintenance_roster maintenance_cadence
-    maintenance_waivers maintenance_signed_by maintenance_signature maintenance_become maintenance_fail_on""".split()
+    f"maintenance_{name}"
+    for name in (
+        *("run_id", "deadline", "state_dir", "self_test", "cadence", "steps", "only", "skip", "budgets"),
+        *("system", "title", "windows", "blackouts", "contacts", "checklist", "duties", "targets", "integrations", "roster"),
+        *("force_window", "break_lock", "serial", "target", "failure_budget_percent", "become", "fail_on", "require_backup"),
+        *("report_dir", "store_url", "performed_by", "waivers", "signed_by", "signature"),
+    )
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def role_options() -> dict[str, dict[str, Any]]:
-    """Return the options of every role's main entry point, read from its argument spec."""
-    specs = {}
+    """Return the options of every role, of all its entry points together, read from its argument spec."""
+    specs: dict[str, dict[str, Any]] = {}
     for path in sorted(ROLES.glob("*/meta/argument_specs.yml")):
-        entry_points = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
-        specs[path.parent.parent.name] = entry_points.get("main", {}).get("options", {})
+        options = specs.setdefault(path.parent.parent.name, {})
+        for entry_point in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            options.update(entry_point.get("options") or {})
     return specs
 
 
@@ -50,14 +52,15 @@ def placeholders(value: Any, where: str) -> Iterator[str]:
             yield from placeholders(item, f"{where}[{number}]")
     elif isinstance(value, str):
         found = _PLACEHOLDER.search(value)
-        if found and (not found.group().startswith("{{") or _UPPER_TEMPLATE.search(value)):
+        if found:
             yield f"{where} still holds the placeholder {found.group()!r}; put the real value there."
 
 
 def relevant(names: Iterable[str]) -> list[str]:
-    """Return the variables that belong to the collection: by the prefix of a role, or shared ones."""
-    prefixes = tuple(f"{role}_" for role in role_options()) + _OWN
-    return sorted(name for name in names if name.startswith(prefixes))
+    """Return the variables that belong to the collection: by the name or prefix of a role, or shared ones."""
+    roles = role_options()
+    prefixes = tuple(f"{role}_" for role in roles) + _OWN
+    return sorted(name for name in names if name in roles or name.startswith(prefixes))
 
 
 def unknown_options(names: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ happens twice means the first. The length is elapsed time, so a window never gro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -15,13 +16,22 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from dateutil.rrule import rrulestr
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+try:
+    from dateutil.rrule import rrulestr
+except ImportError:
+    rrulestr = None
 
 MAXIMUM_DURATION = timedelta(days=7)
 _KNOWN = {"rule", "start", "duration_minutes", "timezone", "title"}
 _DEFAULT_START = datetime(2024, 1, 1)
+_REFUSED = {
+    r"DTSTART|\n": "the first day goes into start, and one rule is one line",
+    r"FREQ=(?:HOURLY|MINUTELY|SECONDLY)": "windows do not open more than once a day by frequency; use BYHOUR",
+    r"INTERVAL=(?:0|-)": "INTERVAL is at least 1",
+    r"UNTIL=\w+Z": "UNTIL counts on the wall clock of the window's zone, so it has no Z",
+}
 
 
 @dataclass(frozen=True)
@@ -45,15 +55,16 @@ class Window:
 
     def starts(self, after: datetime) -> Iterator[tuple[datetime, Blackout | None]]:
         """Yield every start later than ``after`` in UTC, with the blackout that forbids it."""
-        rule = rrulestr(self.rule, dtstart=self.first)
+        rule = _recurrence(self.rule, self.first)
         # one day of slack: local order and UTC order differ by at most a clock change
         local_after = after.astimezone(self.zone).replace(tzinfo=None) - timedelta(days=1)
         for local in rule.xafter(local_after, inc=True):
             begin = _to_utc(local, self.zone)
             if begin > after:
-                yield begin, self._blackout_on(local.date())
+                yield begin, self.blackout_on(local.date())
 
-    def _blackout_on(self, day: date) -> Blackout | None:
+    def blackout_on(self, day: date) -> Blackout | None:
+        """Return the blackout that forbids a start on a day in the window's zone."""
         return next((b for b in self.blackouts if b.first <= day <= b.last), None)
 
 
@@ -77,13 +88,19 @@ def _to_utc(local: datetime, zone: ZoneInfo) -> datetime:
     there = local.replace(tzinfo=zone, fold=0).astimezone(timezone.utc)
     if there.astimezone(zone).replace(tzinfo=None) == local:
         return there
-    # the wall clock skips this time: the first instant after the gap
-    low, high = local - timedelta(hours=3), local
-    while high - low > timedelta(seconds=1):
-        middle = low + (high - low) / 2
-        shown = middle.replace(tzinfo=zone).astimezone(timezone.utc).astimezone(zone).replace(tzinfo=None)
-        low, high = (middle, high) if shown == middle else (low, middle)
-    return high.replace(microsecond=0, tzinfo=zone, fold=0).astimezone(timezone.utc)
+    # the wall clock skips this time: find the clock change between the two ways to read it
+    before, after = local.replace(tzinfo=zone, fold=1).astimezone(timezone.utc), there
+    offset = before.astimezone(zone).utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + (after - before) / 2
+        before, after = (middle, after) if middle.astimezone(zone).utcoffset() == offset else (before, middle)
+    return after.replace(microsecond=0)
+
+
+def _recurrence(rule: str, first: datetime) -> Any:
+    if rrulestr is None:
+        raise MaintenanceError("Maintenance windows need the Python package python-dateutil on the control node; install it there.")
+    return rrulestr(rule, dtstart=first)
 
 
 def parse(window: Any, blackouts: Any, where: str) -> Window:
@@ -105,9 +122,13 @@ def parse(window: Any, blackouts: Any, where: str) -> Window:
     first = _first(window.get("start"), f"{where}.start")
     rule = window["rule"].removeprefix("RRULE:")
     try:
-        next(iter(rrulestr(rule, dtstart=first)), None)
+        for pattern, why in _REFUSED.items():
+            if re.search(pattern, rule, re.IGNORECASE):
+                raise ValueError(why)
+        if next(iter(_recurrence(rule, first)), None) is None:
+            raise ValueError("it never occurs")
     except (ValueError, TypeError, AttributeError) as error:
-        expected = f"a recurrence rule of RFC 5545 without DTSTART ({error})"
+        expected = f"a recurrence rule of RFC 5545 ({error})"
         raise InputError.of(f"{where}.rule", rule, expected, "for example FREQ=WEEKLY;BYDAY=SA;BYHOUR=2;BYMINUTE=0") from None
     return Window(rule, zone, timedelta(minutes=minutes), first, tuple(_blackouts(blackouts)))
 
@@ -129,6 +150,8 @@ def _first(value: Any, where: str) -> datetime:
 
 
 def _blackouts(given: Any) -> Iterator[Blackout]:
+    if not isinstance(given, (list, tuple, type(None))):
+        raise InputError.of("maintenance_blackouts", given, "a list of first, last and reason", "correct the inventory")
     for number, item in enumerate(given or []):
         where = f"maintenance_blackouts[{number}]"
         try:
@@ -157,9 +180,12 @@ def decide(window: Window | None, now: datetime, force_reason: str = "") -> Deci
     following = tuple(occurrences(window, now, 3)) if window else ()
     hint = f"The next window starts {_spoken(following[0], window)}." if following and window else "No further window is declared."
     if window is not None:
+        # a window that began on the evening before a blackout: nothing starts any more once the day has come
+        today = window.blackout_on(now.astimezone(window.zone).date())
         for begin, blackout in window.starts(now - window.duration):
             if begin > now:
                 break
+            blackout = blackout or today
             if blackout is None:
                 return Decision(True, "inside the window", begin, begin + window.duration, following)
             hint = f"{blackout.first} to {blackout.last} is a blackout ({blackout.reason}). {hint}"
