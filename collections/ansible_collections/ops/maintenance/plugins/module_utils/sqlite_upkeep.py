@@ -225,10 +225,11 @@ class Upkeep:
         facts = self._look()
         if facts is None:
             return
-        self._report(facts)
-        due = self._due(facts)
-        if due:
-            self._work(facts, due)
+        try:
+            if self._work(facts, self._due(facts)):
+                facts = sqlite_db.reading(self.path, self._facts)
+        finally:
+            self._report(facts)
         self._remember(facts)
 
     # Looking
@@ -311,7 +312,7 @@ class Upkeep:
         self._report_rows(facts)
         self._report_size(facts)
         self._report_owner()
-        self._report_journal_mode(self.spec["journal_mode"] != "keep")
+        self._report_journal_mode()
         self._report_settings()
 
     def _report_foreign_keys(self, facts: Facts) -> None:
@@ -393,10 +394,10 @@ class Upkeep:
         else:
             self.result.find("database.owner", "ok", self.path, f"all files belong to {shown}")
 
-    def _report_journal_mode(self, declared: bool) -> None:
+    def _report_journal_mode(self) -> None:
         stored = sqlite_db.read_header(self.path).journal_mode
         wanted = self.spec["journal_mode"]
-        fits = not declared or (stored == "wal") == (wanted == "wal")
+        fits = wanted == "keep" or (stored == "wal") == (wanted == "wal")
         self.result.find(
             "database.journal_mode",
             "ok" if fits else "warning",
@@ -476,14 +477,14 @@ class Upkeep:
     def _act(self, step: str, status: str, words: str, before: Json = None, after: Json = None) -> None:
         self.result.actions.append(Action(self.path, step, status, words, before or {}, after or {}))
 
-    def _work(self, facts: Facts, due: dict[str, str]) -> None:
+    def _work(self, facts: Facts, due: dict[str, str]) -> bool:
+        """Do what is due and may be done now; return whether anything was done."""
         steps = self._allowed(due)
         if self.check_mode:
             for step in steps:
                 self._act(step, "due", due[step])
-            return
-        if not steps:
-            return
+        if self.check_mode or not steps:
+            return False
         before, rows = self._measures(), sqlite_db.reading(self.path, _all_rows)
         place = os.lstat(self.path)
         sqlite_work.carry_out(self.path, steps, self.spec["journal_mode"])
@@ -491,7 +492,7 @@ class Upkeep:
         for step in steps:
             self._act(step, "changed", due[step], before, self._measures())
         self._note_done(facts, steps)
-        self._replace_journal_finding(steps)
+        return True
 
     def _measures(self) -> dict[str, Json]:
         return {
@@ -588,11 +589,6 @@ class Upkeep:
             wrong.append("VACUUM gave nothing back")
         if wrong:
             raise VerifyError(f"{self.path} after {', '.join(steps)}: {'; '.join(wrong[:5])}; roll back to the snapshot of this run.")
-
-    def _replace_journal_finding(self, steps: list[str]) -> None:
-        if "journal_mode" in steps:
-            self.result.findings[:] = [f for f in self.result.findings if f.id != "database.journal_mode"]
-            self._report_journal_mode(True)
 
     # Remembering
 
