@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from helpers import findings, lines
 
+testinfra_hosts = ["fossa-faulty"]
+
 PLANTED = {
     "backup.integrity": "critical",
     "backup.level": "critical",

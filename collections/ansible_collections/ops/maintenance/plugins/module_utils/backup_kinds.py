@@ -276,8 +276,9 @@ class Sqlite:
 
     def _examine(self, connection: sqlite3.Connection, declared: Declared, quick: bool) -> list[Verdict]:
         problems = _quick_check(connection) if quick else sqlite_db.integrity(connection)
+        lines = [line for problem in problems for line in problem.splitlines() if line and not line.startswith("***")]
         if problems:
-            return [Verdict(4, "critical", f"SQLite's integrity check says: {problem}") for problem in problems[:10]]
+            return [Verdict(4, "critical", f"SQLite's integrity check says: {line}") for line in (lines or problems)[:10]]
         verdicts = [Verdict(4, "critical", f"wrong database: {text}") for text in _wrong(connection, declared)]
         if not quick:
             found = sqlite_db.foreign_keys(connection)

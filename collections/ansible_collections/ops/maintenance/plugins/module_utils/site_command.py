@@ -88,6 +88,8 @@ def _closed(outcome: Outcome, params: t.Mapping[str, t.Any], check_mode: bool) -
     if params["required"] and outcome.state != "ok" and statuses != ["due"]:
         outcome.status = "failed"
         outcome.summary = f"{params['name']} is required and did not pass: {outcome.summary}."
+    elif statuses == ["failed"]:
+        outcome.status = "ok"  # the step was taken and its finding says how it went; only a required tool stops the run
     elif statuses:
         outcome.status = "due" if check_mode and statuses[0] == "changed" else statuses[0]
     outcome.returned = {"state": outcome.state}

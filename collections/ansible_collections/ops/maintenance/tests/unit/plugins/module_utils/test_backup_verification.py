@@ -338,6 +338,7 @@ def test_an_index_named_tokens_does_not_make_a_damaged_database_ok(tmp_path, roo
     set_time(path, NOW)
     outcome = verify(tmp_path, sqlite_set(root))
     assert state_of(outcome, "backup.integrity") == "critical"
+    assert "\n" not in text_of(outcome, "backup.integrity")
     assert "idx_tokens" in text_of(outcome, "backup.integrity")
 
 

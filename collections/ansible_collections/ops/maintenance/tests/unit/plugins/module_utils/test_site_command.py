@@ -146,6 +146,11 @@ def test_a_tool_whose_limit_reaches_beyond_the_deadline_is_deferred(tmp_path):
     assert outcome.status == "deferred"
 
 
+def test_a_tool_that_is_not_required_does_not_stop_the_run(tmp_path):
+    outcome = run(tmp_path, "raise SystemExit(3)")
+    assert (outcome.status, outcome.state, outcome.actions[0].status) == ("ok", "critical", "failed")
+
+
 def test_required_fails_the_task(tmp_path):
     outcome = run(tmp_path, "raise SystemExit(3)", required=True)
     assert outcome.status == "failed"
