@@ -406,10 +406,18 @@ def _summary(run: Run, hosts: list[Host], counts: dict[str, dict[str, int]]) -> 
     if bad:
         parts.append(f"{' and '.join([', '.join(bad[:-1]), bad[-1]] if len(bad) > 1 else bad)} to look at")
     else:
-        parts.append(f"every check passed ({found['ok']:,})" if found["ok"] else "nothing was checked")
+        parts.append(f"every check passed ({found['ok']:,})" if found["ok"] and not found["waived"] else _nothing_open(found))
+    if bad and found["waived"]:
+        parts.append(f"{found['waived']:,} more waived")
     if run.state == "interrupted":
         parts.append("the run was interrupted")
     return "; ".join(parts) + "."
+
+
+def _nothing_open(found: dict[str, int]) -> str:
+    if not found["ok"] and not found["waived"]:
+        return "nothing was checked"
+    return f"{v.plural(found['ok'], 'check')} passed, {found['waived']:,} not ok but waived"
 
 
 def _signature(item) -> str:

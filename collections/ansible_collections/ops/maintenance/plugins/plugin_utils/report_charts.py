@@ -12,7 +12,7 @@ from markupsafe import Markup
 from . import report_values as v
 from .report_model import Point, Series
 
-_WIDTH, _TOP, _BOTTOM, _LEFT, _RIGHT = 300.0, 8.0, 92.0, 2.0, 298.0
+_TOP, _BOTTOM, _LEFT, _RIGHT = 8.0, 92.0, 54.0, 298.0
 MAXIMUM_LINES = 6
 
 
@@ -93,10 +93,10 @@ def _svg(group: list[Series], title: str, lines: list[Line]) -> Markup:
     parts += [_path(series, index, place, low, high) for index, series in enumerate(group)]
     dates = [time[0][:10] for time in (times[0], times[-1])]
     axis = Markup(
-        '<path class="axis" d="M2 92H298M2 8H298"/><text x="2" y="104">{}</text><text x="298" y="104" text-anchor="end">{}</text>'
+        '<path class="axis" d="M54 92H298M54 8H298"/><text x="54" y="104">{}</text><text x="298" y="104" text-anchor="end">{}</text>'
     )
     axis = axis.format(dates[0] if len(times) > 1 else "", dates[-1])
-    scale = Markup('<text class="halo" x="2" y="6">{}</text><text class="halo" x="2" y="90">{}</text>')
+    scale = Markup('<text x="49" y="11" text-anchor="end">{}</text><text x="49" y="95" text-anchor="end">{}</text>')
     scale = scale.format(v.amount(high, unit), v.amount(low, unit) if high > low else "")
     return Markup('<svg viewBox="0 0 300 106" role="img" aria-label="{}">{}{}{}</svg>').format(said, axis, Markup("").join(parts), scale)
 

@@ -142,6 +142,8 @@ def test_a_waived_finding_stands_apart_and_does_not_count():
     made = report(run_with(finding("a.a", "critical", "x", "s", waived=WAIVER), finding("a.b", "ok", "x", "s")))
     assert (made.verdict, made.findings, len(made.waived), made.counts["findings"]["waived"]) == ("ok", [], 1, 1)
     assert "Jonas Weber" in made.waived[0].waiver
+    assert made.summary.endswith("1 check passed, 1 not ok but waived.")
+    assert "every check" not in report_html.render(made).lower()
 
 
 @pytest.mark.parametrize("change", [{"expires": "2026-11-20"}, {"expires": "soon"}, {"owner": ""}, {"reason": None}])
