@@ -8,7 +8,7 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
-from .app_folder import AppFolder, Copies
+from .app_folder import Copies
 from .errors import InputError, MaintenanceError, VerifyError
 from .host import Host
 from .paths import write_state
@@ -41,9 +41,6 @@ class Assessed:
 
 class Updater(t.Protocol):
     """One environment or project."""
-
-    folder: AppFolder
-    kind: str
 
     def assess(self) -> Assessed:
         """Look, without changing anything."""
@@ -84,21 +81,31 @@ def vulnerable_finding(identifier: str, subject: str, lines: t.Sequence[str], co
     )
 
 
-def run_all(updaters: t.Iterable[Updater], params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> Outcome:
-    """Assess each, update what is due, and sum up in one record."""
-    kind = "dependencies"
+def run_all(
+    kind: str,
+    declared: t.Iterable[t.Mapping[str, t.Any]],
+    make: t.Callable[[t.Mapping[str, t.Any]], Updater],
+    params: t.Mapping[str, t.Any],
+    check_mode: bool,
+    host: Host,
+) -> Outcome:
+    """Assess each, update what is due, and sum up in one record. One that cannot be looked at does not hide the others."""
     findings: list[Finding] = []
     metrics: list[Metric] = []
     actions: list[Action] = []
-    for updater in updaters:
-        kind = updater.kind
-        assessed = updater.assess()
+    for item in declared:
+        try:
+            updater = make(item)
+            assessed = updater.assess()
+        except MaintenanceError as error:
+            findings.append(unknown(f"{kind}.readable", item["path"], str(error), "Correct the inventory or repair what it names."))
+            continue
         if assessed.changes:
-            done = _update(updater, assessed, params, check_mode, host)
+            done = _update(kind, updater, assessed, params, check_mode, host)
             actions += done
             if any(action.status == "changed" for action in done):
                 assessed = updater.assess()
-            findings += _taken_back(updater.kind, assessed.subject, done)
+            findings += _taken_back(kind, assessed.subject, done)
         findings += assessed.findings
         metrics += assessed.metrics
     failed = [action.summary for action in actions if action.status == "failed"]
@@ -116,7 +123,7 @@ def run_all(updaters: t.Iterable[Updater], params: t.Mapping[str, t.Any], check_
     )
 
 
-def _update(updater: Updater, assessed: Assessed, params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> list[Action]:
+def _update(kind: str, updater: Updater, assessed: Assessed, params: t.Mapping[str, t.Any], check_mode: bool, host: Host) -> list[Action]:
     changes = assessed.changes
     if params["deadline"] and params["deadline"] - host.now().timestamp() < params["minimum_seconds"]:
         return _actions(assessed, changes, "deferred", "does not fit into the window")
@@ -124,13 +131,11 @@ def _update(updater: Updater, assessed: Assessed, params: t.Mapping[str, t.Any],
         return _actions(assessed, changes, "due", "is due")
     copies = Copies(host, updater.paths())
     if copies.leftover():
-        raise MaintenanceError(
-            f"{copies.leftover()} is left from an update that was interrupted; it holds the state before. "
-            f"Put it back in place of {assessed.subject} or remove it, then run again."
-        )
+        said = f"was not begun: {copies.leftover()} is left from an interrupted update and holds the state before; put it back or remove it"
+        return _actions(assessed, changes, "failed", said)
     before = updater.frozen()
     name = assessed.subject.strip("/").replace("/", "_")
-    write_state(params["state_dir"], f"{updater.kind}_{name}.json", {"path": assessed.subject, "packages": before})
+    write_state(params["state_dir"], f"{kind}_{name}.json", {"path": assessed.subject, "packages": before})
     copies.take()
     try:
         updater.update(changes)
@@ -152,7 +157,7 @@ def _taken_back(kind: str, subject: str, actions: t.Sequence[Action]) -> list[Fi
     failed = [action.summary for action in actions if action.status == "failed"]
     if not failed:
         return []
-    said = f"Its update failed and was taken back; it is as before. {failed[0]}"
+    said = f"It was not updated and is as before. {failed[0]}"
     advice = "Read why, correct the range or the package, or take the package out of the update."
     return [Finding(f"{kind}.update", "critical", subject, said, len(failed), "count", advice=advice, evidence=failed[:20])]
 

@@ -23,6 +23,7 @@ OPTIONS: dict[str, t.Any] = {
         "options": {
             "path": {"type": "path", "required": True},
             "update": {"type": "list", "elements": "str", "default": []},
+            "update_vulnerable": {"type": "bool", "default": False},
             "audit": {"type": "bool", "default": True},
             "production_only": {"type": "bool", "default": False},
             "test_command": {"type": "list", "elements": "str", "default": []},
@@ -71,6 +72,12 @@ def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
     return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found]
 
 
+def fixable(text: str) -> list[str]:
+    """Return the vulnerable packages of ``npm audit --json`` that have a fix within the declared ranges."""
+    found = _answer(text).get("vulnerabilities") or {}
+    return sorted(name for name, item in found.items() if isinstance(item, dict) and item.get("fixAvailable") is True)
+
+
 def _line(item: t.Mapping[str, t.Any]) -> str:
     fix = item.get("fixAvailable")
     how = "no fix" if not fix else "fix within the range" if fix is True else "fix needs a new major version"
@@ -99,14 +106,12 @@ def parse_lock(text: str) -> dict[str, str]:
 class Project:
     """One project with a ``package.json`` and a lock file."""
 
-    kind = "node"
-
     def __init__(self, host: Host, declared: t.Mapping[str, t.Any], params: t.Mapping[str, t.Any]) -> None:
         self.host = host
         self.declared = declared
         self.params = params
+        self.fixes: list[str] = []
         self.folder = AppFolder(host, declared["path"], "projects.path")
-        check_names("projects.update", declared["update"])
         self.folder.require_file("package.json", "projects.path")
 
     @property
@@ -148,11 +153,17 @@ class Project:
             for name in ("node.vulnerable", "node.outdated"):
                 found.findings.append(unknown(name, self.folder.path, f"Not known: {why}.", advice))
             return found
+        self.fixes = []
         if self.declared["audit"]:
             finding, metrics = self._audit()
             found.findings.append(finding)
             found.metrics += metrics
         finding, found.changes = self._outdated()
+        named = {change.name for change in found.changes}
+        pinned = self.frozen()
+        for name in self.fixes:
+            if name not in named:
+                found.changes.append(Change(name, pinned.get(f"node_modules/{name}", "several"), "fixed version in range"))
         found.findings.append(finding)
         return found
 
@@ -166,6 +177,7 @@ class Project:
         try:
             ran = self.npm("audit", "--json", *arguments, timeout=300)
             counts, lines = parse_audit(ran.stdout)
+            self.fixes = fixable(ran.stdout) if self.declared["update_vulnerable"] else []
         except (MaintenanceError, ValueError) as error:
             advice = "Make the registry reachable for the host (npm config set registry, proxy)."
             said = f"Vulnerabilities are not known: {error}"
@@ -203,11 +215,17 @@ class Project:
         )
 
     def update(self, changes: t.Sequence[Change]) -> None:
-        """Update the named packages within their ranges; never with force."""
-        names = [change.name for change in changes]
-        ran = self.npm("update", "--no-audit", "--", *names, timeout=self.params["test_timeout_seconds"])
-        if ran.rc != 0:
-            raise MaintenanceError(ran.why())
+        """Update the named packages, and fix vulnerable ones, within their ranges; never with force."""
+        timeout = self.params["test_timeout_seconds"]
+        names = [change.name for change in changes if change.name in self.declared["update"]]
+        if names:
+            ran = self.npm("update", "--no-audit", "--", *names, timeout=timeout)
+            if ran.rc != 0:
+                raise MaintenanceError(ran.why())
+        if self.fixes:
+            ran = self.npm("audit", "fix", "--json", timeout=timeout)
+            if ran.rc not in (0, 1) or "npm error" in ran.stderr:  # 1: something without a fix in range is left
+                raise MaintenanceError(ran.why())
 
     def check(self) -> str:
         """Check that what is installed fits the lock file, and run the build or test command."""
@@ -222,6 +240,7 @@ class Project:
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
-    """Look at every project and update what is named."""
-    projects = [Project(host, declared, params) for declared in params["projects"]]
-    return run_all(projects, params, check_mode, host)
+    """Look at every one and update what is named."""
+    for declared in params["projects"]:
+        check_names("projects.update", declared["update"])
+    return run_all("node", params["projects"], lambda declared: Project(host, declared, params), params, check_mode, host)

@@ -92,14 +92,11 @@ def parse_pip_audit(text: str) -> tuple[list[osv.Advisory], list[str]]:
 class Environment:
     """One virtual environment."""
 
-    kind = "python"
-
     def __init__(self, host: Host, declared: t.Mapping[str, t.Any], params: t.Mapping[str, t.Any]) -> None:
         self.host = host
         self.declared = declared
         self.params = params
         self.folder = AppFolder(host, declared["path"], "environments.path")
-        check_names("environments.update", declared["update"])
         self.folder.require_file("bin/python", "environments.path")
         requirements = declared["requirements"]
         if requirements and not existing(requirements):
@@ -280,6 +277,7 @@ _SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
-    """Look at every environment and update what is named."""
-    environments = [Environment(host, declared, params) for declared in params["environments"]]
-    return run_all(environments, params, check_mode, host)
+    """Look at every one and update what is named."""
+    for declared in params["environments"]:
+        check_names("environments.update", declared["update"])
+    return run_all("python", params["environments"], lambda declared: Environment(host, declared, params), params, check_mode, host)

@@ -39,6 +39,11 @@ options:
         type: list
         elements: str
         default: []
+      update_vulnerable:
+        description:
+          - Let npm fix vulnerable packages as far as the declared ranges allow (C(npm audit fix), never with force).
+        type: bool
+        default: false
       audit:
         description:
           - Look for known vulnerabilities.

@@ -9,6 +9,7 @@ import pathlib
 import stat
 
 import pytest
+
 from ansible_collections.ops.maintenance.plugins.module_utils import node_dependencies as node
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
@@ -51,7 +52,9 @@ def test_unreachable_registry_is_not_up_to_date():
 NPM = """#!/bin/sh
 echo "$@" >>"{log}"
 case "$1" in
-  audit) cat "{audit}"; exit 1 ;;
+  audit)
+    [ "$2" = fix ] && sed -i s/4.17.15/4.17.21/ package-lock.json
+    cat "{audit}"; exit 1 ;;
   outdated) grep -q 4.17.15 package-lock.json && cat "{outdated}" && exit 1; echo "{{}}" ;;
   update) sed -i s/4.17.15/4.18.1/ package-lock.json; echo new >node_modules/lodash/index.js ;;
   ls) echo "{{}}" ;;
@@ -77,7 +80,15 @@ def project(tmp_path, monkeypatch):
 
 
 def run(folder, check_mode=False, **declared):
-    declared = {"path": str(folder), "update": ["lodash"], "audit": True, "production_only": False, "test_command": [], **declared}
+    declared = {
+        "path": str(folder),
+        "update": ["lodash"],
+        "update_vulnerable": False,
+        "audit": True,
+        "production_only": False,
+        "test_command": [],
+        **declared,
+    }
     params = {
         "projects": [declared], "deadline": 0, "state_dir": str(folder.parent / "state"),
         "registry_timeout_seconds": 3, "test_timeout_seconds": 60, "minimum_seconds": 60,
@@ -111,6 +122,14 @@ def test_update_is_made_without_force_and_again_is_ok(project):
     assert sorted(path.name for path in project.iterdir()) == ["node_modules", "package-lock.json", "package.json"]
 
 
+def test_vulnerable_packages_are_fixed_within_their_ranges_when_asked(project):
+    found = run(project, check_mode=True, update=[], update_vulnerable=True)
+    assert [action.subject for action in found.actions] == [f"{project}: lodash"]  # minimist needs a new major version
+    changed = run(project, update=[], update_vulnerable=True)
+    assert changed.actions[0].after == {"version": "4.17.21"}
+    assert "force" not in (project.parent / "log").read_text()
+
+
 def test_failing_build_brings_lock_file_and_modules_back(project):
     before = files(project)
     outcome = run(project, test_command=["false"])
@@ -122,7 +141,7 @@ def test_missing_npm_or_lock_file_is_unknown(project, monkeypatch):
     (project / "package-lock.json").rename(project / "away")
     assert set(states(run(project)).values()) == {"unknown"}
     (project / "away").rename(project / "package-lock.json")
-    monkeypatch.setattr(Host, "which", lambda self, name: None)
+    monkeypatch.setattr(Host, "which", lambda *_: None)
     assert set(states(run(project)).values()) == {"unknown"}
 
 

@@ -8,6 +8,7 @@ import os
 import pathlib
 
 import pytest
+
 from ansible_collections.ops.maintenance.plugins.module_utils import package_state as state
 from ansible_collections.ops.maintenance.plugins.module_utils import package_verify as verify
 from ansible_collections.ops.maintenance.plugins.module_utils import reboot_need as need
@@ -165,7 +166,7 @@ def test_unit_of_a_process(cgroup, unit):
 class NoTools(Host):
     """A host without needrestart."""
 
-    def which(self, name):
+    def which(self, name):  # noqa: ARG002
         return None
 
 
