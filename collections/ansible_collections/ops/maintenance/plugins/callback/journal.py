@@ -87,7 +87,6 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import (
     new_run_id,
     read_journal,
 )
-from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store
 
 _CATCH_UP = 50
 _PREFIX = "ops.maintenance."
@@ -100,16 +99,21 @@ def _now() -> str:
 
 
 def _never_fails(hook: Callable[..., None]) -> Callable[..., None]:
-    """Turn any error of a hook into a warning: the journal must not be what stops maintenance."""
+    """Turn any error of a hook into a warning: the journal must not be what stops maintenance.
+
+    What a task said and the journal could not keep is counted, and told at the end of the journal.
+    """
 
     @functools.wraps(hook)
     def guarded(self: CallbackModule, *args: Any, **kwargs: Any) -> None:
         try:
             hook(self, *args, **kwargs)
-        except MaintenanceError as error:
-            self._display.warning(f"Journal: {error}")
         except Exception as error:
-            self._display.warning(f"Journal: {hook.__name__} met an unexpected {type(error).__name__}: {error}")
+            self._lost += hook.__name__.startswith("v2_runner")
+            said = (
+                str(error) if isinstance(error, MaintenanceError) else f"{hook.__name__} met an unexpected {type(error).__name__}: {error}"
+            )
+            self._display.warning(f"Journal: {said}")
 
     return guarded
 
@@ -288,7 +292,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _take(self, result: Any, failed: bool, item: str) -> None:
         given = result.result
         records = given.get("maintenance_records") or [given[key] for key in ("maintenance_record",) if key in given]
-        others = [line for line in given.get("maintenance_lines") or [] if line.get("kind") in lines.OTHER_KINDS]
+        others = [line for line in given.get("maintenance_lines") or [] if lines.is_other(line)]
         if records or others:
             self._begin()
         if self._writer is None:
@@ -345,13 +349,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._append(given["kind"], line)
 
     def _append(self, kind: str, fields: dict[str, Any]) -> None:
-        if self._writer is None:
-            return
-        try:
+        if self._writer is not None:
             self._writer.append(kind, fields)
-        except Exception:
-            self._lost += 1
-            raise
 
     # end
 
@@ -375,8 +374,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._writer = None
 
     def _lost_line(self) -> dict[str, Any]:
-        summary = f"{self._lost} lines could not be written to the journal; the run has warned of each."
-        lost = finding("journal.lost", "unknown", self._path, summary, "Make room on the control node's disk and run again.")
+        summary = f"{self._lost} results of tasks could not be kept in the journal; the run has warned of each."
+        lost = finding(
+            "journal.lost", "unknown", self._path, summary, "Correct what the warnings name, such as a full disk, and run again."
+        )
         given = {"subject": self._path, "operation": "journal", "summary": summary, "findings": [lost]}
         place = {"host": "localhost", "system": "", "role": "", "task": "", "phase": "", "check_mode": False, "item": ""}
         return {**place, **lines.record_from(given, (_now(), _now()))}
@@ -390,6 +391,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _keep_and_report(self) -> None:
         try:
             if self._store_url:
+                from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store  # SQLAlchemy takes its time
+
                 with Store(self._store_url) as store:
                     store.save_run(read_journal(self._path).lines)
                     self._catch_up(store)
@@ -397,7 +400,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._report()
 
     @_never_fails
-    def _catch_up(self, store: Store) -> None:
+    def _catch_up(self, store: Any) -> None:
         """Keep earlier runs that could not do so themselves: they were killed, or the store did not answer."""
         for path in itertools.islice(journals(os.path.dirname(self._path)), _CATCH_UP):
             if not store.has_run(path.stem):

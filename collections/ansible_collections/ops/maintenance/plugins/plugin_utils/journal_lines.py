@@ -149,6 +149,11 @@ def hidden(operation: str, subject: str, times: tuple[str, str]) -> Line:
     return record_from({"subject": subject, "operation": operation, "status": "skipped", "summary": summary, "findings": [made]}, times)
 
 
+def is_other(given: Any) -> bool:
+    """Whether a task handed over a line of one of the :data:`OTHER_KINDS`."""
+    return isinstance(given, Mapping) and given.get("kind") in OTHER_KINDS
+
+
 def other_line(given: Mapping[str, Any], host: str, system_of: Mapping[str, str]) -> Line:
     """Complete a plan, outcome or signature that a task handed over."""
     kind = given["kind"]

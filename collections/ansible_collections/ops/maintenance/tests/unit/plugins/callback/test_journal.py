@@ -386,6 +386,17 @@ def test_a_report_that_breaks_is_a_warning_and_never_fails_the_run(project):
     assert "broken" in done.stderr
 
 
+def test_what_the_journal_could_not_keep_is_told_at_its_end(project):
+    project.role("- ops.maintenance.hand_over: {maintenance_records: 5, maintenance_lines: [text, {kind: nonsense}]}\n")
+    done = project.run("short.yml")
+    assert done.returncode == 0
+    assert "Journal:" in done.stderr
+    lines = only_journal(project).lines
+    assert [line["kind"] for line in lines] == ["run", "record", "end"]
+    assert [(f["id"], f["state"]) for f in lines[1]["findings"]] == [("journal.lost", "unknown")]
+    assert [fault for line in lines for fault in schema.faults(line)] == []
+
+
 def test_a_run_whose_hosts_all_fail_is_still_closed(project):
     project.role("- name: Apply | Break\n  ansible.builtin.fail: {msg: it broke}\n")
     assert project.run("short.yml").returncode == 2
