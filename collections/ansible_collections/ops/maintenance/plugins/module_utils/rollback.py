@@ -278,7 +278,6 @@ class Rollback:
             if differ and self.params["packages"] and kept["manager"] == "dpkg":
                 self._install(differ)
                 differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
-                differ = differ if not self.check_mode else {}
         except MaintenanceError as error:
             advice = "Put the packages back by hand."
             self.find("rollback.packages", "critical", "packages", str(error), advice=advice)
@@ -288,7 +287,7 @@ class Rollback:
             advice = "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
             self.find(
                 "rollback.packages",
-                "critical",
+                "warning" if self.check_mode and self.params["packages"] else "critical",
                 "packages",
                 words,
                 value=len(differ),
@@ -309,6 +308,11 @@ class Rollback:
                 f"The old versions of {len(wanted)} package(s) cannot be installed ({ran.why()}); "
                 f"no package was changed: {', '.join(_said(differ)[:5])}."
             )
+        named = {name.partition(":")[0] for name, (old, _new) in differ.items() if not old}
+        lost = [line.split()[1] for line in ran.stdout.splitlines() if line.startswith("Remv ")]
+        lost = [name for name in lost if name.partition(":")[0] not in named]
+        if lost:
+            raise MaintenanceError(f"The old versions would remove {', '.join(lost[:5])} as well; no package was changed.")
         if not self.check_mode:
             noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
             ran = self.host.run(["apt-get", "install", *options, "--", *wanted], timeout=3600, env=noninteractive)
