@@ -17,6 +17,10 @@ class Backend(t.Protocol):
     """What planning and verifying ask of a package manager."""
 
     name: str
+    command: t.ClassVar[str]
+
+    def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:
+        """Remember the machine, and what makes an archive a security archive."""
 
     def private(self) -> t.ContextManager[None]:
         """Work on a private copy of the lists from here on, so that the host's own stay as they are."""
@@ -38,6 +42,7 @@ class Apt:
     """Debian and Ubuntu."""
 
     name = "apt"
+    command: t.ClassVar[str] = "apt-get"
 
     def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:
         self.host = host
@@ -67,7 +72,7 @@ class Apt:
         return apt_packages.simulate(self.host, ["--only-upgrade", "install", *specs], self.lists)
 
 
-BACKENDS: dict[str, t.Callable[[Host, t.Sequence[str]], Backend]] = {"apt": Apt}
+BACKENDS: dict[str, type[Backend]] = {"apt": Apt}
 
 BACKEND_OPTIONS: dict[str, t.Any] = {
     "security_archives": {"type": "list", "elements": "str", "default": list(apt_packages.SECURITY_ARCHIVES)},
@@ -75,14 +80,14 @@ BACKEND_OPTIONS: dict[str, t.Any] = {
 }
 
 
-def choose(name: str, host: Host) -> t.Callable[[Host, t.Sequence[str]], Backend]:
+def choose(name: str, host: Host) -> type[Backend]:
     """Return the backend asked for, or the one whose command the host has.
 
     :raises MaintenanceError: the host has none of them.
     """
     if name != "auto":
         return BACKENDS[name]
-    for command, key in (("apt-get", "apt"), ("dnf", "dnf")):
-        if host.which(command) and key in BACKENDS:
-            return BACKENDS[key]
+    for backend in BACKENDS.values():
+        if host.which(backend.command):
+            return backend
     raise MaintenanceError(f"No supported package manager was found; expected one of {', '.join(BACKENDS)}.")

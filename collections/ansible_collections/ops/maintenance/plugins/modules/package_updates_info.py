@@ -88,7 +88,7 @@ options:
     description:
       - Package manager of the host.
     type: str
-    choices: [auto, apt, dnf]
+    choices: [auto, apt]
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_verify
@@ -136,7 +136,7 @@ fresh:
   type: bool
   sample: true
 backend:
-  description: The package manager that was asked, C(apt) or C(dnf).
+  description: The package manager that was asked, C(apt).
   returned: success
   type: str
   sample: apt

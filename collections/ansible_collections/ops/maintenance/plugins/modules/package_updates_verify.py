@@ -73,7 +73,7 @@ options:
     description:
       - Package manager of the host.
     type: str
-    choices: [auto, apt, dnf]
+    choices: [auto, apt]
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_info

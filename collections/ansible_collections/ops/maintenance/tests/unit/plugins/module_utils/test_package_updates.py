@@ -8,6 +8,7 @@ import contextlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
+
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
 from ansible_collections.ops.maintenance.plugins.module_utils import package_updates as updates
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
