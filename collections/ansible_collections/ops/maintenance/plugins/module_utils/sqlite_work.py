@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import sqlite3
 import typing as t
 
@@ -87,14 +88,22 @@ def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
         raise MaintenanceError(answer["message"])
 
 
+def _become(uid: int, gid: int) -> None:
+    """Give up root for a user, with the groups that the user has."""
+    try:
+        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:  # a file may belong to a number without a name
+        os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
 def _in_child(uid: int, gid: int, work: t.Callable[[], None], read_fd: int, write_fd: int) -> t.NoReturn:
     answer = {"error": "", "message": ""}
     try:
         os.close(read_fd)
         if os.geteuid() == 0 and uid != 0:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
+            _become(uid, gid)
         work()
     except BaseException as error:  # whatever it is, the parent has to hear of it
         answer = {"error": type(error).__name__, "message": str(error) or type(error).__name__}
