@@ -254,7 +254,7 @@ def _policy(block: list[str], archives: t.Mapping[str, Archive]) -> Policy:
     fields = {"Installed": "", "Candidate": ""}
     versions: list[Version] = []
     for line in block[1:]:
-        key, _, value = line.strip().partition(": ")
+        key, _colon, value = line.strip().partition(": ")
         if key in fields and not versions:
             fields[key] = "" if value == "(none)" else value
             continue

@@ -17,7 +17,7 @@ from .record import Action, Finding, Outcome, status_of
 OPTIONS: dict[str, t.Any] = {
     "plan": {"type": "list", "elements": "dict", "default": []},
     "fresh": {"type": "bool"},
-    "message": {"type": "str", "default": ""},
+    "manager_output": {"type": "str", "default": ""},
     "boot_before": {"type": "str", "default": ""},
     **BACKEND_OPTIONS,
     **package_state.OPTIONS,
@@ -82,7 +82,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Reconcile, restart what may be restarted, and look at everything again."""
     backend = choose(params["backend"], host)(host, params["security_archives"])
     packages = backend.installed()
-    actions = reconcile(params["plan"], packages, check_mode, params["message"])
+    actions = reconcile(params["plan"], packages, check_mode, params["manager_output"])
     state = package_state.look(host, packages)
     due = package_state.choose_restarts(state.stale, params["restart"], params["restart_exclude"])
     if check_mode:

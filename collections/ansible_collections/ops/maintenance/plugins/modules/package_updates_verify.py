@@ -30,7 +30,7 @@ options:
     description:
       - Whether the package lists can be believed when they name no update. Without it, what is pending is not judged.
     type: bool
-  message:
+  manager_output:
     description:
       - What the package manager said when it failed; lines that name a package become part of its reason.
     type: str
