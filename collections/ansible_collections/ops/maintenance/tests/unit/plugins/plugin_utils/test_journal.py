@@ -222,7 +222,7 @@ def test_another_process_with_the_same_pid_is_not_this_run(path):
         (lambda p: p.write_text("[1]\n{}\n"), "is not a journal"),
         (lambda p: p.write_text("[" * 100000 + "\n"), "is not a journal"),
         (lambda p: p.symlink_to("/etc/passwd"), "symbolic link"),
-        (lambda p: os.mkfifo(p), "not a regular file"),
+        (os.mkfifo, "not a regular file"),
     ],
 )
 def test_what_is_no_journal_is_refused_in_one_sentence(tmp_path, make, said):
@@ -358,7 +358,7 @@ def test_a_small_line_stays_as_it_is():
 
 
 def test_run_ids_are_file_names_and_differ():
-    ids = {new_run_id("weekly", NOW) for _ in range(20)}
+    ids = {new_run_id("weekly", NOW) for _number in range(20)}
     assert all(i.startswith("weekly-20261121T020000Z-") and len(i) == 28 for i in ids)
     assert len(ids) > 15
     assert new_run_id("../Ünder/x y", NOW).startswith("nder_x_y-")
@@ -384,6 +384,6 @@ def test_the_latest_journal_is_the_one_that_started_last(tmp_path):
 def test_appending_is_quick_enough(path):
     writer = JournalWriter(path, RUN_ID)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    for _ in range(200):
+    for _number in range(200):
         writer.append("record", a_record())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 1.0

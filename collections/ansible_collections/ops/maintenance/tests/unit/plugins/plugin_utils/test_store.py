@@ -84,13 +84,13 @@ def server():
     user = "postgres" if os.geteuid() == 0 else None
     if user:
         shutil.chown(folder, user)
-    options = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run([programs[0], "-D", f"{folder}/data", "-U", "ops", "-A", "trust", "--no-sync"], **options)
+    options = {"user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run([programs[0], "-D", f"{folder}/data", "-U", "ops", "-A", "trust", "--no-sync"], check=True, **options)
     subprocess.run(
         [programs[1], "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", f"-k {folder} -c listen_addresses=", "start"], **options
     )
     yield f"postgresql:///postgres?host={folder}&user=ops"
-    subprocess.run([programs[1], "-D", f"{folder}/data", "-m", "immediate", "stop"], **options)
+    subprocess.run([programs[1], "-D", f"{folder}/data", "-m", "immediate", "stop"], check=True, **options)
     shutil.rmtree(folder)
 
 
@@ -244,7 +244,7 @@ def test_processes_writing_at_the_same_time_lose_nothing(shared_url):
 def test_processes_writing_the_same_run_leave_it_once(shared_url):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(3)
-    workers = [context.Process(target=_save_many, args=(shared_url, "weekly", 6, barrier)) for _ in range(3)]
+    workers = [context.Process(target=_save_many, args=(shared_url, "weekly", 6, barrier)) for _number in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
