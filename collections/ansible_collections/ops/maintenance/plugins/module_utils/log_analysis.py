@@ -68,11 +68,11 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         return late
     proven = not params["self_test"] or proves_itself(started.timestamp())
     scanned = scan(sources, since, started.timestamp(), earlier.get("files") if params["only_new"] else None)
-    findings = judge(scanned, params, earlier, started.timestamp())
+    findings = judge(scanned, params, earlier, started.timestamp()) or [_nothing_declared()]
     if not proven:
         findings = [_unproven(finding) for finding in findings]
     outcome = Outcome(
-        subject=", ".join(source.name for source in sources),
+        subject=", ".join(source.name for source in sources) or "logs",
         operation="log_analysis",
         status="ok",
         summary=_summary(scanned, since),
@@ -166,6 +166,13 @@ def judge(scanned: t.Sequence[Scanned], params: t.Mapping[str, t.Any], earlier: 
             continue
         findings += [_unparsed(one, params["unparsed_percent"]), *_counted(one, params, earlier, budget)]
     return findings
+
+
+def _nothing_declared() -> Finding:
+    return Finding(
+        "logs.missing", "unknown", "logs", "No source of logs is declared, so nothing was looked at.",
+        advice="Declare the logs of this system as sources.",
+    )  # fmt: skip
 
 
 def _readable(one: Scanned) -> list[Finding]:

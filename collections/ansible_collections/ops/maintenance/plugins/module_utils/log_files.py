@@ -14,6 +14,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import itertools
 import lzma
 import os
 import re
@@ -111,7 +112,7 @@ def writers_kept_out(file_fd: int) -> t.Iterator[None]:
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 raise HeldError("a process has it open for writing") from None
-            _not_in_proc(os.fstat(file_fd))  # this file system, or this user, has no leases
+            check_not_written(os.fstat(file_fd))  # this file system, or this user, has no leases
         yield
     finally:
         if leased:
@@ -120,7 +121,11 @@ def writers_kept_out(file_fd: int) -> t.Iterator[None]:
         signal.signal(signal.SIGIO, previous)
 
 
-def _not_in_proc(status: os.stat_result) -> None:
+def check_not_written(status: os.stat_result) -> None:
+    """Look through all processes now.
+
+    :raises HeldError: one of them has the file open for writing.
+    """
     pid = open_for_writing().get((status.st_dev, status.st_ino))
     if pid is not None:
         raise HeldError(f"process {pid} has it open for writing")
@@ -265,20 +270,19 @@ def settle(source: Place, target: Place) -> str:
     return "finished" if relation == "same" else "undone"
 
 
-def free_name(place: Place) -> Place:
-    """Return the place with a number in its name that is not taken yet: ``app.2.log.gz`` for ``app.log.gz``."""
+def names_for(place: Place) -> t.Iterator[Place]:
+    """Yield a place, then the same with a number in its name: ``app.2.log.gz`` for ``app.log.gz``."""
+    yield place
     name, packed = os.path.splitext(place.name)
     if packed not in SUFFIX.values():
         name, packed = place.name, ""
     stem, extension = os.path.splitext(name)
-    number = 2
-    while exists(Place(place.dir_fd, f"{stem}.{number}{extension}{packed}")):
-        number += 1
-    return Place(place.dir_fd, f"{stem}.{number}{extension}{packed}")
+    for number in itertools.count(2):
+        yield Place(place.dir_fd, f"{stem}.{number}{extension}{packed}")
 
 
 def without_number(name: str) -> str:
-    """Return a name without the number that :func:`free_name` put into it."""
+    """Return a name without the number that :func:`names_for` put into it."""
     return re.sub(r"\.\d+(?=\.[^.]*$|$)", "", name)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import fnmatch
+import itertools
 import os
 import re
 import stat
@@ -140,13 +141,13 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     after = before if check_mode else _space(rules)
     actions = [action for work in works for action in _actions(work, check_mode)]
     outcome = Outcome(
-        subject=", ".join(rule.root for rule in rules),
+        subject=", ".join(dict.fromkeys(rule.root for rule in rules)) or "log files",
         operation="log_retention",
         status=status_of(actions, check_mode),
         summary=_summary(works, before, after, check_mode),
         before=before,
         after=after,
-        findings=[finding for work in works for finding in _findings(work)],
+        findings=[finding for work in works for finding in _findings(work)] or [_nothing_declared()],
         metrics=_metrics(works, before, after),
         actions=actions,
     )
@@ -183,8 +184,6 @@ def parse_rules(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Rule]:
                     zone_of(entry["timezone"], "rules[].timezone"),
                 )
             )
-    if not given:
-        problems.append("rules is empty, expected at least one rule; declare which logs are kept how long.")
     if problems:
         raise InputError(" ".join(problems))
     return rules
@@ -279,9 +278,8 @@ class Keeper:
         try:
             if one.problem:
                 raise HeldError(one.problem)
-            pid = self._writers.get((one.status.st_dev, one.status.st_ino))
-            if pid is not None:
-                raise HeldError(f"process {pid} has it open for writing")
+            if (one.status.st_dev, one.status.st_ino) in self._writers:
+                log_files.check_not_written(one.status)  # again: numbers of deleted files are given to new ones
             seconds = 0 if step == "delete" else one.status.st_size / BYTES_PER_SECOND
             if self._deadline and self._host.now().timestamp() + seconds > self._deadline:
                 done.deferred.append(one.path)
@@ -313,14 +311,15 @@ class Keeper:
     @staticmethod
     def _free(work: Work, source: log_files.Place, target: log_files.Place, folder: str) -> log_files.Place:
         """Settle what lies at the target already; return the target, with a number if it has other content."""
-        if not log_files.exists(target):
-            return target
-        if log_files.settle(source, target) != "other":
-            work.settled += 1
-            return target
-        target = log_files.free_name(target)
-        work.renamed.append(os.path.join(folder, target.name))
-        return target
+        for candidate in log_files.names_for(target):
+            if not log_files.exists(candidate):
+                if candidate != target:
+                    work.renamed.append(os.path.join(folder, candidate.name))
+                return candidate
+            if log_files.settle(source, candidate) != "other":
+                work.settled += 1
+                return candidate
+        raise AssertionError("unreachable")
 
     def _undo(self, work: Work, one: LogFile) -> None:
         """Remove a copy that an interrupted run made of a file that has grown since."""
@@ -330,8 +329,8 @@ class Keeper:
             place_of(root_fd, one.relative) as source,
         ):
             target = source._replace(name=source.name + SUFFIX[work.rule.compression])
-            if log_files.exists(target):
-                work.settled += log_files.settle(source, target) != "other"
+            for copy in itertools.takewhile(log_files.exists, log_files.names_for(target)):
+                work.settled += log_files.settle(source, copy) == "undone"
 
     def _archive(self, work: Work, one: LogFile) -> LogFile | None:
         archive = work.rule.archive_to or ""
@@ -560,6 +559,13 @@ def _findings(work: Work) -> list[Finding]:
         "See why the same name is used twice; rotation with dates in the names avoids it.",
     )  # fmt: skip
     return findings
+
+
+def _nothing_declared() -> Finding:
+    return Finding(
+        "logs.retention", "unknown", "log files", "No rule is declared, so no log was looked at.",
+        advice="Declare which logs are kept how long.",
+    )  # fmt: skip
 
 
 def _not_covered(work: Work) -> str:

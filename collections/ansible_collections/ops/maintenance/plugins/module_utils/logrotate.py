@@ -1,0 +1,195 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""logrotate, where a system uses it: is its whole configuration sound, does it run, and is anything due."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from .errors import InputError, MaintenanceError, VerifyError
+from .host import Host
+from .judge import from_limit
+from .paths import open_regular
+from .record import Action, Finding, Metric, Outcome, clean, status_of
+
+OPTIONS: dict[str, t.Any] = {
+    "config": {"type": "path", "default": "/etc/logrotate.conf"},
+    "state_file": {"type": "path", "default": "/var/lib/logrotate/status"},
+    "maximum_age_hours": {"type": "float", "default": 48.0},
+    "expected": {"type": "bool", "default": True},
+    "run_when_due": {"type": "bool", "default": False},
+    "timeout_seconds": {"type": "float", "default": 900.0},
+}
+
+_ENTRY = re.compile(r'"((?:[^"\\]|\\.)*)" (\d+)-(\d+)-(\d+)(?:-(\d+):(\d+):(\d+))?$')
+_HARMLESS = re.compile(r"^error: (?:stat of .* failed: No such file or directory|.*unable to open .* for writing)")
+
+
+@dataclass
+class Plan:
+    """What ``logrotate -d`` says: logs it handles, logs that are due, and what is wrong with the configuration."""
+
+    handled: int = 0
+    due: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def parse_debug(text: str) -> Plan:
+    """Read the output of ``logrotate -d``; its exit status alone says neither what is wrong nor what is due."""
+    plan = Plan()
+    current = ""
+    for line in text.splitlines():
+        if line.startswith("considering log "):
+            current = line[len("considering log ") :].strip()
+        elif line.startswith("Handling "):
+            plan.handled = int(line.split()[1])
+        elif line.strip() == "log needs rotating":
+            plan.due.append(current)
+        elif line.startswith("error: ") and not _HARMLESS.match(line):
+            said = clean(line[len("error: ") :], 300)
+            if said not in plan.errors:
+                plan.errors.append(said)
+    return plan
+
+
+def parse_state(text: str) -> dict[str, str]:
+    """Read a state file: when each log was last rotated, as ``YYYY-MM-DDTHH:MM:SS`` in the host's own time.
+
+    :raises MaintenanceError: it is not one.
+    """
+    lines = text.splitlines()
+    if not lines or not lines[0].startswith("logrotate state -- version "):
+        raise MaintenanceError("The state file of logrotate does not begin as one; move it away, logrotate makes a new one.")
+    rotated: dict[str, str] = {}
+    for line in lines[1:]:
+        found = _ENTRY.match(line)
+        if found:
+            year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[1:])
+            name = re.sub(r"\\(.)", r"\1", found.group(1))
+            rotated[name] = f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
+    return rotated
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Assess the configuration and the last run; rotate what is due only where that is asked for."""
+    config = params["config"]
+    if params["maximum_age_hours"] <= 0:
+        raise InputError.of("maximum_age_hours", params["maximum_age_hours"], "a positive number of hours", "correct it")
+    if host.which("logrotate") is None:
+        return _absent(config, params["expected"])
+    if not os.path.isfile(config):
+        raise InputError.of("config", config, "the main configuration file of logrotate", "correct the path")
+    plan = _plan(params, host)
+    before, last_run, problem = _state(params["state_file"])
+    actions: list[Action] = []
+    if plan.due and params["run_when_due"]:
+        actions.append(_rotate(params, check_mode, host, plan, before))
+        before_due, (after, last_run, problem) = plan.due, _state(params["state_file"])
+        before = {name: before.get(name, "") for name in before_due}
+        after = {name: after.get(name, "") for name in before_due}
+    else:
+        before = after = {}
+    findings = [_config_finding(config, plan), _run_finding(params, last_run, problem, host.now(), plan)]
+    return Outcome(
+        subject=config,
+        operation="logrotate",
+        status=status_of(actions, check_mode),
+        summary=f"{plan.handled} entries, {len(plan.due)} logs due, {len(plan.errors)} errors in the configuration",
+        before=before,
+        after=after,
+        findings=findings,
+        metrics=[
+            Metric("logrotate.errors", config, len(plan.errors), "count"),
+            Metric("logrotate.due", config, len(plan.due), "count"),
+        ],
+        actions=actions,
+        returned={"due": plan.due},
+    )
+
+
+def _absent(config: str, expected: bool) -> Outcome:
+    if not expected:
+        found = Finding("logrotate.configuration", "ok", config, "logrotate is not installed, and none is expected here.")
+        return Outcome(config, "logrotate", "skipped", found.summary, findings=[found])
+    found = Finding(
+        "logrotate.configuration", "unknown", config, "logrotate is not installed, so nothing could be looked at.",
+        advice="Install logrotate, or declare that this system does not use it.",
+    )  # fmt: skip
+    return Outcome(config, "logrotate", "ok", found.summary, findings=[found])
+
+
+def _plan(params: t.Mapping[str, t.Any], host: Host) -> Plan:
+    argv = ["logrotate", "-d", "-s", params["state_file"], params["config"]]
+    ran = host.run(argv, timeout=params["timeout_seconds"])
+    plan = parse_debug(ran.stdout + "\n" + ran.stderr)
+    if not plan.handled and not plan.errors and ran.rc:
+        plan.errors.append(ran.why())
+    return plan
+
+
+def _state(path: str) -> tuple[dict[str, str], float | None, str]:
+    """Return when each log was rotated, when logrotate last ran, and what stood in the way of knowing it."""
+    try:
+        with open_regular(path) as source:
+            status = os.fstat(source.fileno())
+            text = source.read(4 * 1024 * 1024).decode("utf-8", "replace")
+        return parse_state(text), status.st_mtime, ""
+    except FileNotFoundError:
+        return {}, None, "there is no state file"
+    except (OSError, MaintenanceError) as error:
+        return {}, None, clean(str(error))
+
+
+def _rotate(params: t.Mapping[str, t.Any], check_mode: bool, host: Host, plan: Plan, before: t.Mapping[str, str]) -> Action:
+    names = {"logs": plan.due[:20], "count": len(plan.due)}
+    if check_mode:
+        return Action(params["config"], "rotate", "due", f"{len(plan.due)} logs are due for rotation", before=names)
+    deadline = params["deadline"]
+    if deadline and host.now().timestamp() + 60 > deadline:
+        return Action(params["config"], "rotate", "deferred", f"{len(plan.due)} logs wait for a longer window", before=names)
+    ran = host.run(["logrotate", "-s", params["state_file"], params["config"]], timeout=params["timeout_seconds"])
+    after, _last_run, problem = _state(params["state_file"])
+    still = [name for name in plan.due if after.get(name, "") == before.get(name, "")]
+    if still:
+        raise VerifyError(
+            f"logrotate ran, but its state file does not show that {clean(still[0])} was rotated "
+            f"({len(still)} of {len(plan.due)}; {problem or ran.why()}); run logrotate -v by hand and read what it says."
+        )
+    return Action(params["config"], "rotate", "changed", f"{len(plan.due)} logs rotated", before=names, after={"rc": ran.rc})
+
+
+def _config_finding(config: str, plan: Plan) -> Finding:
+    if not plan.handled and not plan.errors:
+        return Finding(
+            "logrotate.configuration", "unknown", config, f"{config} names no log at all.",
+            advice="Check that it includes /etc/logrotate.d.",
+        )  # fmt: skip
+    state = "warning" if plan.errors else "ok"
+    return Finding(
+        "logrotate.configuration", state, config, f"{len(plan.errors)} errors in the configuration of {plan.handled} entries.",
+        value=len(plan.errors), unit="count", threshold="warning from 1 count", evidence=plan.errors,
+        advice="" if state == "ok" else "Correct each; an entry with an error is left out, so its logs grow without end.",
+    )  # fmt: skip
+
+
+def _run_finding(
+    params: t.Mapping[str, t.Any], last_run: float | None, problem: str, now: datetime, plan: Plan
+) -> Finding:
+    path, limit = params["state_file"], params["maximum_age_hours"]
+    if last_run is None:
+        return Finding(
+            "logrotate.last_run", "unknown", path, f"It is not known when logrotate last ran: {problem}.",
+            threshold=f"warning from {limit:g} hours", advice="Check logrotate.timer or the daily cron job, and the path of the state file.",
+        )  # fmt: skip
+    hours = max(now.timestamp() - last_run, 0.0) / 3600
+    state = from_limit(hours, limit)
+    when = datetime.fromtimestamp(last_run, timezone.utc).isoformat(timespec="minutes")
+    return Finding(
+        "logrotate.last_run", state, path, f"logrotate last ran at {when}; {len(plan.due)} logs were due when it was asked.",
+        value=round(hours, 1), unit="hours", threshold=f"warning from {limit:g} hours",
+        advice="" if state == "ok" else "Check logrotate.timer or the daily cron job.",
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: log_analysis
+short_description: Review logs in one pass
+version_added: 0.1.0
+author:
+  - ops.maintenance maintainers (@ops-maintenance)
+description:
+  - Reads the declared logs once, plain, C(.gz), C(.xz), C(.bz2) and C(.zst) (with the C(zstd) command), in constant memory and with all
+    processors, and counts by the time stamps of the records, whatever the age of the files.
+  - Counts levels by hour, errors and their patterns (numbers, ids and addresses masked), patterns that are new or gone since the previous run,
+    failed logins by account and address, requests over a rate limit, disk errors, lack of memory, status codes, silence, and lines that could
+    not be understood.
+  - Changes nothing but its own O(state_dir) and the O(report), which count as no change. In check mode it writes neither.
+options:
+  sources:
+    description:
+      - Logs to read. Each is judged on its own.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the source, in findings and in the report.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns with C(*), C(?), C([…]) and C(**) for any depth. Symbolic links are not followed, but named.
+        type: list
+        elements: str
+        required: true
+      format:
+        description:
+          - How lines are written. V(json) is one JSON object a line, V(access) the common or combined log of a web server, V(plain) any line that
+            begins with a time, syslog as well. V(auto) looks at the first lines of each file.
+        type: str
+        default: auto
+        choices: [auto, json, plain, access]
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      silence_hours:
+        description:
+          - Hours without a record from which the source is called silent. V(0) means that it may be silent.
+        type: float
+        default: 0.0
+  span_days:
+    description:
+      - Records of so many past days count.
+    type: float
+    default: 7.0
+  since:
+    description:
+      - Records from this ISO 8601 time on count, instead of O(span_days).
+    type: str
+    default: ''
+  only_new:
+    description:
+      - Leave out what an earlier run with this option has read, also after rotation, renaming, truncation or compression of the file.
+    type: bool
+    default: false
+  error_limit:
+    description:
+      - Errors of a source that are still usual in the span.
+    type: int
+    default: 100
+  auth_failure_limit:
+    description:
+      - Failed logins of a source that are still usual in the span.
+    type: int
+    default: 50
+  brute_force_limit:
+    description:
+      - Failed logins by one address that are a warning; ten times as many are critical.
+    type: int
+    default: 10
+  rate_limited_limit:
+    description:
+      - Requests over a rate limit that are still usual in the span.
+    type: int
+    default: 100
+  unparsed_percent:
+    description:
+      - Share of lines that could not be understood that is a warning, in percent.
+    type: float
+    default: 5.0
+  server_error_percent:
+    description:
+      - Share of requests answered with a server error that is a warning, in percent (access logs).
+    type: float
+    default: 5.0
+  report:
+    description:
+      - File for the whole result as JSON; C({date}) becomes the date (UTC) as C(YYYYMMDD). Missing folders are made. Empty means no file.
+    type: str
+    default: ''
+extends_documentation_fragment:
+  - ops.maintenance.common
+  - ops.maintenance.common.attributes
+"""
+
+EXAMPLES = r"""
+- name: Review the week of an application
+  ops.maintenance.log_analysis:
+    sources:
+      - name: errors
+        paths: [/logs/errors/*.jsonl, /logs/errors/*.jsonl.gz]
+        format: json
+    report: /logs/reports/weekly-log-analysis-{date}.json
+
+- name: See what a web server wrote since yesterday
+  ops.maintenance.log_analysis:
+    sources:
+      - name: nginx
+        paths: ["/var/log/nginx/access.log*"]
+        format: access
+        silence_hours: 6
+    span_days: 1
+"""
+
+RETURN = r"""
+report:
+  description: The file that was written, or would be.
+  returned: always
+  type: str
+  sample: /logs/reports/weekly-log-analysis-20261121.json
+errors:
+  description: Errors in the span, by source.
+  returned: always
+  type: dict
+  sample: {errors: 3}
+maintenance_record:
+  description: What was found, as the journal keeps it.
+  returned: always
+  type: dict
+  sample:
+    subject: errors
+    operation: log_analysis
+    status: ok
+    summary: 1204 records since 2026-11-14T02:00+00:00, 3 of them errors, in 8 files (310.2 KiB)
+    before: {}
+    after: {report: /logs/reports/weekly-log-analysis-20261121.json}
+    findings:
+      - id: logs.errors
+        state: ok
+        subject: errors
+        summary: 3 errors in errors.
+        value: 3
+        unit: count
+        threshold: warning from 101 count
+        basis: exact
+        as_of: ''
+        not_covered: ''
+        advice: ''
+        evidence: []
+    metrics: [{name: logs.errors, subject: errors, value: 3, unit: count}]
+    actions: []
+"""
+
+from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
+
+
+def main():
+    run_module(log_analysis.OPTIONS, log_analysis.run, subject="logs", operation="log_analysis")
+
+
+if __name__ == "__main__":
+    main()

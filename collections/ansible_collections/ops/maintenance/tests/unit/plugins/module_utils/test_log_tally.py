@@ -1,0 +1,279 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fast way through a log gives the same answer as one json.loads a line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.ops.maintenance.plugins.module_utils import log_lines, log_tally
+from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import Clock
+from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import LogCounter, Tally
+
+START = datetime(2026, 11, 15, 10, 58, 30, tzinfo=timezone.utc)
+REFERENCE = START.timestamp() + 7 * 86400
+
+
+def naive(form: str, data: bytes, clock: Clock, since: float) -> Tally:
+    """Count line by line, with nothing clever."""
+    tally = Tally()
+    for raw in data.split(b"\n"):
+        line = raw.rstrip()
+        if not line:
+            continue
+        tally.lines += 1
+        address = status = request = b""
+        if form == "json":
+            try:
+                record = json.loads(line.decode("utf-8", "replace"))
+            except (ValueError, RecursionError):
+                record = None
+            moment = clock.of_record(record) if isinstance(record, dict) else None
+            level = log_lines.level_of_record(record) if moment is not None else ""
+            text = log_tally.text_of_record(record) if moment is not None else b""
+        else:
+            found = log_tally._ACCESS_LINE.match(line)
+            moment = clock.of_text(found.group(2)) if found else None
+            if found:
+                address, _stamp, request, status = found.groups()
+                level = {b"5": "ERROR", b"4": "WARNING"}.get(status[:1], "INFO")
+        if moment is None:
+            tally.unparsed += 1
+            continue
+        tally.parsed += 1
+        tally.latest = max(tally.latest, moment // 1)
+        if moment < since:
+            tally.outside += 1
+            continue
+        tally.hours[int(moment // 3600) * 3600, level] += 1
+        if form == "json":
+            if level in log_tally.ERROR_LEVELS:
+                tally.add_template(log_tally.template_of(text), level, text)
+            for tag in log_tally.tags_of(text):
+                tally.tags[tag] += 1
+                given_account = next((record[k] for k in log_tally.ACCOUNT_KEYS if isinstance(record.get(k), str)), "")
+                given_address = next((record[k] for k in log_tally.ADDRESS_KEYS if isinstance(record.get(k), str)), "")
+                where = given_address.encode("utf-8", "replace") or log_tally.address_in(text)
+                if tag == "auth_failures":
+                    tally.accounts[given_account.encode("utf-8", "replace") or log_tally.account_in(text)] += 1
+                    tally.auth_addresses[where] += 1
+                elif tag == "rate_limited":
+                    tally.limited_addresses[where] += 1
+        else:
+            tally.addresses[address] += 1
+            tally.statuses[status] += 1
+            latency = log_tally._LATENCY.search(line.rpartition(b'"')[2])
+            if latency:
+                tally.latencies[latency.group(1)] += 1
+            tally.tags.update({b"401": ["auth_failures"], b"429": ["rate_limited"]}.get(status, []))
+            if status == b"401":
+                tally.auth_addresses[address] += 1
+            elif status == b"429":
+                tally.limited_addresses[address] += 1
+    return tally
+
+
+def fast(form: str, data: bytes, clock: Clock, since: float, size: int) -> Tally:
+    """Count by blocks of whole lines, about ``size`` bytes each."""
+    counter = LogCounter(form, clock, since)
+    block = b""
+    for line in data.splitlines(keepends=True) if b"\r" not in data else [part + b"\n" for part in data.split(b"\n")]:
+        block += line
+        if len(block) >= size:
+            counter.add(block)
+            block = b""
+    if block:
+        counter.add(block)
+    return counter.tally
+
+
+def facts(tally: Tally, form: str) -> dict[str, object]:
+    """Return what both ways have to agree on (of groups that is the count, not which example is shown)."""
+    names = ["lines", "parsed", "unparsed", "outside", "latest", "hours", "tags", "auth_addresses", "limited_addresses"]
+    shown = {name: getattr(tally, name) for name in [*names, "addresses", "statuses", "latencies"]}
+    if form == "json":
+        shown["accounts"] = tally.accounts
+        shown["templates"] = Counter({text: template.count for text, template in tally.templates.items()})
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in shown.items()}
+
+
+WORDS = st.sampled_from(
+    ["authentication failed for user bob", "from 192.0.2.7", "rate limit", "exceeded", "disk I/O error", "café", "page 17", '"q"',
+     "\\", "\n", "\t", "0xdeadbeef", "é\ud800", "login", "failed", "out of memory", "", "x" * 40, "{", "}", ", \"level\": \"ERROR\""]
+)  # fmt: skip
+TEXTS = st.lists(WORDS, max_size=4).map(" ".join)
+OFFSETS = st.sampled_from(["+00:00", "Z", "+05:30", "-0800", "", "+01:00"])
+LEVELS = st.sampled_from(["INFO", "ERROR", "error", "warn", "CRITICAL", "odd", "", 30, 50, 7, None, True])
+
+
+@st.composite
+def stamps(draw):
+    moment = START + timedelta(milliseconds=draw(st.integers(-7_200_000, 7_200_000)))
+    kind = draw(st.integers(0, 9))
+    if kind == 0:
+        return draw(st.sampled_from(["soon", "", None, 1795251421, 1795251421.25, 1795251421123, "2026-02-31T01:00:00Z", "2026-11-15T29:00:00Z"]))
+    if kind == 1:
+        return moment.strftime("%Y-%m-%d %H:%M:%S,%f")[:-3] + draw(OFFSETS)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + draw(st.sampled_from(["Z", "+00:00"]))
+
+
+@st.composite
+def json_lines(draw):
+    """A few shapes of records, each used many times, with broken lines among them."""
+    shapes = draw(st.lists(st.permutations(["time", "level", "text", "extra"]), min_size=1, max_size=3))
+    compact = draw(st.booleans())
+    out = []
+    for _number in range(draw(st.integers(1, 40))):
+        shape = draw(st.sampled_from(shapes))
+        values = {
+            "time": (draw(st.sampled_from(["timestamp", "timestamp", "time", "@timestamp"])), draw(stamps())),
+            "level": (draw(st.sampled_from(["level", "level", "severity"])), draw(LEVELS)),
+            "text": (draw(st.sampled_from(["message", "message", "msg"])), draw(TEXTS)),
+            "extra": draw(
+                st.sampled_from(
+                    [("n", 7), ("f", -1.5e3), ("o", {"a": "b", "time": "x"}), ("l", [1, "two", None]), ("ip", "192.0.2.9"), ("user", "eve"),
+                     ("status", "failed"), ("ts", "2026-11-15T11:00:00Z"), ("deep", {"a": {"b": 1}}), ("e", {}), ("levelname", "ERROR")]
+                )
+            ),
+        }  # fmt: skip
+        record = dict(values[name] for name in shape)
+        line = json.dumps(record, ensure_ascii=draw(st.booleans()), separators=(",", ":") if compact else None)
+        data = line.encode("utf-8", "surrogatepass")
+        broken = draw(st.integers(0, 25))
+        if broken == 0:
+            data = data[: draw(st.integers(0, len(data)))]
+        elif broken == 1:
+            data = draw(st.sampled_from([b"", b"null", b"[1]", b"  " + data, data + b"\r", data + b" x", b"\xff\xfe", data.replace(b":", b"\x01", 1)]))
+        elif broken == 2:
+            data = data.replace(b"failed", b"fai\xffled")
+        out.append(data)
+    return b"\n".join(out) + draw(st.sampled_from([b"", b"\n"]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(json_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 0.5, 1800.25]))
+def test_json_blocks_equal_one_json_loads_a_line(data, size, since):
+    moment = 0.0 if since is None else START.timestamp() + since
+    clock = Clock(REFERENCE)
+    assert facts(fast("json", data, clock, moment, size), "json") == facts(naive("json", data, clock, moment), "json")
+
+
+@st.composite
+def access_lines(draw):
+    out = []
+    for _number in range(draw(st.integers(1, 40))):
+        moment = START + timedelta(seconds=draw(st.integers(-7200, 7200)))
+        zone = draw(st.sampled_from(["+0000", "+0000", "+0000", "+0530", "-0100"]))
+        status = draw(st.sampled_from(["200", "404", "401", "429", "500", "503", "20x"]))
+        request = draw(st.sampled_from(["GET / HTTP/1.1", "POST /login?user=bob HTTP/1.1", "", "\\x16\\x03", 'GET /\\"x HTTP/1.0', "GET /[a] HTTP/1.1"]))
+        tail = draw(st.sampled_from(["", "", "", " 0.123", ' "10.0.0.1" 1.500', " rt=0.250 uct=0.1", ' rt=x']))
+        line = f'{draw(st.sampled_from(["192.0.2.1", "2001:db8::7", "h"]))} - - [{moment:%d/%b/%Y:%H:%M:%S} {zone}] "{request}" {status} 17'
+        line += draw(st.sampled_from(['', ' "-" "agent/1.0 (x; y)"'])) + tail
+        odd = draw(st.integers(0, 20))
+        out.append({0: line[: len(line) // 2], 1: " " + line, 2: "", 3: line + "\r", 4: line.replace("Nov", "Nyx")}.get(odd, line).encode())
+    return b"\n".join(out)
+
+
+@settings(max_examples=300, deadline=None)
+@given(access_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 1800.0]))
+def test_access_blocks_equal_line_by_line(data, size, since):
+    moment = 0.0 if since is None else START.timestamp() + since
+    clock = Clock(REFERENCE)
+    assert facts(fast("access", data, clock, moment, size), "access") == facts(naive("access", data, clock, moment), "access")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_local_times_count_in_the_same_hours_both_ways(zone):
+    """The hour that exists twice in October, and a zone that is half an hour off."""
+    lines = [
+        json.dumps({"time": f"2026-10-25T{minute // 60:02d}:{minute % 60:02d}:00", "level": "INFO", "message": "m"}).encode()
+        for minute in range(0, 300, 7)
+    ]
+    data, clock = b"\n".join(lines), Clock(REFERENCE, ZoneInfo(zone))
+    assert facts(fast("json", data, clock, 0.0, 10**6), "json") == facts(naive("json", data, clock, 0.0), "json")
+
+
+def test_regular_lines_do_take_the_fast_way(monkeypatch):
+    """Without this, the tests above could pass with no fast way at all."""
+    monkeypatch.setattr(log_tally, "json_record", lambda line: pytest.fail(f"went line by line: {line!r}"))
+    data = b"".join(
+        b'{"timestamp": "2026-11-15T11:00:%02dZ", "level": "ERROR", "message": "say \\"no\\" %d", "n": 1}\n' % (i, i) for i in range(50)
+    )
+    tally = fast("json", data, Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.parsed, tally.errors(), list(tally.templates)) == (50, 50, ["say <text> <n>"])
+
+
+def test_memory_stays_bounded_when_every_address_is_another():
+    counter = LogCounter("access", Clock(REFERENCE))
+    for part in range(4):
+        counter.add(
+            b"".join(
+                b'10.%d.%d.%d - - [15/Nov/2026:11:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "-"\n' % (part, i // 256, i % 256)
+                for i in range(30_000)
+            )
+        )
+    assert len(counter.tally.addresses) <= log_tally.KEYS_LIMIT
+    assert counter.tally.inexact["addresses"] >= 1
+    assert sum(counter.tally.statuses.values()) == 120_000
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        (b"Authentication failed for user bob", ("auth_failures",)),
+        (b"pam_unix(sshd:auth): authentication failure; rhost=192.0.2.1", ("auth_failures",)),
+        (b"Failed password for invalid user admin from 192.0.2.1 port 22", ("auth_failures",)),
+        (b"Login attempt rejected: invalid credentials", ("auth_failures",)),
+        (b"user logged in", ()),
+        (b"authentication succeeded", ()),
+        (b"Rate limit exceeded for 192.0.2.1", ("rate_limited",)),
+        (b"EXT4-fs error (device vda1)", ("io_errors",)),
+        (b"sqlite3.DatabaseError: database disk image is malformed", ("io_errors",)),
+        (b"python3 invoked oom-killer", ("out_of_memory",)),
+        (b"the generate button", ()),
+    ],
+)
+def test_what_texts_speak_of(text, tags):
+    assert log_tally.tags_of(text) == tags
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        (b"Timeout after 31 ms", "Timeout after <n> ms"),
+        (b"visit 6fa459ea-ee8a-3ca4-894e-db77e160355e gone", "visit <uuid> gone"),
+        (b"key 'a b' of \"c\" at 0x7f00aa", "key <text> of <text> at <hex>"),
+        (b"from 192.0.2.1:80", "from <address>:<n>"),
+        (b"can't open \x1b[31m", "can't open \\x1b[<n>m"),
+    ],
+)
+def test_templates_mask_what_varies(text, template):
+    assert log_tally.template_of(text) == template
+
+
+def test_who_failed_to_log_in():
+    text = b"Failed password for invalid user admin from 192.0.2.1 port 22 ssh2"
+    assert (log_tally.account_in(text), log_tally.address_in(text)) == (b"admin", b"192.0.2.1")
+    assert log_tally.address_in(b"rhost=2001:db8::5 user=x") == b"2001:db8::5"
+    assert log_tally.account_in(b"authentication failure; user=root") == b"root"
+
+
+def test_parts_of_a_log_add_up():
+    line = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "ERROR", "message": "boom %d"}\n'
+    whole = fast("json", b"".join(line % i for i in range(20)), Clock(REFERENCE), 0.0, 10**6)
+    first = fast("json", b"".join(line % i for i in range(10)), Clock(REFERENCE), 0.0, 10**6)
+    first.merge(fast("json", b"".join(line % i for i in range(10, 20)), Clock(REFERENCE), 0.0, 10**6))
+    assert facts(first, "json") == facts(whole, "json")
+
+
+def test_a_traceback_continues_its_record():
+    data = b'2026-11-15 11:00:00 ERROR boom\nTraceback (most recent call last):\n  File "x"\nValueError: no\nnot a record\n'
+    tally = fast("plain", data, Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.lines, tally.parsed, tally.continued, tally.unparsed) == (2, 1, 3, 1)
