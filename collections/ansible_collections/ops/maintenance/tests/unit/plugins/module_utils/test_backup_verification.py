@@ -453,6 +453,34 @@ def test_an_archive_member_that_leads_outside_is_never_written(tmp_path, root):
     assert not list(tmp_path.rglob("escaped"))
 
 
+def second_header(path):
+    with tarfile.open(path) as archive:
+        return archive.getmembers()[1].offset
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut off"])
+def test_an_archive_that_tar_takes_for_shorter_is_damaged_without_any_checksum(tmp_path, root, damage):
+    path = make_archive(root / "data.tar", mode="w")
+    data, at = path.read_bytes(), second_header(path)
+    path.write_bytes(data[:at] + bytes(512) + data[at + 512 :] if damage == "zeroed" else data[:at])
+    with tarfile.open(path) as archive:
+        assert len(archive.getmembers()) == 1  # what a tool that trusts the exit status would call fine
+    set_time(path, NOW)
+    outcome = verify(tmp_path, files_set(root))
+    assert state_of(outcome, "backup.structure") == "critical"
+    assert ("half written" if damage == "cut off" else "damaged") in text_of(outcome, "backup.structure")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 8])
+@pytest.mark.parametrize("shape", ["app.db.gz", "data.tar.gz"])
+def test_a_gzip_file_that_lacks_only_its_end_is_half_written(tmp_path, root, shape, lost):
+    (root / shape).write_bytes(sample(tmp_path, shape)[:-lost])
+    set_time(root / shape, NOW)
+    outcome = verify(tmp_path, declared_for(root, shape))
+    assert state_of(outcome, "backup.structure") == "critical"
+    assert "half written" in text_of(outcome, "backup.structure")
+
+
 def test_hostile_names_survive(tmp_path, root):
     name = b"-rf \n\xff.tar.gz"
     os.rename(make_archive(root / "x.tar.gz"), os.path.join(os.fsencode(root), name))
