@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -313,6 +313,7 @@ JSON = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(fields=st.dictionaries(st.text(max_size=12), JSON, max_size=6))
+@example(fields={"a": "\u2028\x85\n\ud800", "password": "x"})
 def test_anything_json_like_can_be_kept_and_keeps_the_chain_whole(tmp_path_factory, fields):
     target = str(tmp_path_factory.mktemp("any") / "x.jsonl")
     writer = JournalWriter(target, "r")
@@ -321,7 +322,7 @@ def test_anything_json_like_can_be_kept_and_keeps_the_chain_whole(tmp_path_facto
     writer.close()
     journal = read_journal(target)
     assert (journal.broken_at, len(journal.lines), journal.torn) == (0, 2, False)
-    for raw in Path(target).read_text(encoding="utf-8").splitlines():
+    for raw in Path(target).read_bytes().splitlines():
         json.loads(raw, parse_constant=pytest.fail)
 
 

@@ -87,7 +87,9 @@ def server():
     options = {"user": user, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
     subprocess.run([programs[0], "-D", f"{folder}/data", "-U", "ops", "-A", "trust", "--no-sync"], check=True, **options)
     subprocess.run(
-        [programs[1], "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", f"-k {folder} -c listen_addresses=", "start"], **options
+        [programs[1], "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", f"-k {folder} -c listen_addresses=", "start"],
+        check=True,
+        **options,
     )
     yield f"postgresql:///postgres?host={folder}&user=ops"
     subprocess.run([programs[1], "-D", f"{folder}/data", "-m", "immediate", "stop"], check=True, **options)
