@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 
 def test_the_same_journal_gives_the_same_report(tmp_path):
     journal = str(weekly().write(tmp_path))
-    first, second = (json.dumps(vars(report.report_of(journal)), default=str) for _ in range(2))
+    first, second = (json.dumps(vars(report.report_of(journal)), default=str) for _round in range(2))
     drop = first.index('"generated"'), first.index('"title"')
     assert first[: drop[0]] + first[drop[1] :] == second[: drop[0]] + second[drop[1] :]
 
