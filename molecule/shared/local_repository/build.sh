@@ -64,6 +64,8 @@ if [ $pending = yes ]; then
   [ $broken = no ] || package demo-broken 1.1 "$codename-security"
   for name in demo-tool libsecurity-foo demo-both; do package "$name" 2.0 "$codename"; done
 fi
+# so that the suite is one that carries something, with nothing pending too
+package demo-unrelated 1.0 "$codename-security"
 suite "$codename" Debian
 suite "$codename-security" Debian-Security
 
