@@ -97,6 +97,11 @@ options:
       - How long to wait for it, in seconds.
     type: int
     default: 120
+  proofs:
+    description:
+      - What this run's backup_verification proved. Without it, what the last one kept on the host counts.
+    type: dict
+    default: {}
   backups:
     description:
       - Backup sets that must have a fresh, proven backup. backup_verification keeps the proof.
