@@ -1,0 +1,240 @@
+"""The production inventory, loaded as Ansible loads it, says what the roles understand and what the systems' documents ask for."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+
+from ansible_collections.ops.maintenance.plugins.action import open_run
+from ansible_collections.ops.maintenance.plugins.plugin_utils import windows
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
+PROD = ROOT / "inventories/prod"
+SYSTEMS = ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"]
+CADENCES = {"daily", "weekly", "monthly", "quarterly"}
+ON_OCCASION = {"emergency", "deploy"}
+TO_COME = {"postgresql_upkeep", "postgresql_review"}
+"""Operations that a checklist names before their role exists: until then their items are missing, not ticked."""
+
+
+@cache
+def inventory() -> tuple[InventoryManager, HostVars]:
+    loader = DataLoader()
+    manager = InventoryManager(loader=loader, sources=[str(PROD)])
+    return manager, HostVars(manager, VariableManager(loader=loader, inventory=manager), loader)
+
+
+def hosts(system: str) -> list[str]:
+    return [host.name for host in inventory()[0].get_hosts(system)]
+
+
+def values(system: str) -> Any:
+    return inventory()[1][hosts(system)[0]]
+
+
+def faults(system: str) -> list[str]:
+    return open_run._faults(inventory()[1], hosts(system))
+
+
+def starts(system: str, cadence: str) -> list[datetime]:
+    """Every start of 2026 and 2027, on the wall clock of the window."""
+    window = windows.parse(values(system)["maintenance_windows"][cadence], [], cadence)
+    every = takewhile(
+        lambda begin: begin < datetime(2028, 1, 1, tzinfo=UTC), (b for b, _ in window.starts(datetime(2025, 12, 31, 12, tzinfo=UTC)))
+    )
+    return [begin.astimezone(window.zone) for begin in every]
+
+
+def weekly_days(first: datetime, zone_hour: int) -> list[tuple[Any, int, int]]:
+    days = [first + timedelta(weeks=week) for week in range(105)]
+    return [(day.date(), zone_hour, 0) for day in days if day.year in (2026, 2027)]
+
+
+def told(moments: list[datetime]) -> list[tuple[Any, int, int]]:
+    return [(moment.date(), moment.hour, moment.minute) for moment in moments]
+
+
+def test_every_system_is_a_group_of_its_own_below_maintained():
+    manager, _ = inventory()
+    assert sorted(group.name for group in manager.groups["maintained"].child_groups) == SYSTEMS
+    assert sorted(host.name for host in manager.get_hosts("maintained")) == sorted(name for system in SYSTEMS for name in hosts(system))
+    assert all(hosts(system) for system in SYSTEMS)
+
+
+@pytest.mark.parametrize("system", ["flow_motion", "fossawork", "neff_paving"])
+def test_a_system_that_is_ready_has_no_fault(system):
+    assert faults(system) == []
+
+
+@pytest.mark.parametrize(("system", "placeholder"), [("asr_po", "{{PRIMARY_ADMIN_EMAIL}}"), ("netpost", "your-domain.com")])
+def test_a_system_with_placeholders_is_refused_for_these_alone(system, placeholder):
+    found = faults(system)
+    assert any(placeholder in fault for fault in found)
+    assert [fault for fault in found if "still holds the placeholder" not in fault] == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_gate_would_open_every_window_that_is_declared(system):
+    declared = values(system)["maintenance_windows"]
+    assert set(declared) <= CADENCES
+    for cadence in declared:
+        window = windows.describe(declared, cadence, values(system).get("maintenance_blackouts"))
+        begin = windows.occurrences(window, datetime(2027, 2, 1, tzinfo=UTC), 1)[0]
+        assert windows.decide(window, begin).is_open
+        assert not windows.decide(window, begin - timedelta(seconds=1)).is_open
+        assert not windows.decide(window, begin + window.duration).is_open
+
+
+def test_fossawork_starts_every_saturday_at_two_local_time_through_clock_changes():
+    begins = starts("fossawork", "weekly")
+    assert told(begins) == weekly_days(datetime(2026, 1, 3), 2)
+    assert {begin.utcoffset() for begin in begins} == {timedelta(hours=-8), timedelta(hours=-7)}
+
+
+def test_fossawork_does_not_start_over_the_holidays():
+    window = windows.describe(values("fossawork")["maintenance_windows"], "weekly", values("fossawork")["maintenance_blackouts"])
+    assert not windows.decide(window, datetime(2026, 12, 26, 11, tzinfo=UTC)).is_open
+    assert windows.decide(window, datetime(2027, 1, 2, 11, tzinfo=UTC)).is_open
+
+
+def test_asr_starts_at_six_on_first_saturdays_only():
+    begins = starts("asr_po", "monthly")
+    assert len(begins) == 24
+    assert {(begin.weekday(), begin.hour, begin.minute) for begin in begins} == {(5, 6, 0)}
+    assert all(begin.day <= 7 for begin in begins)
+    assert {begin.utcoffset() for begin in begins} == {timedelta(hours=-8), timedelta(hours=-7)}
+    deep = starts("asr_po", "quarterly")
+    assert [begin.month for begin in deep] == [1, 4, 7, 10] * 2
+    assert set(deep) <= set(begins)
+
+
+def test_netpost_starts_at_two_utc_on_sundays():
+    assert told(starts("netpost", "weekly")) == weekly_days(datetime(2026, 1, 4), 2)
+    monthly = starts("netpost", "monthly")
+    assert len(monthly) == 24
+    assert all(begin.day <= 7 and begin.weekday() == 6 for begin in monthly)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_time_budgets_fit_into_the_longest_window(system):
+    """FossaWork's own document allows more than its window holds; what does not fit is deferred."""
+    longest = max(window["duration_minutes"] for window in values(system)["maintenance_windows"].values())
+    budget = sum(values(system)["maintenance_budgets"].values())
+    assert budget <= longest * 60 + (900 if system == "fossawork" else 0)
+    assert set(values(system)["maintenance_budgets"]) <= {path.name for path in (COLLECTION / "roles").iterdir()}
+
+
+def known_evidence() -> str:
+    """Everything that the collection can report, as text: finding ids and operations."""
+    return "\n".join(path.read_text() for path in sorted((COLLECTION / "plugins").glob("[am]*/*.py")))
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_evidence_names_what_the_collection_reports(system):
+    known = known_evidence()
+    for item in values(system)["maintenance_checklist"]:
+        assert item["kind"] == "automated", f"{item['id']}: what a person signs is a duty"
+        assert item["phase"] in ("pre", "during", "post")
+        assert item["evidence"], item["id"]
+        assert set(item.get("cadences", [])) <= set(values(system)["maintenance_windows"]), item["id"]
+        for name in set(item["evidence"]) - TO_COME:
+            pattern = re.escape(name).replace(r"\*", "[a-z_]+")
+            assert re.search(rf"""["']{pattern}["']""", known), f"{system}: nothing reports {name}"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_duties_have_an_owner_among_the_contacts(system):
+    contacts = values(system)["maintenance_contacts"]
+    for duty in values(system)["maintenance_duties"]:
+        assert {"id", "text", "owner", "due", "requirement"} <= set(duty)
+        assert duty["owner"] in contacts, duty
+        assert set(duty.get("cadences", [])) <= set(values(system)["maintenance_windows"]) | ON_OCCASION, duty
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_name_to_sign_means_one_thing(system):
+    names = [item["id"] for key in ("maintenance_checklist", "maintenance_duties") for item in values(system)[key]]
+    assert [name for name in names if names.count(name) > 1] == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_each_file_holds_the_variables_of_its_role(system):
+    shared = {"maintenance", "checklist", "duties", "ansible"}
+    for path in sorted((PROD / "group_vars" / system).glob("*.yml")):
+        prefix = "maintenance_" if path.stem in shared - {"ansible"} else f"{path.stem}_"
+        given = set(yaml.load(path.read_text(), Loader=_AnyTag)) - {"maintenance_skip"}
+        assert [name for name in given if not f"{name}_".startswith(prefix)] == [], path
+        assert path.stem in shared or (COLLECTION / "roles" / path.stem).is_dir(), path
+
+
+class _AnyTag(yaml.SafeLoader):
+    """Reads names of variables without knowing Ansible's tags."""
+
+
+_AnyTag.add_multi_constructor("!", lambda loader, _tag, node: loader.construct_scalar(node))
+
+
+def test_fossawork_keeps_the_numbers_of_its_document():
+    known = values("fossawork")
+    [rule] = known["log_rotation_rules"]
+    assert (rule["compress_after_days"], rule["archive_after_days"], rule["delete_after_days"]) == (7, 30, 90)
+    assert known["log_rotation_error_limit"] == 100
+    assert known["security_review_failed_logins_warning"] == 50
+    assert (known["preflight_disk_warning_percent"], known["preflight_load_warning_percent"]) == (85, 80)
+    assert known["performance_review_memory_warning_percent"] == 85
+    assert known["security_review_certificates"][0]["warning_days"] == 30
+    assert {kept["retention"]["maximum_age_days"] for kept in known["backup_verification_sets"]} == {30}
+    assert {file["path"]: file["mode"] for file in known["security_review_files"]} == {
+        "/backend/fossawork_v2.db": "0600",
+        "/backend/.env": "0600",
+        "/backend/data": "0700",
+    }
+    assert [end["url"] for end in known["validation_endpoints"]] == [
+        f"http://localhost:8000/api/{name}" for name in ("health", "work-orders", "dispensers")
+    ]
+
+
+def test_the_weekly_budgets_of_fossawork_are_the_upper_ends_of_its_document():
+    minutes = {role: seconds / 60 for role, seconds in values("fossawork")["maintenance_budgets"].items()}
+    assert minutes == {
+        "patching": 45,
+        "database_maintenance": 60,
+        "log_rotation": 30,
+        "performance_review": 45,
+        "security_review": 45,
+        "backup_verification": 30,
+    }
+
+
+def test_asr_and_flow_keep_their_logs_as_long_as_their_documents_say():
+    [asr] = values("asr_po")["log_rotation_rules"]
+    assert (asr["root"], asr["compress_after_days"], asr["delete_after_days"]) == ("/var/log/po-system", 30, 90)
+    [flow] = values("flow_motion")["log_rotation_rules"]
+    assert flow["delete_after_days"] == 7
+    assert values("flow_motion")["backup_verification_sets"][0]["retention"]["maximum_age_days"] == 30
+
+
+def test_netpost_judges_by_its_alert_thresholds():
+    known = values("netpost")
+    assert {(end["p95_ms"], end["critical_ms"]) for end in known["validation_endpoints"] if "p95_ms" in end} == {(1000, 2000)}
+    assert (known["performance_review_memory_warning_percent"], known["performance_review_memory_critical_percent"]) == (80, 90)
+
+
+@pytest.mark.parametrize("system", ["flow_motion", "neff_paving"])
+@pytest.mark.parametrize(("cadence", "skipped"), [("weekly", ["patching"]), ("monthly", []), ("quarterly", [])])
+def test_updates_are_installed_monthly_not_weekly(system, cadence, skipped):
+    written = inventory()[1].raw_get(hosts(system)[0])["maintenance_skip"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == skipped
