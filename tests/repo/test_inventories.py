@@ -238,3 +238,16 @@ def test_netpost_judges_by_its_alert_thresholds():
 def test_updates_are_installed_monthly_not_weekly(system, cadence, skipped):
     written = inventory()[1].raw_get(hosts(system)[0])["maintenance_skip"]
     assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == skipped
+
+
+@pytest.mark.parametrize(
+    ("system", "contacts"),
+    [
+        ("neff_paving", ["admin@neffpaving.com", "dba@neffpaving.com", "security@neffpaving.com", "(555) 123-HELP"]),
+        ("neff_paving", ["support@hostingprovider.com", "PostgreSQL community", "support@sslprovider.com", "Stripe"]),
+        ("flow_motion", ["maintenance@company.com", "+1-555-0123", "PagerDuty", "security@company.com", "+1-555-0124", "sre@company.com"]),
+    ],
+)
+def test_contacts_of_the_documents_are_carried(system, contacts):
+    told_contacts = " ".join(values(system)["maintenance_contacts"].values())
+    assert [contact for contact in contacts if contact not in told_contacts] == []
