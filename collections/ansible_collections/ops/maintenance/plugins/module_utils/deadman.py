@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,8 @@ ConditionPathExists={state_dir}/maintenance.json
 {after}
 [Service]
 Type=oneshot
+# services that a command starts live on in this unit
+KillMode=process
 ExecStart={python} -I {state_dir}/undo.py --state-dir {state_dir} --by {by}
 """
 _BOOT_INSTALL = "\n[Install]\nWantedBy=multi-user.target\n"
@@ -55,17 +56,15 @@ def arm(state_dir: str, state: undo.State, at: float) -> Finding:
     :param at: seconds since the epoch.
     :raises MaintenanceError: it cannot be armed; then nothing may be stopped.
     """
-    source = pkgutil.get_data(undo.__name__.rpartition(".")[0], _PROGRAM)
-    if source is None:
-        raise MaintenanceError("The dead-man switch cannot be armed: its program is missing from this module.")
-    write_atomic(os.path.join(state_dir, _PROGRAM), source, 0o700)
+    loader: t.Any = undo.__loader__  # of a file, or of the archive in which Ansible sends a module
+    write_atomic(os.path.join(state_dir, _PROGRAM), loader.get_data(undo.__file__), 0o700)
     when = datetime.fromtimestamp(at, timezone.utc)
     if undo.systemd_is_here():
         state["deadman"] = {"kind": "systemd", "at": at}
         undo.save(state_dir, state)
         _arm_systemd(state_dir, str(state["run_id"]), when)
     else:
-        state["deadman"] = {"kind": "process", "at": at, "pid": _arm_process(state_dir, at)}
+        state["deadman"] = {"kind": "process", "at": at, "pid": _arm_process(state_dir, at, str(state["run_id"]))}
         undo.save(state_dir, state)
     return Finding(
         id="maintenance_mode.deadman",
@@ -92,8 +91,9 @@ def _arm_systemd(state_dir: str, run_id: str, when: datetime) -> None:
             raise MaintenanceError(f"The dead-man switch cannot be armed: systemctl {argv[0]}: {done.stderr.strip()}")
 
 
-def _arm_process(state_dir: str, at: float) -> int:
-    argv = [sys.executable, "-I", os.path.join(state_dir, _PROGRAM), "--state-dir", state_dir, "--by", "deadman", "--at", str(at)]
+def _arm_process(state_dir: str, at: float, run_id: str) -> int:
+    program = os.path.join(state_dir, _PROGRAM)
+    argv = [sys.executable, "-I", program, "--state-dir", state_dir, "--by", "deadman", "--at", str(at), "--run-id", run_id]
     nothing = subprocess.DEVNULL
     return subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True, close_fds=True).pid
 
@@ -111,7 +111,7 @@ def disarm(state: t.Mapping[str, t.Any]) -> None:
 def _is_switch(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as source:
-            return _PROGRAM.encode() in source.read()
+            return f"/{_PROGRAM}\0--state-dir\0".encode() in source.read()
     except OSError:
         return False
 

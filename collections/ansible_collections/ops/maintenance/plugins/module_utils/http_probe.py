@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import time
 import typing as t
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -34,16 +34,25 @@ class Answer:
         return f"answered {self.status}" if self.status else f"did not answer ({self.error})"
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: t.Any, **kwargs: t.Any) -> None:
-        return None
+class _AsItIs(urllib.request.HTTPErrorProcessor):
+    """Every answer is an answer: nothing is raised, nothing is followed."""
+
+    def http_response(self, request: t.Any, response: t.Any) -> t.Any:  # noqa: ARG002 - urllib names it
+        return response
+
+    https_response = http_response
 
 
 def check_url(url: str, option: str) -> None:
     """Accept http and https URLs with a host and without a password in them."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.password or any(ord(c) <= 32 for c in url):
-        raise InputError.of(option, url, "an http or https URL without a password", "correct it; give a token by headers_file")
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and not parts.password and parts.port != 0
+    except ValueError:  # brackets that do not match, a port beyond 65535
+        fits = False
+    if not fits or any(ord(char) <= 32 for char in url):
+        shown = re.sub(r"//[^/@]*@", "//…@", url)
+        raise InputError.of(option, shown, "an http or https URL without a password", "correct it; give a token by headers_file")
 
 
 def fetch(
@@ -57,7 +66,7 @@ def fetch(
 ) -> Answer:
     """GET a URL.
 
-    :param timeout: seconds.
+    :param timeout: seconds for the whole answer.
     :param tries: how often to ask until the status is one of ``until``.
     """
     check_url(url, "url")
@@ -69,19 +78,37 @@ def fetch(
 
 
 def _ask(url: str, timeout: float, headers: t.Mapping[str, str], ca_file: str | None) -> Answer:
-    context = ssl.create_default_context(cafile=ca_file)
-    handlers = [_NoRedirect(), urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
-    request = urllib.request.Request(url, headers={"User-Agent": "ops.maintenance", **headers})
+    handlers: list[urllib.request.BaseHandler] = [_AsItIs(), urllib.request.ProxyHandler({})]
+    if url.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=_trust(ca_file)))
+    request = urllib.request.Request(url, headers={"User-Agent": "ops.maintenance", **headers})  # noqa: S310 - see check_url
     started = time.monotonic()
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:
-            return _answer(response.status, started, response.read(BODY_LIMIT_BYTES), response.headers)
-    except urllib.error.HTTPError as error:
-        with error:
-            return _answer(error.code, started, error.read(BODY_LIMIT_BYTES), error.headers)
+            return _answer(response.status, started, _body(response, started + timeout), response.headers)
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         return Answer(0, time.monotonic() - started, error=clean(str(reason) or type(error).__name__, 200))
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # missing, or not a certificate (an SSLError is one)
+        raise InputError.of("ca_file", ca_file, f"a readable file of PEM certificates ({error})", "correct it") from None
+
+
+def _body(response: http.client.HTTPResponse, until: float) -> bytes:
+    """Read an answer; one that trickles in for ever does not end in time either."""
+    body = b""
+    while len(body) < BODY_LIMIT_BYTES:
+        chunk = response.read1(BODY_LIMIT_BYTES - len(body))
+        if not chunk:
+            break
+        body += chunk
+        if time.monotonic() > until:
+            raise TimeoutError("the answer did not end in time")
+    return body
 
 
 def _answer(status: int, started: float, body: bytes, headers: t.Any) -> Answer:

@@ -4,22 +4,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shutil
 import time
 import typing as t
 
 from . import deadman, maintenance_page, undo
 from .errors import InputError, MaintenanceError
 from .host import Host
-from .http_probe import fetch
+from .http_probe import check_url, fetch
 from .judge import human_seconds
 from .paths import ensure_private_folder
-from .record import Action, Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome
 
 STATES = ("locked", "entered", "serving", "left")
 _DRAIN_STEP_SECONDS = 1.0
+_LONGEST_SECONDS = 7 * 86400
 _SERVICE_NAME = re.compile(r"^[A-Za-z0-9@:._\\][A-Za-z0-9@:._\\-]*$")
 
 SERVICE_OPTIONS: dict[str, t.Any] = {
@@ -74,13 +75,23 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         "serving": serve,
         "left": leave,
     }
-    return steps[params["state"]](params, check_mode, host)
+    try:
+        return steps[params["state"]](params, check_mode, host)
+    except undo.DamagedStateError as error:
+        raise MaintenanceError(str(error)) from error
 
 
 def _check(params: dict[str, t.Any]) -> None:
+    if not params["run_id"]:
+        advice = "enable the journal (callbacks_enabled = ops.maintenance.journal in ansible.cfg) or set maintenance_run_id"
+        raise InputError.of("run_id", "", "the id of this run, which the lock and the way back are tied to", advice)
     for name in ("drain_timeout_seconds", "ready_timeout_seconds", "return_after_seconds", "grace_seconds", "settle_seconds"):
-        if params[name] < 0:
-            raise InputError.of(name, params[name], "a number of seconds from 0", "correct it")
+        if not 0 <= params[name] <= _LONGEST_SECONDS:
+            raise InputError.of(name, params[name], f"a number of seconds from 0 to {_LONGEST_SECONDS}", "correct it")
+    if not all(0 < port < 65536 for port in params["drain_ports"]):
+        raise InputError.of("drain_ports", params["drain_ports"], "ports from 1 to 65535", "correct it")
+    for url in [endpoint["url"] for endpoint in params["ready"]] + ([params["page"]["url"]] if params["page"] else []):
+        check_url(url, "ready.url or page.url")
     for service in params["services"]:
         if not _SERVICE_NAME.match(service["name"]):
             raise InputError.of("services.name", service["name"], "the name of a service", "correct it")
@@ -95,6 +106,14 @@ def _check(params: dict[str, t.Any]) -> None:
 
 def lock(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Take the lock of this host, after bringing it back from a run that never finished."""
+    if check_mode:
+        return _lock(params, check_mode, host)
+    ensure_private_folder(params["state_dir"])
+    with undo.alone(params["state_dir"]):
+        return _lock(params, check_mode, host)
+
+
+def _lock(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     state_dir, mine = params["state_dir"], params["run_id"]
     held = undo.load(state_dir, undo.LOCK)
     outcome = Outcome("host", "lock", "ok", "the host is locked for this run")
@@ -109,7 +128,6 @@ def lock(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     if check_mode:
         outcome.summary = "the host is free to be locked"
         return outcome
-    ensure_private_folder(state_dir)
     state = undo.load(state_dir)
     if state and state.get("run_id") != mine:
         outcome.findings.append(_bring_back_earlier(params, state))
@@ -147,12 +165,12 @@ def _judge_lock(held: dict[str, t.Any], params: dict[str, t.Any], host: Host) ->
 
 def _bring_back_earlier(params: dict[str, t.Any], state: dict[str, t.Any]) -> Finding:
     problems = undo.bring_back(params["state_dir"], "next run")
-    deadman.disarm(state)
     if problems:
         raise MaintenanceError(
             f"Run {state.get('run_id')} left this host in maintenance mode, and it could not be brought back: "
             f"{'; '.join(problems)}. Mend that first; nothing was begun."
         )
+    deadman.disarm(state)
     return Finding(
         id="cycle.interrupted",
         state="warning",
@@ -182,19 +200,7 @@ def _returned_without_us(state_dir: str) -> list[Finding]:
 def _write_lock(state_dir: str, params: dict[str, t.Any], host: Host) -> None:
     now = host.now()
     content = {**params["holder"], "run_id": params["run_id"], "since": now.isoformat(), "expires": _latest_end(params, now.timestamp())}
-    path = os.path.join(state_dir, undo.LOCK)
-    held = undo.load(state_dir, undo.LOCK)
-    if held:
-        undo.save(state_dir, content, undo.LOCK)
-        return
-    try:
-        lock_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        raise MaintenanceError("Another run locked this host at this very moment; wait for it to end.") from None
-    with os.fdopen(lock_fd, "w", encoding="utf-8") as target:
-        json.dump(content, target)
-        target.flush()
-        os.fsync(target.fileno())
+    undo.save(state_dir, content, undo.LOCK)
 
 
 def _latest_end(params: dict[str, t.Any], now: float) -> float:
@@ -224,22 +230,28 @@ def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     findings = [deadman.arm(params["state_dir"], plan, _latest_end(params, host.now().timestamp()))]
     try:
         findings += _take_out(params, plan, host)
-    except MaintenanceError:
-        undo.bring_back(params["state_dir"], "run")
-        deadman.disarm(plan)
-        raise
+    except (MaintenanceError, OSError, RuntimeError) as error:
+        raise MaintenanceError(f"Maintenance mode was not entered: {str(error).rstrip('.')}. {_give_up(params, plan)}") from error
     plan["phase"] = "entered"
     undo.save(params["state_dir"], plan)
     after = {"services": {service["name"]: _word(undo.is_active(service)) for service in plan["services"]}}
     return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed(running)}", before, after, findings)
 
 
+def _give_up(params: dict[str, t.Any], plan: dict[str, t.Any]) -> str:
+    with undo.alone(params["state_dir"]):
+        problems = undo.bring_back(params["state_dir"], "run")
+    if problems:
+        return f"And it could not be brought back: {'; '.join(problems)}; mend that by hand, the dead-man switch tries again."
+    deadman.disarm(plan)
+    return "Everything is as it was before."
+
+
 def _enter_again(params: dict[str, t.Any], state: dict[str, t.Any]) -> Outcome:
     """Stop once more what was started to be validated; what else was taken out still is."""
     again = [service for service in reversed(state["services"]) if service["was_active"]]
-    problems = [problem for problem in map(undo.stop, again) if problem]
-    if problems:
-        raise MaintenanceError(f"The services could not be stopped again: {'; '.join(problems)}.")
+    for service in again:
+        _stop(params["state_dir"], state, service)
     state["phase"], state["serving_at"] = "entered", None
     undo.save(params["state_dir"], state)
     return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed([s['name'] for s in again])} again")
@@ -248,11 +260,15 @@ def _enter_again(params: dict[str, t.Any], state: dict[str, t.Any]) -> Outcome:
 def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
     services = [dict(service) for service in params["services"] if not service["keep_running"]]
     timers = [{"name": name, "manager": "systemd"} for name in params["timers"]]
-    unknown = [unit["name"] for unit in services + timers if unit.get("manager") == "systemd" and not _is_loaded(unit["name"])]
+    unknown = [unit["name"] for unit in services + timers if unit["manager"] == "systemd" and _shown(unit, "LoadState") != "loaded"]
     if unknown:
         raise InputError.of("services", unknown, "units that systemd on this host knows", "correct the inventory")
+    programs = [service[part][0] for service in services if service["manager"] == "command" for part in ("start", "stop", "status")]
+    missing = sorted({program for program in programs if shutil.which(program, path=undo.search_path()) is None})
+    if missing:
+        raise InputError.of("services", missing, "programs that are installed on this host", "install them or correct the inventory")
     for unit in services + timers:
-        unit["was_active"], unit["stopped"] = undo.is_active(unit), False
+        unit["was_active"], unit["stopped"] = undo.is_active(unit) or _is_restarting(unit), False
     return {
         "run_id": params["run_id"],
         "phase": "entering",
@@ -265,9 +281,14 @@ def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
     }
 
 
-def _is_loaded(name: str) -> bool:
-    shown = undo.run(["systemctl", "show", "--property", "LoadState", "--value", "--", name])
-    return shown.returncode == 0 and shown.stdout.strip() == "loaded"
+def _shown(unit: dict[str, t.Any], name: str) -> str:
+    shown = undo.run(["systemctl", "show", "--property", name, "--value", "--", unit["name"]])
+    return shown.stdout.strip() if shown.returncode == 0 else ""
+
+
+def _is_restarting(unit: dict[str, t.Any]) -> bool:
+    """Whether systemd would start a service again in the middle of the work, although it does not run at this moment."""
+    return bool(unit["manager"] == "systemd" and _shown(unit, "ActiveState") == "activating")
 
 
 def _take_out(params: dict[str, t.Any], plan: dict[str, t.Any], host: Host) -> list[Finding]:
@@ -294,7 +315,7 @@ def _stop(state_dir: str, plan: dict[str, t.Any], unit: dict[str, t.Any]) -> Non
     undo.save(state_dir, plan)
     problem = undo.stop(unit)
     if problem:
-        raise MaintenanceError(f"Maintenance mode was not entered: {problem}. Everything is running again.")
+        raise MaintenanceError(f"{problem}.")
 
 
 def _suspend_cron(params: dict[str, t.Any], plan: dict[str, t.Any]) -> None:
@@ -307,11 +328,11 @@ def _suspend_cron(params: dict[str, t.Any], plan: dict[str, t.Any]) -> None:
             os.rename(path, job["suspended_path"])
     for entry in params["cron_users"]:
         text = undo.read_crontab(entry["user"])
-        lines = [_suspended(line, entry["match"]) for line in text.splitlines(True)]
-        if "".join(lines) != text:
+        changed = "\n".join(_suspended(line, entry["match"]) for line in text.split("\n"))
+        if changed != text:
             plan["cron"].append({"kind": "user", "user": entry["user"]})
             undo.save(params["state_dir"], plan)
-            undo.write_crontab(entry["user"], "".join(lines))
+            undo.write_crontab(entry["user"], changed)
 
 
 def _suspended(line: str, match: str) -> str:
@@ -391,7 +412,7 @@ def _not_steady(params: dict[str, t.Any], services: t.Sequence[dict[str, t.Any]]
 def _restarts(service: dict[str, t.Any]) -> int:
     if service.get("manager", "systemd") != "systemd":
         return 0
-    shown = undo.run(["systemctl", "show", "--property", "NRestarts", "--value", "--", service["name"]]).stdout.strip()
+    shown = _shown(service, "NRestarts")
     return int(shown) if shown.isdigit() else 0
 
 
@@ -410,6 +431,7 @@ def _not_ready(params: dict[str, t.Any], host: Host) -> list[str]:
 
 def _service_finding(name: str, problems: t.Sequence[str]) -> Finding:
     mine = [problem for problem in problems if problem.startswith(name)]
+    summary = mine[0] + "." if mine else f"{name} was started, but the application is not ready." if problems else f"{name} runs again."
     evidence: list[str] = []
     if problems:
         logged = undo.run(["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "short-iso"], timeout=10)
@@ -418,7 +440,7 @@ def _service_finding(name: str, problems: t.Sequence[str]) -> Finding:
         id="maintenance_mode.service",
         state="critical" if problems else "ok",
         subject=name,
-        summary=(mine[0] + "." if mine else f"{name} was started, but the application is not ready.") if problems else f"{name} runs again.",
+        summary=summary,
         advice="Read its last journal lines below." if problems else "",
         evidence=evidence,
     )
@@ -433,7 +455,8 @@ def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         return Outcome("host", "leave", "ok", "nothing to bring back in check mode")
     outcome = Outcome("host", "leave", "ok", "was not in maintenance mode")
     if mine:
-        problems = undo.bring_back(state_dir, "run", host.now().timestamp())
+        with undo.alone(state_dir):
+            problems = undo.bring_back(state_dir, "run", host.now().timestamp())
         if problems:
             finding = Finding(
                 id="maintenance_mode.left",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 import typing as t
 from datetime import datetime
@@ -51,14 +52,16 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
 }
-_APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+_CLOCK_SLACK_SECONDS = 300
+MOUNTS = "/proc/self/mounts"
 _REAL = frozenset(
     """ext2 ext3 ext4 xfs btrfs zfs f2fs jfs reiserfs vfat exfat ntfs overlay nfs nfs4 cifs smb3 fuse.sshfs fuse.glusterfs
-    ceph glusterfs 9p virtiofs bcachefs fuseblk""".split()
+    ceph glusterfs 9p virtiofs bcachefs fuseblk""".split()  # noqa: SIM905 - one word a line says less
 )
 
 
-def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # noqa: ARG001 - nothing is changed anyway
     """Look at everything and report every problem; nothing is changed."""
     _check(params)
     started = host.now().timestamp()
@@ -67,7 +70,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome.findings += [_room(wanted) for wanted in params["room"]]
     outcome.findings += [_load(params, outcome), _memory(params, outcome)]
     if params["clock"] != "off":
-        outcome.findings.append(_clock(params["clock"], host))
+        outcome.findings.append(_clock(params["clock"]))
     if params["package_manager"]:
         outcome.findings += _packages(params, host)
     outcome.findings += [_tool(name, host) for name in params["tools"]]
@@ -87,8 +90,8 @@ def _check(params: dict[str, t.Any]) -> None:
         if name.endswith("_seconds") and value < 0:
             raise InputError.of(name, value, "a number of seconds from 0", "correct it")
     for wanted in params["room"]:
-        if wanted["free_bytes"] < 0 or wanted["factor"] < 0:
-            raise InputError.of("room", wanted, "free_bytes and factor from 0", "correct it")
+        if wanted["free_bytes"] < 0 or not 0 <= wanted["factor"] <= 1000 or not os.path.isabs(wanted["path"]):
+            raise InputError.of("room", wanted, "an absolute path, free_bytes and factor from 0", "correct it")
     for wanted in params["backups"]:
         if wanted["maximum_age_hours"] <= 0 or not 0 <= wanted["level"] <= 5:
             raise InputError.of("backups", wanted, "maximum_age_hours above 0 and a level from 0 to 5", "correct it")
@@ -103,13 +106,13 @@ def mounts(text: str) -> dict[str, str]:
     for line in text.splitlines():
         parts = line.split(" ")
         if len(parts) >= 3 and (parts[2] in _REAL or parts[0].startswith("/dev/")):
-            found[parts[1].encode("latin-1", "replace").decode("unicode_escape")] = parts[2]
+            found[re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), parts[1])] = parts[2]
     return found
 
 
 def _disks(params: dict[str, t.Any], outcome: Outcome) -> list[Finding]:
     findings, seen = [], set()
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as source:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as source:
         points = mounts(source.read())
     for point in sorted(points):
         try:
@@ -127,6 +130,9 @@ def _disks(params: dict[str, t.Any], outcome: Outcome) -> list[Finding]:
         inodes = 100.0 * (size.f_files - size.f_favail) / size.f_files if size.f_files else 0.0
         outcome.metrics.append(Metric("disk.used", point, round(used, 1), "percent"))
         findings.append(judge_disk(point, used, inodes, size.f_bavail * size.f_frsize, params))
+    if not findings:
+        advice = "Look at it by hand: df."
+        findings.append(Finding(id="preflight.disk", state="unknown", subject="host", summary="No file system was found.", advice=advice))
     return findings
 
 
@@ -149,43 +155,48 @@ def judge_disk(point: str, used: float, inodes: float, free: int, params: t.Mapp
 
 
 def _room(wanted: dict[str, t.Any]) -> Finding:
-    needed = wanted["free_bytes"] + int(wanted["factor"] * sum(_size(path) for path in wanted["files"]))
+    sizes = {path: _size(path) for path in wanted["files"]}
+    missing = [path for path, size in sizes.items() if size is None]
+    needed = wanted["free_bytes"] + int(wanted["factor"] * sum(size or 0 for size in sizes.values()))
     folder = wanted["path"]
     while not os.path.isdir(folder) and folder != "/":
         folder = os.path.dirname(folder)
     there = os.statvfs(folder)
     free = there.f_bavail * there.f_frsize
     enough = free >= needed
+    advice = "Correct the paths of the files." if enough else "Make room there, or move the snapshots to another file system."
     return Finding(
         id="preflight.room",
-        state="ok" if enough else "critical",
+        state="critical" if not enough else "unknown" if missing else "ok",
         subject=wanted["path"],
         summary=f"{wanted['path']} has {human_bytes(free)} free; this run may write {human_bytes(needed)} there.",
         value=free,
         unit="bytes",
         threshold=f"critical below {needed} bytes",
         basis="estimated",
-        advice="" if enough else "Make room there, or move the snapshots to another file system.",
+        not_covered=f"the size of {', '.join(missing)}: no such file" if missing else "",
+        advice=advice if missing or not enough else "",
     )
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
+def _size(path: str) -> int | None:
+    return os.path.getsize(path) if os.path.isfile(path) else None
 
 
 # -- load, memory, clock ------------------------------------------------------------------------------------------------------
 
 
 def _load(params: dict[str, t.Any], outcome: Outcome) -> Finding:
-    processors = len(os.sched_getaffinity(0))
-    five_minutes = os.getloadavg()[1]
+    finding = judge_load(os.getloadavg()[1], len(os.sched_getaffinity(0)), params)
+    outcome.metrics.append(Metric("host.load", "host", finding.value, "percent"))
+    return finding
+
+
+def judge_load(five_minutes: float, processors: int, params: t.Mapping[str, t.Any]) -> Finding:
+    """Judge the load over five minutes relative to the processors."""
     percent = 100.0 * five_minutes / processors
     limit = (params["load_warning_percent"], params["load_critical_percent"])
     state = from_limit(percent, *limit)
-    outcome.metrics.append(Metric("host.load", "host", round(percent, 1), "percent"))
     return Finding(
         id="preflight.load",
         state=state,
@@ -200,10 +211,10 @@ def _load(params: dict[str, t.Any], outcome: Outcome) -> Finding:
 
 def available_percent(meminfo: str) -> float | None:
     """Return the share of memory that programs could still get, from ``/proc/meminfo``."""
-    values = {line.split(":")[0]: line.split(":")[1].split()[0] for line in meminfo.splitlines() if ":" in line}
+    values = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
     try:
-        return 100.0 * int(values["MemAvailable"]) / int(values["MemTotal"])
-    except (KeyError, ValueError, ZeroDivisionError):
+        return 100.0 * int(values["MemAvailable"].split()[0]) / int(values["MemTotal"].split()[0])
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
         return None
 
 
@@ -226,7 +237,7 @@ def _memory(params: dict[str, t.Any], outcome: Outcome) -> Finding:
     )
 
 
-def _clock(wish: str, host: Host) -> Finding:
+def _clock(wish: str) -> Finding:
     common: dict[str, t.Any] = {"id": "preflight.clock", "subject": "host"}
     if undo.systemd_is_here():
         shown = undo.run(["timedatectl", "show", "--property", "NTPSynchronized", "--value"], timeout=15).stdout.strip()
@@ -247,6 +258,10 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
     if not os.path.isdir("/var/lib/dpkg"):
         advice = "Set preflight_package_manager to false where packages are not maintained."
         summary = "There is no dpkg on this host, and no other package manager is known to this check."
+        return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
+    if not all(os.access(path, os.R_OK) for path in APT_LOCKS if os.path.lexists(path)):
+        advice = "Run it with become: true."
+        summary = f"This account (uid {os.geteuid()}) may not see whether the package manager is free."
         return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
     holder = _apt_holder()
     waited = 0.0
@@ -269,11 +284,11 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
 
 
 def _apt_holder() -> str:
-    for path in _APT_LOCKS:
+    for path in APT_LOCKS:
         try:
-            lock_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue  # not there, or not ours to ask: then installing would fail and say so
+            lock_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         try:
             held = fcntl.fcntl(lock_fd, fcntl.F_GETLK, _whole_file_lock())
         finally:
@@ -308,13 +323,21 @@ def judge_backup(wanted: t.Mapping[str, t.Any], proofs: t.Mapping[str, t.Any], n
     """Judge whether a backup set has a fresh backup that was proven at the demanded level."""
     common: dict[str, t.Any] = {"id": "preflight.backup", "subject": wanted["set"], "unit": "seconds"}
     threshold = f"critical from {wanted['maximum_age_hours']:g} hours or below level L{wanted['level']}"
-    proof = proofs.get("sets", proofs).get(wanted["set"])
-    if not proof or not proof.get("path"):
+    sets = proofs.get("sets", proofs)
+    proof = sets.get(wanted["set"]) if isinstance(sets, dict) else None
+    if not isinstance(proof, dict) or not proof.get("path"):
         advice = "Run backup_verification for it, and read its findings; maintenance needs a backup to go back to."
         summary = f"No backup of set {wanted['set']} was ever proven on this host."
         return Finding(state="critical", summary=summary, threshold=threshold, advice=advice, **common)
-    age = now - _epoch(proof["time"])
-    level = int(proof.get("level", 0))
+    try:
+        age, level = now - _epoch(proof["time"]), int(proof.get("level", 0))
+    except (KeyError, TypeError, ValueError):
+        summary = f"What is kept of the newest backup of {wanted['set']} cannot be read."
+        return Finding(state="critical", summary=summary, threshold=threshold, advice="Run backup_verification again.", **common)
+    if age < -_CLOCK_SLACK_SECONDS:
+        summary = f"The newest backup of {wanted['set']} is dated in the future, so its age is not known."
+        return Finding(state="critical", summary=summary, threshold=threshold, advice="Correct the clock or the name.", **common)
+    age = max(0.0, age)
     bad = age >= wanted["maximum_age_hours"] * 3600 or level < wanted["level"]
     return Finding(
         state="critical" if bad else "ok",

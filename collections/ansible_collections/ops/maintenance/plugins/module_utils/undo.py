@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
 
@@ -22,55 +24,88 @@ STATE = "maintenance.json"
 LAST = "maintenance.last.json"
 LOCK = "lock.json"
 CRON_MARK = "#ops.maintenance suspended: "
+_OUTPUT_BYTES = 4 * 1024 * 1024
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-State = t.Dict[str, t.Any]
+State = dict[str, t.Any]
+
+
+class DamagedStateError(Exception):
+    """A state file cannot be read: what was stopped is not known, so nothing may go on."""
 
 
 def load(state_dir: str, name: str = STATE) -> State:
-    """Return a state file's content, empty when it does not exist."""
+    """Return a state file's content, empty when it does not exist.
+
+    :raises DamagedStateError: it is there, but is not a JSON object.
+    """
+    path = os.path.join(state_dir, name)
     try:
-        with open(os.path.join(state_dir, name), encoding="utf-8") as source:
+        with open(path, encoding="utf-8") as source:
             value = json.load(source)
     except FileNotFoundError:
         return {}
-    return value if isinstance(value, dict) else {}
+    except (OSError, ValueError) as error:
+        raise DamagedStateError(f"{path} cannot be read ({error}); see by hand what does not run, then move it away.") from None
+    if not isinstance(value, dict):
+        raise DamagedStateError(f"{path} does not hold a JSON object; see by hand what does not run, then move it away.")
+    return value
+
+
+@contextlib.contextmanager
+def alone(state_dir: str) -> t.Iterator[None]:
+    """Keep a run, the next run and the dead-man switch from undoing or locking at the same moment."""
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def save(state_dir: str, state: State, name: str = STATE) -> None:
     """Replace a state file in one durable step."""
     path = os.path.join(state_dir, name)
-    with open(path + ".tmp", "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as target:
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as target:
         json.dump(state, target, indent=1, sort_keys=True)
         target.flush()
         os.fsync(target.fileno())
-    os.rename(path + ".tmp", path)
+    os.rename(temporary, path)
     folder = os.open(state_dir, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
 
 
 def run(argv: t.Sequence[str], stdin: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a command given as an argument list; a time-out counts as a failure, not as an exception."""
-    env = {**os.environ, "LC_ALL": "C", "PATH": _PATH + ":" + os.environ.get("PATH", "")}
-    try:
-        return subprocess.run(
-            list(argv),
-            check=False,
-            env=env,
-            input=stdin or "",
-            timeout=timeout,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(list(argv), 127, "", str(error))
+    """Run a command given as an argument list; a time-out counts as a failure, not as an exception.
+
+    Its output goes through files: a service that keeps its starter's output open would hold up a pipe.
+    """
+    env = {**os.environ, "LC_ALL": "C", "PATH": search_path()}
+    text = (stdin or "").encode("utf-8", "surrogateescape")
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        source.write(text)
+        source.seek(0)
+        try:
+            code = subprocess.run(list(argv), check=False, env=env, timeout=timeout, stdin=source, stdout=out, stderr=err).returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return subprocess.CompletedProcess(list(argv), 127, "", str(error))
+        said = []
+        for output in (out, err):
+            output.seek(0)
+            said.append(output.read(_OUTPUT_BYTES).decode("utf-8", "surrogateescape"))
+    return subprocess.CompletedProcess(list(argv), code, said[0], said[1])
+
+
+def search_path() -> str:
+    """Return where commands are looked for, the system's folders first."""
+    return _PATH + ":" + os.environ.get("PATH", "")
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
-    return (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+    last = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+    return last.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_active(service: State) -> bool:
@@ -153,8 +188,8 @@ def write_crontab(user: str, text: str) -> None:
 def _resume_user_crontab(user: str) -> None:
     text = read_crontab(user)
     if CRON_MARK in text:
-        lines = [line[len(CRON_MARK) :] if line.startswith(CRON_MARK) else line for line in text.splitlines(True)]
-        write_crontab(user, "".join(lines))
+        lines = [line[len(CRON_MARK) :] if line.startswith(CRON_MARK) else line for line in text.split("\n")]
+        write_crontab(user, "\n".join(lines))
 
 
 def remove_page(state: State) -> list[str]:
@@ -169,11 +204,11 @@ def remove_page(state: State) -> list[str]:
     return [f"the web server did not reload without the maintenance page: {_said(done)}"] if done.returncode else []
 
 
-STEPS: t.Sequence[t.Callable[[State], t.List[str]]] = (start_services, resume_timers, resume_cron, remove_page)
+STEPS: t.Sequence[t.Callable[[State], list[str]]] = (start_services, resume_timers, resume_cron, remove_page)
 
 
 def bring_back(state_dir: str, by: str, now: float | None = None) -> list[str]:
-    """Undo everything the state file says was done, then archive it and release the lock.
+    """Undo everything the state file says was done, then archive it and release the lock. Call it inside :func:`alone`.
 
     :param by: ``run``, ``next run``, ``deadman`` or ``boot``; kept for the report.
     :return: what could not be undone; then the state file stays, so that it can be tried again.
@@ -193,9 +228,10 @@ def bring_back(state_dir: str, by: str, now: float | None = None) -> list[str]:
     return []
 
 
-def _wait_until(state_dir: str, moment: float) -> bool:
+def _wait_until(state_dir: str, moment: float, run_id: str) -> bool:
+    """Wait while the run is in maintenance mode; a switch that outlived its run must not touch the next one's."""
     while time.time() < moment:
-        if not load(state_dir):
+        if load(state_dir).get("run_id") != run_id:
             return False
         time.sleep(min(2.0, max(0.05, moment - time.time())))
     return True
@@ -207,15 +243,19 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     parser.add_argument("--state-dir", required=True)
     parser.add_argument("--by", choices=("deadman", "boot"), default="deadman")
     parser.add_argument("--at", type=float, default=0.0, help="seconds since the epoch; wait until then")
+    parser.add_argument("--run-id", default="", help="with --at: the run that the switch belongs to")
     given = parser.parse_args(argv)
-    if given.at and not _wait_until(given.state_dir, given.at):
+    if given.at and not _wait_until(given.state_dir, given.at, given.run_id):
         return 0
-    state = load(given.state_dir)
-    if given.by == "boot" and state.get("reboot_expected"):
-        state["reboot_expected"] = False
-        save(given.state_dir, state)
-        return 0
-    problems = bring_back(given.state_dir, given.by)
+    with alone(given.state_dir):
+        state = load(given.state_dir)
+        if given.at and state.get("run_id") != given.run_id:
+            return 0
+        if given.by == "boot" and state.get("reboot_expected"):
+            state["reboot_expected"] = False
+            save(given.state_dir, state)
+            return 0
+        problems = bring_back(given.state_dir, given.by)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

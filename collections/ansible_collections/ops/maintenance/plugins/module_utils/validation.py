@@ -80,7 +80,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome = Outcome("application", "validation", "ok", "")
     measured: dict[str, t.Any] = {"units": {}, "p95_ms": {}}
     for unit in params["units"]:
-        _look_at_unit(unit, params, check_mode, host, outcome, measured)
+        _look_at_unit(unit, params, check_mode, outcome, measured)
     bodies = [_look_at_endpoint(endpoint, params, outcome, measured) for endpoint in params["endpoints"]]
     if params["logs"]:
         outcome.findings.append(_critical_lines(params, host))
@@ -106,25 +106,34 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 def _check(params: dict[str, t.Any]) -> None:
     for endpoint in params["endpoints"]:
         check_url(endpoint["url"], "endpoints.url")
+        if not endpoint["status"]:
+            raise InputError.of("endpoints.status", [], "at least one HTTP status", "name it")
         if not 1 <= endpoint["samples"] <= 100:
             raise InputError.of("endpoints.samples", endpoint["samples"], "a number from 1 to 100", "correct it")
-        if endpoint["timeout_seconds"] <= 0:
-            raise InputError.of("endpoints.timeout_seconds", endpoint["timeout_seconds"], "more than 0 seconds", "correct it")
+        for name in ("p50_ms", "p95_ms", "critical_ms", "timeout_seconds"):
+            if endpoint[name] is not None and not 0 < endpoint[name] < math.inf:
+                raise InputError.of(f"endpoints.{name}", endpoint[name], "a number above 0", "correct it")
+    if not 0 <= params["slower_percent"] < math.inf or not 0 <= params["since"] < math.inf:
+        raise InputError.of("slower_percent, since", [params["slower_percent"], params["since"]], "numbers from 0", "correct them")
+    for unit in params["units"]:
+        if unit["manager"] == "command" and not (unit["status"] and (unit["start"] or not params["start_inactive"])):
+            raise InputError.of(f"units[{unit['name']}]", unit["status"], "status (and start) as argument lists", "add them")
 
 
 # -- units --------------------------------------------------------------------------------------------------------------------
 
 
-def _look_at_unit(
-    unit: dict[str, t.Any], params: dict[str, t.Any], check_mode: bool, host: Host, outcome: Outcome, measured: dict[str, t.Any]
-) -> None:
+def _look_at_unit(unit: dict[str, t.Any], params: dict[str, t.Any], check_mode: bool, outcome: Outcome, measured: dict[str, t.Any]) -> None:
     shown = _shown(unit)
     was = measured["units"][unit["name"]] = shown["ActiveState"]
     if was != "active" and params["start_inactive"] and shown["LoadState"] == "loaded":
         problem = "" if check_mode else undo.start(unit)
         status = "due" if check_mode else "failed" if problem else "changed"
-        summary = problem or f"{unit['name']} was {was} and was started"
-        outcome.actions.append(Action(unit["name"], "start", status, summary, {"state": was}, {"state": "active"}))
+        shown = shown if check_mode else _shown(unit)
+        summary = problem or f"{unit['name']} was {was}" + (" and would be started" if check_mode else " and was started")
+        outcome.actions.append(Action(unit["name"], "start", status, summary, {"state": was}, {"state": shown["ActiveState"]}))
+        outcome.findings.append(judge_unit(unit, shown, was))
+        return
     before = params["baseline"].get("units", {}).get(unit["name"])
     outcome.findings.append(judge_unit(unit, shown, before))
 
@@ -132,11 +141,11 @@ def _look_at_unit(
 def _shown(unit: dict[str, t.Any]) -> dict[str, str]:
     if unit["manager"] == "command":
         active = undo.is_active(unit)
-        return {"LoadState": "loaded", "ActiveState": "active" if active else "inactive", "UnitFileState": "enabled", "NRestarts": "0"}
-    names = "LoadState,ActiveState,SubState,UnitFileState,NRestarts,Result"
+        return {"LoadState": "loaded", "ActiveState": "active" if active else "inactive", "UnitFileState": "enabled"}
+    names = "LoadState,ActiveState,UnitFileState"
     done = undo.run(["systemctl", "show", "--property", names, "--", unit["name"]])
     shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    return {"LoadState": "", "ActiveState": "unknown", "UnitFileState": "", "NRestarts": "0", **shown}
+    return {"LoadState": "", "ActiveState": "unknown", "UnitFileState": "", **shown}
 
 
 def judge_unit(unit: t.Mapping[str, t.Any], shown: t.Mapping[str, str], before: str | None) -> Finding:
