@@ -79,7 +79,7 @@ def test_a_system_that_is_ready_has_no_fault(system):
     assert faults(system) == []
 
 
-@pytest.mark.parametrize(("system", "placeholder"), [("asr_po", "{{PRIMARY_ADMIN_EMAIL}}"), ("netpost", "your-domain.com")])
+@pytest.mark.parametrize(("system", "placeholder"), [("asr_po", "{{ PRIMARY_ADMIN_EMAIL }}"), ("netpost", "your-domain.com")])
 def test_a_system_with_placeholders_is_refused_for_these_alone(system, placeholder):
     found = faults(system)
     assert any(placeholder in fault for fault in found)

@@ -78,26 +78,23 @@ def _faults(hostvars: Any, hosts: list[str]) -> list[str]:
         if key in seen:
             continue
         seen.add(key)
-        values, broken = _templated(hostvars[host], names)
+        values, broken = _templated(hostvars[host], raw, names)
         prefix = "" if len(hosts) == 1 else f"{host}: "
         found += [prefix + fault for fault in [*inventory_check.problems({n: raw[n] for n in names}, values), *broken]]
     return list(dict.fromkeys(found))
 
 
-def _templated(values: Mapping[str, Any], names: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _templated(values: Mapping[str, Any], raw: Mapping[str, Any], names: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Work out the variables; what cannot be is told, unless a placeholder in it is told already."""
     found: dict[str, Any] = {}
     broken = []
     for name in names:
         try:
             found[name] = values[name]
         except Exception as error:  # the templating engine raises many kinds; each is a fault of the inventory
-            if "{{" not in str(error) and not _is_placeholder(error):
-                broken.append(f"{name} cannot be worked out: {error}.")
+            if not any(inventory_check.placeholders(raw[name], name)):
+                broken.append(f"{name} cannot be worked out: {str(error).rstrip('.')}.")
     return found, broken
-
-
-def _is_placeholder(error: Exception) -> bool:
-    return any(word.isupper() for word in str(error).replace("'", " ").split() if len(word) > 3)
 
 
 def _verdict(decision: windows.Decision, faults: list[str]) -> dict[str, Any]:

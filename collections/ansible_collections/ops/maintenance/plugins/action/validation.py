@@ -42,17 +42,20 @@ class ActionModule(ActionBase):
 
 
 def _check_queries(endpoints: Any) -> None:
-    for endpoint in endpoints:
-        for check in endpoint.get("body") or []:
-            if jmespath is None:
-                raise MaintenanceError(
-                    "Judging the body of an answer needs the Python package jmespath on the control node; install it there."
-                )
-            try:
-                jmespath.compile(check["query"])
-            except (JMESPathError, KeyError, TypeError):
-                expected = "a JMESPath query such as status or data.items[0].id"
-                raise InputError.of("endpoints.body.query", check, expected, "correct it") from None
+    """Refuse queries that are none; whatever else is wrong with the endpoints, the module itself tells."""
+    listed = [one for one in endpoints if isinstance(one, dict)] if isinstance(endpoints, list) else []
+    for check in (check for endpoint in listed for check in _listed(endpoint.get("body"))):
+        if jmespath is None:
+            raise MaintenanceError("Judging the body of an answer needs the Python package jmespath on the control node; install it there.")
+        try:
+            jmespath.compile(check["query"])
+        except (JMESPathError, KeyError, TypeError):
+            expected = "a JMESPath query such as status or data.items[0].id"
+            raise InputError.of("endpoints.body.query", check, expected, "correct it") from None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def judge_body(body: dict[str, Any], check: dict[str, Any]) -> Finding:

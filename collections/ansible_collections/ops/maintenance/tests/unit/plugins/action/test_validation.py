@@ -48,3 +48,8 @@ def test_a_control_node_without_jmespath_is_told_what_to_install(monkeypatch):
     validation._check_queries([{"url": "http://localhost"}])
     with pytest.raises(MaintenanceError, match="package jmespath"):
         validation._check_queries([{"url": "http://localhost", "body": [{"query": "status"}]}])
+
+
+@pytest.mark.parametrize("endpoints", [None, "http://localhost", 5, ["http://localhost"], [{"url": "x", "body": 5}], [None]])
+def test_endpoints_of_a_wrong_type_are_left_to_the_module(endpoints):
+    validation._check_queries(endpoints)
