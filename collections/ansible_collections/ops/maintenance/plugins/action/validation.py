@@ -74,7 +74,8 @@ def judge_body(body: dict[str, Any], check: dict[str, Any]) -> Finding:
         summary = f"The answer cannot be judged by {check['query']}: {error}."
         return Finding(state="critical", summary=summary, advice="The endpoint should answer with JSON.", **common)
     wanted = check.get("equals")
-    fits = found == wanted if wanted is not None else bool(found)
+    same = found == wanted and isinstance(found, bool) == isinstance(wanted, bool)  # true is not 1 in JSON
+    fits = same if wanted is not None else bool(found)
     expected = f"expected {wanted!r}" if wanted is not None else "expected something"
     return Finding(
         state="ok" if fits else "critical",

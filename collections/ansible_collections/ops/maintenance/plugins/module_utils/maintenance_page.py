@@ -47,8 +47,9 @@ def files_of(page: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     if not os.path.isdir(page["include_dir"]):
         advice = "create it and put 'include <that folder>/*.conf;' into the server block of nginx"
         raise InputError.of("page.include_dir", page["include_dir"], "a folder that nginx includes", advice)
-    if page["retry_after_seconds"] <= 0 or any(char in page["root"] for char in '"\n;{}$'):
-        raise InputError.of("page", dict(page), "a positive retry_after_seconds and a plain root path", "correct it")
+    plain = os.path.isabs(page["root"]) and not any(char in page["root"] for char in '"\\\n;{}$')
+    if page["retry_after_seconds"] <= 0 or not plain:
+        raise InputError.of("page", dict(page), "a positive retry_after_seconds and a plain absolute root", "correct it")
     snippet = os.path.join(page["include_dir"], "ops_maintenance.conf")
     return {"files": [snippet], "reload": ["nginx", "-s", "reload"], "test": ["nginx", "-t", "-q"]}
 

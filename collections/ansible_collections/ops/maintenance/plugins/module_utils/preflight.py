@@ -93,7 +93,7 @@ def _check(params: dict[str, t.Any]) -> None:
         if wanted["free_bytes"] < 0 or not 0 <= wanted["factor"] <= 1000 or not os.path.isabs(wanted["path"]):
             raise InputError.of("room", wanted, "an absolute path, free_bytes and factor from 0", "correct it")
     for wanted in params["backups"]:
-        if wanted["maximum_age_hours"] <= 0 or not 0 <= wanted["level"] <= 5:
+        if not wanted["maximum_age_hours"] > 0 or not 0 <= wanted["level"] <= 5:
             raise InputError.of("backups", wanted, "maximum_age_hours above 0 and a level from 0 to 5", "correct it")
 
 

@@ -23,10 +23,11 @@ def run_id() -> str:
 
 
 def process_started(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot, empty when there is no such process."""
+    """Return when a process started, in clock ticks since boot, empty when there is none or it only waits to be reaped."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
-    except (OSError, IndexError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return "" if fields[0] in ("Z", "X") else fields[19]
+    except (OSError, IndexError):
         return ""
 
 
@@ -53,10 +54,13 @@ def dead_runs(journal: str) -> list[str]:
 
 
 def _is_dead(path: Path) -> bool:
-    with path.open("rb") as source:
-        first = source.readline()
-        source.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        tail = source.read()
+    try:
+        with path.open("rb") as source:
+            first = source.readline()
+            source.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            tail = source.read()
+    except OSError:
+        return False
     if b'"kind":"end"' in tail.replace(b'": "', b'":"'):
         return False
     try:

@@ -128,7 +128,7 @@ def test_check_mode_judges_the_lock_and_takes_none(tmp_path):
 
 
 def test_without_a_run_id_nothing_is_locked_and_the_line_to_add_is_named(tmp_path):
-    with pytest.raises(InputError, match="callbacks_enabled = ops.maintenance.journal"):
+    with pytest.raises(InputError, match=r"callbacks_enabled = ops\.maintenance\.journal"):
         take(tmp_path, "locked", run_id="")
     assert list(tmp_path.iterdir()) == []
 
@@ -366,14 +366,14 @@ def test_a_restart_loop_that_looks_active_at_every_moment_is_found_fossa_db_09(t
 
 
 def test_the_application_must_answer_before_it_counts_as_started(tmp_path, services):
-    with web(lambda path, number: (200 if number > 2 else 503, {}, b"")) as (url, asked):
+    with web(lambda _path, number: (200 if number > 2 else 503, {}, b"")) as (url, asked):
         take(tmp_path, "entered", services=services)
         outcome = take(tmp_path, "serving", services=services, ready=[{"url": f"{url}/api/health", "status": [200]}])
     assert (outcome.status, len(asked)) == ("changed", 3)
 
 
 def test_an_application_that_does_not_become_ready_fails_in_time(tmp_path, services):
-    with web(lambda path, number: (503, {}, b"")) as (url, _asked):
+    with web(lambda *_: (503, {}, b"")) as (url, _asked):
         take(tmp_path, "entered", services=services)
         started = time.monotonic()
         outcome = take(tmp_path, "serving", services=services, ready=[{"url": url, "status": [200]}], ready_timeout_seconds=1)

@@ -1,0 +1,37 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.ops.maintenance.plugins.filter.steps import FilterModule, steps
+
+STAGES = {"before": ["backup_verification"], "offline": ["patching", "database_maintenance"], "after": None}
+
+
+def test_all_steps_stay_by_default_and_each_stage_is_there():
+    assert steps({"offline": ["patching"]}) == {"before": [], "offline": ["patching"], "after": []}
+    assert steps(STAGES) == {**STAGES, "after": []}
+
+
+def test_only_and_skip_narrow_every_stage():
+    assert steps(STAGES, only=["patching"]) == {"before": [], "offline": ["patching"], "after": []}
+    assert steps(STAGES, skip=["patching"])["offline"] == ["database_maintenance"]
+    assert steps(STAGES, only=["patching"], skip=["patching"])["offline"] == []
+
+
+@pytest.mark.parametrize("given", [{"only": ["patchin"]}, {"skip": ["patchin"]}])
+def test_a_name_that_is_no_step_is_refused_and_the_known_ones_are_named(given):
+    with pytest.raises(AnsibleFilterError, match=r"name patchin, expected some of backup_verification, database_maintenance, patching\."):
+        steps(STAGES, **given)
+
+
+@pytest.mark.parametrize("given", [{"only": "patching"}, {"skip": "patching"}, {"only": 5}])
+def test_one_name_instead_of_a_list_is_refused_in_one_sentence(given):
+    with pytest.raises(AnsibleFilterError, match="expected lists of steps"):
+        steps(STAGES, **given)
+
+
+def test_the_filter_is_found_by_its_name():
+    assert FilterModule().filters() == {"steps": steps}

@@ -1,0 +1,301 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ansible_collections.ops.maintenance.plugins.module_utils import preflight
+from ansible_collections.ops.maintenance.plugins.module_utils.entry import COMMON
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, tree
+
+LIMITS = defaults(preflight.OPTIONS)
+NOW = 1_800_000_000.0
+WANTED = {"set": "daily", "maximum_age_hours": 26.0, "level": 4}
+
+
+def run(tmp_path, check_mode=False, **given):
+    params = {**defaults(COMMON), **LIMITS, "state_dir": str(tmp_path / "state"), "clock": "off", "package_manager": False}
+    return preflight.run({**params, **given}, check_mode, Host())
+
+
+def of(outcome, id_):
+    return [found for found in outcome.findings if found.id == id_]
+
+
+def room(path, **more):
+    return [{**defaults(preflight.OPTIONS["room"]["options"]), "factor": 1.0, "files": [], "free_bytes": 0, "path": str(path), **more}]
+
+
+# -- disks --------------------------------------------------------------------------------------------------------------------
+
+
+MOUNTS = """\
+proc /proc proc rw 0 0
+tmpfs /run tmpfs rw 0 0
+/dev/sda1 / ext4 rw 0 0
+nas:/export /mnt/with\\040blank nfs4 rw 0 0
+tank/data /tank/€ zfs rw 0 0
+//server/share /srv/share cifs rw 0 0
+cgroup2 /sys/fs/cgroup cgroup2 rw 0 0
+short line
+"""
+
+
+def test_every_real_mount_counts_network_and_pool_too_and_the_kernels_own_do_not_fossa_pre_09():
+    assert list(preflight.mounts(MOUNTS)) == ["/", "/mnt/with blank", "/tank/€", "/srv/share"]
+
+
+@pytest.mark.parametrize(
+    ("used", "inodes", "state"),
+    [(84.9, 10.0, "ok"), (85.0, 10.0, "warning"), (95.0, 10.0, "critical"), (20.0, 96.0, "critical"), (0.0, 0.0, "ok")],
+)
+def test_use_of_space_or_inodes_decides_fossa_pre_09(used, inodes, state):
+    assert preflight.judge_disk("/", used, inodes, 1000, LIMITS).state == state
+
+
+def test_a_full_disk_stops_the_run_it_is_no_lost_line_of_a_loop_fossa_pre_09(tmp_path, monkeypatch):
+    (tmp_path / "mounts").write_text(f"/dev/sda1 {tmp_path} ext4 rw 0 0\n")
+    monkeypatch.setattr(preflight, "MOUNTS", str(tmp_path / "mounts"))
+    outcome = run(tmp_path, disk_warning_percent=0.0, disk_critical_percent=0.0)
+    assert [found.state for found in of(outcome, "preflight.disk")] == ["critical"]
+    assert outcome.returned["ready"] is False
+    assert str(tmp_path) in outcome.returned["reasons"][0]
+
+
+def test_a_mount_that_does_not_answer_is_unknown(tmp_path, monkeypatch):
+    (tmp_path / "mounts").write_text(f"nas:/export {tmp_path}/gone nfs rw 0 0\n")
+    monkeypatch.setattr(preflight, "MOUNTS", str(tmp_path / "mounts"))
+    assert [found.state for found in of(run(tmp_path), "preflight.disk")] == ["unknown"]
+
+
+def test_no_mount_at_all_is_unknown_never_ok(tmp_path, monkeypatch):
+    (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
+    monkeypatch.setattr(preflight, "MOUNTS", str(tmp_path / "mounts"))
+    assert [found.state for found in of(run(tmp_path), "preflight.disk")] == ["unknown"]
+
+
+def test_room_for_snapshot_and_vacuum_is_asked_for_by_the_size_of_the_database_fossa_pre_09(tmp_path):
+    database = tmp_path / "app.db"
+    database.touch()
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    os.truncate(database, 3 * 1024 * 1024)
+    [fits] = of(run(tmp_path, room=room(tmp_path / "not/made/yet", files=[str(database)], factor=2.0)), "preflight.room")
+    assert (fits.state, "6.0 MiB" in fits.summary) == ("ok", True)
+    os.truncate(database, free)  # a file with a hole takes no space
+    outcome = run(tmp_path, room=room(tmp_path, files=[str(database)], factor=2.0))
+    assert (of(outcome, "preflight.room")[0].state, outcome.returned["ready"]) == ("critical", False)
+
+
+def test_a_file_that_is_not_there_makes_the_room_unknown_not_ok(tmp_path):
+    [found] = of(run(tmp_path, room=room(tmp_path, files=[str(tmp_path / "missing.db"), str(tmp_path)])), "preflight.room")
+    assert (found.state, "missing.db" in found.not_covered) == ("unknown", True)
+
+
+# -- load and memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("five_minutes", "processors", "state"),
+    [(0.0, 4, "ok"), (0.05, 1, "ok"), (0.009, 64, "ok"), (3.1, 4, "ok"), (3.2, 4, "warning"), (0.8, 1, "warning"), (8.0, 4, "critical")],
+)
+def test_load_is_judged_by_the_processors_small_values_too_fossa_pre_10(five_minutes, processors, state):
+    assert preflight.judge_load(five_minutes, processors, LIMITS).state == state
+
+
+def test_the_calmer_average_counts_whatever_the_locale_fossa_pre_10(tmp_path, monkeypatch):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    _one, five, _fifteen = os.getloadavg()
+    [found] = of(run(tmp_path), "preflight.load")
+    assert found.value == pytest.approx(100 * five / len(os.sched_getaffinity(0)), abs=20)
+    assert f"{found.value:.0f} percent" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ("MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable: 250 kB\n", 25.0),
+        ("MemTotal:  1000 kB\n", None),
+        ("MemTotal:  0 kB\nMemAvailable: 0 kB\n", None),
+        ("MemTotal:\nMemAvailable: many kB\n", None),
+        ("", None),
+    ],
+)
+def test_memory_is_what_programs_could_still_get(text, percent):
+    assert preflight.available_percent(text) == percent
+
+
+def test_little_memory_is_critical(tmp_path):
+    given = {"memory_available_warning_percent": 1000.0, "memory_available_critical_percent": 999.0}
+    assert [found.state for found in of(run(tmp_path, **given), "preflight.memory")] == ["critical"]
+
+
+def test_a_clock_that_nobody_watches_is_unknown(tmp_path):
+    [found] = of(run(tmp_path, clock="required"), "preflight.clock")
+    assert found.state in (("unknown", "ok", "critical") if preflight.undo.systemd_is_here() else ("unknown",))
+    assert of(run(tmp_path), "preflight.clock") == []
+
+
+# -- package manager ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apt_lock(tmp_path, monkeypatch):
+    if not os.path.isdir("/var/lib/dpkg"):
+        pytest.skip("this machine has no dpkg")
+    path = tmp_path / "lock-frontend"
+    path.touch()
+    monkeypatch.setattr(preflight, "APT_LOCKS", (str(tmp_path / "missing"), str(path)))
+    return path
+
+
+HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep({})"
+
+
+def held_by_another(path, seconds=60.0):
+    other = subprocess.Popen([sys.executable, "-c", HOLD.format(seconds), str(path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    return other
+
+
+def test_a_free_package_manager_is_ok(tmp_path, apt_lock):
+    [found] = of(run(tmp_path, package_manager=True), "preflight.package_manager")
+    assert (found.state, "interrupted" in found.summary) in (("ok", False), ("critical", True))
+
+
+def test_another_process_with_the_lock_is_named_and_stops_the_run(tmp_path, apt_lock):
+    with held_by_another(apt_lock) as other:
+        outcome = run(tmp_path, package_manager=True, package_lock_timeout_seconds=0)
+        other.kill()
+    [found] = of(outcome, "preflight.package_manager")
+    assert (found.state, f"process {other.pid} holds the lock" in found.summary) == ("critical", True)
+    assert outcome.returned["ready"] is False
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(tmp_path, apt_lock):
+    started = time.monotonic()
+    with held_by_another(apt_lock, 1.0):
+        [found] = of(run(tmp_path, package_manager=True, package_lock_timeout_seconds=20), "preflight.package_manager")
+    assert "holds the lock" not in found.summary
+    assert time.monotonic() - started < 15
+
+
+def test_looking_takes_no_lock_itself(tmp_path, apt_lock):
+    run(tmp_path, package_manager=True)
+    with apt_lock.open("w") as target:
+        fcntl.lockf(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_an_account_that_may_not_look_does_not_say_free(tmp_path, apt_lock):
+    if os.geteuid() != 0:
+        apt_lock.chmod(0)
+        [found] = of(run(tmp_path, package_manager=True), "preflight.package_manager")
+        assert found.state == "unknown"
+        return
+    apt_lock.chmod(0o600)
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    child = os.fork()
+    if not child:
+        os.setuid(65534)
+        found = preflight._packages({"package_lock_timeout_seconds": 0}, Host())
+        os._exit(0 if [f.state for f in found] == ["unknown"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- tools and backups --------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_tool_stops_the_run_and_all_of_them_are_told_at_once(tmp_path):
+    outcome = run(tmp_path, tools=["sh", "no-such-tool", "nor-this"])
+    assert [found.state for found in of(outcome, "preflight.tool")] == ["ok", "critical", "critical"]
+    assert outcome.returned["ready"] is False
+    assert [name in outcome.summary for name in ("no-such-tool", "nor-this")] == [True, True]
+
+
+def proof(age_hours=1.0, level=4, **more):
+    return {"daily": {"path": "/backups/daily/x.db.gz", "time": NOW - age_hours * 3600, "level": level, **more}}
+
+
+@pytest.mark.parametrize(
+    ("proofs", "state"),
+    [
+        (proof(), "ok"),
+        (proof(level=5), "ok"),
+        ({"sets": proof()}, "ok"),
+        (proof(age_hours=25.99), "ok"),
+        (proof(age_hours=26), "critical"),
+        (proof(level=3), "critical"),
+        (proof(time="2027-01-15T07:30:00+00:00"), "ok"),
+        (proof(time="2027-01-15T07:30:00Z"), "ok"),
+        (proof(age_hours=-2), "critical"),  # dated in the future: how old it is, nobody knows
+        (proof(time="yesterday"), "critical"),
+        (proof(time=None), "critical"),
+        (proof(level=None), "critical"),
+        (proof(path=""), "critical"),
+        ({"weekly": {}}, "critical"),
+        ({"daily": "text"}, "critical"),
+        ({"sets": []}, "critical"),
+        ({}, "critical"),
+    ],
+)
+def test_only_a_fresh_backup_that_was_proven_at_its_level_will_do(proofs, state):
+    assert preflight.judge_backup(WANTED, proofs, NOW).state == state
+
+
+def test_what_backup_verification_kept_is_read(tmp_path):
+    kept = {"sets": {"daily": {"path": "/b/x", "time": time.time() - 60, "level": 4}}}
+    write_state(str(tmp_path / "state"), "backup_proofs.json", kept)
+    assert [found.state for found in of(run(tmp_path, backups=[WANTED]), "preflight.backup")] == ["ok"]
+
+
+def test_without_any_proof_it_is_not_ready(tmp_path):
+    outcome = run(tmp_path, backups=[WANTED])
+    assert outcome.returned["ready"] is False
+    assert "No backup of set daily was ever proven" in outcome.summary
+
+
+# -- the whole ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_looking_changes_nothing_and_check_mode_gives_the_same_verdicts(tmp_path, check_mode):
+    before = tree(tmp_path)
+    outcome = run(tmp_path, check_mode, tools=["no-such-tool"], backups=[WANTED], room=room(tmp_path))
+    assert sorted({found.id for found in outcome.findings if found.state == "critical"} & {"preflight.tool", "preflight.backup"}) == [
+        "preflight.backup",
+        "preflight.tool",
+    ]
+    assert tree(tmp_path) == before
+    assert outcome.is_change is False
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"disk_warning_percent": -1.0},
+        {"load_warning_percent": float("nan")},
+        {"memory_available_warning_percent": 10**6},
+        {"package_lock_timeout_seconds": -1},
+        {"room": room("/tmp", free_bytes=-1)},
+        {"room": room("/tmp", factor=-0.5)},
+        {"room": room("/tmp", factor=float("inf"))},
+        {"room": room("backups")},
+        {"room": room("")},
+        {"backups": [{**WANTED, "maximum_age_hours": 0.0}]},
+        {"backups": [{**WANTED, "maximum_age_hours": float("nan")}]},
+        {"backups": [{**WANTED, "level": 6}]},
+        {"backups": [{**WANTED, "level": -1}]},
+    ],
+)
+def test_bad_values_end_in_one_sentence(tmp_path, given):
+    with pytest.raises(InputError, match="expected"):
+        run(tmp_path, **given)
