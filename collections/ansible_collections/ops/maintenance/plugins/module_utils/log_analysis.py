@@ -67,7 +67,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     if late:
         return late
     proven = not params["self_test"] or proves_itself(started.timestamp())
-    scanned = scan(sources, since, started.timestamp(), earlier.get("files") if params["only_new"] else None)
+    scanned = scan(sources, since, started.timestamp(), earlier.get("files", {}) if params["only_new"] else None)
     findings = judge(scanned, params, earlier, started.timestamp()) or [_nothing_declared()]
     if not proven:
         findings = [_unproven(finding) for finding in findings]

@@ -287,9 +287,10 @@ class LineReader:
             rest = chunk[last:]
             self.position += len(block)
             yield block
-        if rest and self._unfinished:
-            self.position += len(rest)
-            yield rest
+        if self._unfinished:
+            self.position += len(rest) + skipped
+            if rest:
+                yield rest
 
 
 # Time ----------------------------------------------------------------------------------------------------------------

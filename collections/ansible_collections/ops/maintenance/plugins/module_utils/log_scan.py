@@ -70,6 +70,7 @@ class _Part(t.NamedTuple):
     end: int | None
     weight: int
     reference: float
+    unfinished: bool
 
 
 _Done = tuple[int, str, Tally, int, str]
@@ -119,14 +120,15 @@ def _parts_of(
     except (OSError, MaintenanceError) as error:
         one.files[path] = FileSeen(problem=clean(getattr(error, "strerror", None) or str(error)))
         return []
+    unfinished = compressed or known is None  # the next run that reads on is to find the last line whole
     one.files[path] = FileSeen(position=start)
     one.size += status.st_size - (0 if compressed else start)
     if compressed or status.st_size - start < SPLIT_BYTES or workers < 2:
         weight = status.st_size * (_UNPACKED if compressed else 1) - start
-        return [_Part(index, path, form, start, None, max(weight, 1), reference)]
+        return [_Part(index, path, form, start, None, max(weight, 1), reference, unfinished)]
     ends = _line_ends(path, start, status.st_size, workers)
     return [
-        _Part(index, path, form, first, last, (last or status.st_size) - first, reference)
+        _Part(index, path, form, first, last, (last or status.st_size) - first, reference, unfinished)
         for first, last in zip([start, *ends], [*ends, None])
     ]
 
@@ -226,7 +228,7 @@ def _results(child: tuple[int, int]) -> list[_Done]:
 
 
 def _read(part: _Part, zone: tzinfo, since: float) -> _Done:
-    reader = LineReader(part.path, part.start, end=part.end)
+    reader = LineReader(part.path, part.start, unfinished=part.unfinished, end=part.end)
     counter = LogCounter(part.form, Clock(part.reference, zone), since)
     for block in reader.blocks():
         counter.add(block)

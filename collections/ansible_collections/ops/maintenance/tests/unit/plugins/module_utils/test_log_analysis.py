@@ -1,0 +1,293 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The review of a week: by record time, over compressed files, resumed after rotation, never ok where nothing was read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis, log_scan, log_tally
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.log_scan import Source, scan
+
+NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
+
+
+class FixedHost(Host):
+    def now(self):
+        return NOW
+
+
+def record(days: float, level: str = "ERROR", message: str = "boom 7", **more) -> bytes:
+    stamp = (NOW - timedelta(days=days)).isoformat()
+    return json.dumps({"timestamp": stamp, "level": level, "message": message, **more}).encode() + b"\n"
+
+
+class Site:
+    def __init__(self, base: Path) -> None:
+        self.logs, self.state, self.report = base / "logs", base / "state", base / "reports" / "week-{date}.json"
+        self.logs.mkdir()
+
+    def write(self, name: str, data: bytes) -> Path:
+        path = self.logs / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    def run(self, check: bool = False, sources: list | None = None, **changes):
+        source = {"name": "app", "paths": [f"{self.logs}/*"], "format": "auto", "timezone": "UTC", "silence_hours": 0.0}
+        params = {
+            **{name: option.get("default") for name, option in log_analysis.OPTIONS.items()},
+            "sources": [source] if sources is None else [{**source, **one} for one in sources],
+            "state_dir": str(self.state), "deadline": 0.0, "self_test": False, "run_id": "", "report": str(self.report),
+        }  # fmt: skip
+        return log_analysis.run({**params, **changes}, check, FixedHost())
+
+    def written(self) -> dict:
+        return json.loads((self.report.parent / "week-20261121.json").read_text())
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def found(outcome, finding_id, subject="app"):
+    return next(finding for finding in outcome.findings if (finding.id, finding.subject) == (finding_id, subject))
+
+
+# What counts ----------------------------------------------------------------------------------------------------------
+
+
+def test_errors_count_by_their_own_time_compressed_files_too(site):
+    """Counting all lines of recently changed files would find 300 here, and miss the compressed ones."""
+    site.write("old-lines.jsonl", record(20) * 250 + record(1) * 50)
+    site.write("packed.jsonl.gz", record(3) * 50)
+    assert found(site.run(), "logs.errors").value == 100
+    assert found(site.run(), "logs.errors").state == "ok"
+    site.write("one-more.jsonl", record(6.9, "CRITICAL"))
+    assert (found(site.run(), "logs.errors").value, found(site.run(), "logs.errors").state) == (101, "warning")
+    assert found(site.run(), "logs.critical").state == "warning"
+
+
+def test_more_than_a_hundred_list_their_patterns_with_examples(site):
+    site.write("a.jsonl", b"".join(record(1, message=f"timeout after {n} ms") for n in range(90)) + record(1, message="no disk") * 20)
+    finding = found(site.run(), "logs.errors")
+    assert finding.evidence == ["90 x timeout after <n> ms | timeout after 0 ms", "20 x no disk | no disk"]
+
+
+def test_an_old_change_time_does_not_hide_young_records(site):
+    path = site.write("a.jsonl", record(1))
+    os.utime(path, (0, 0))
+    assert found(site.run(), "logs.errors").value == 1
+
+
+def test_the_report_is_valid_its_folder_is_made_and_check_mode_writes_nothing(site):
+    site.write("a.jsonl", record(1, message="\x1b[31mred\u202e <script>"))
+    checked = site.run(check=True)
+    assert not site.report.parent.exists()
+    assert not site.state.exists()
+    done = site.run()
+    assert [(f.id, f.state) for f in checked.findings] == [(f.id, f.state) for f in done.findings]
+    assert not done.is_change
+    assert site.written()["sources"][0]["errors"] == 1
+    assert "\x1b" not in json.dumps(site.written(), ensure_ascii=False)
+
+
+def test_a_report_that_cannot_be_written_is_an_error(site):
+    site.write("a.jsonl", record(1))
+    (site.logs.parent / "reports").write_text("a file where a folder is expected")
+    with pytest.raises(MaintenanceError, match="could not be written"):
+        site.run()
+
+
+def test_brute_force_and_failed_logins(site):
+    lines = [record(1, "WARNING", f"Authentication failed for user u{n % 3} from 203.0.113.{n % 2}") for n in range(60)]
+    site.write("a.jsonl", b"".join(lines))
+    outcome = site.run()
+    assert (found(outcome, "logs.auth_failures").value, found(outcome, "logs.auth_failures").state) == (60, "warning")
+    brute = found(outcome, "logs.brute_force")
+    assert (brute.value, brute.state, brute.evidence[0]) == (30, "warning", "30 x from 203.0.113.0")
+    assert found(site.run(brute_force_limit=3), "logs.brute_force").state == "critical"
+
+
+def test_disk_errors_memory_and_rate_limits(site):
+    site.write(
+        "a.jsonl", record(1, message="disk I/O error") + record(1, message="Out of memory") + record(1, "INFO", "rate limit hit by 192.0.2.1") * 101
+    )
+    outcome = site.run()
+    states = {name: found(outcome, f"logs.{name}").state for name in ("io_errors", "out_of_memory", "rate_limited")}
+    assert states == {"io_errors": "critical", "out_of_memory": "warning", "rate_limited": "warning"}
+
+
+def test_new_and_vanished_patterns(site):
+    site.write("a.jsonl", record(1, message="known") + record(1, message="leaves"))
+    first = found(site.run(), "logs.new_patterns")
+    assert (first.state, bool(first.not_covered)) == ("ok", True)
+    site.write("a.jsonl", record(1, message="known") + record(1, message="arrives"))
+    second = found(site.run(), "logs.new_patterns")
+    assert (second.state, second.value, second.evidence) == ("warning", 1, ["new: arrives", "vanished: leaves"])
+    assert found(site.run(), "logs.new_patterns").state == "ok"
+
+
+def test_silence(site):
+    site.write("a.jsonl", record(0.5, "INFO"))
+    outcome = site.run(sources=[{"silence_hours": 12.5}])
+    assert found(outcome, "logs.silent").state == "ok"
+    assert found(site.run(sources=[{"silence_hours": 12.0}]), "logs.silent").state == "warning"
+    site.write("a.jsonl", record(3, "INFO") + record(0.1, "INFO"))
+    assert found(site.run(sources=[{"silence_hours": 24.0}]), "logs.silent").state == "warning"
+
+
+def test_an_access_log(site):
+    line = '192.0.2.{} - - [20/Nov/2026:10:00:00 +0000] "GET /x/{} HTTP/1.1" {} 5 "-" "-" 0.{:03d}\n'
+    site.write("access.log", "".join(line.format(n % 9, n, 500 if n % 10 == 0 else 200, n % 1000) for n in range(200)).encode())
+    outcome = site.run()
+    assert (found(outcome, "logs.server_errors").state, found(outcome, "logs.server_errors").value) == ("warning", 10.0)
+    source = site.written()["sources"][0]
+    assert (source["statuses"], source["latency_seconds"]["p50"]) == ({"200": 180, "500": 20}, 0.099)
+    assert source["patterns"][0]["pattern"] == "GET /x/<n> 500"
+
+
+# What was not looked at -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_matched_and_nothing_declared_are_unknown(site):
+    assert [(f.id, f.state) for f in site.run().findings] == [("logs.missing", "unknown")]
+    assert [(f.id, f.state) for f in site.run(sources=[]).findings] == [("logs.missing", "unknown")]
+
+
+def test_what_cannot_be_understood_is_unknown_or_a_warning(site):
+    site.write("a.jsonl", b"{broken\n" * 10)
+    outcome = site.run(sources=[{"format": "json"}])
+    assert found(outcome, "logs.unparsed").state == "unknown"
+    assert not any(finding.id == "logs.errors" for finding in outcome.findings)
+    site.write("a.jsonl", b"{broken\n" + record(1, "INFO") * 15)
+    outcome = site.run(sources=[{"format": "json"}])
+    assert (found(outcome, "logs.unparsed").state, found(outcome, "logs.unparsed").value) == ("warning", 6.25)
+
+
+def test_truncated_gzip_is_named_and_counted_as_far_as_it_goes(site):
+    path = site.write("a.jsonl.gz", b"".join(record(1, message=os.urandom(8).hex()) for _n in range(5000)))
+    path.write_bytes(path.read_bytes()[:-5000])
+    outcome = site.run()
+    assert found(outcome, "logs.unreadable").state == "unknown"
+    assert 100 < found(outcome, "logs.errors").value < 5000
+
+
+def test_hostile_files(site):
+    site.write("-rf.jsonl", record(1))
+    site.write("new\nline.jsonl", record(1))
+    (site.logs / "link.jsonl").symlink_to("/etc/passwd")
+    (site.logs / "folder").mkdir()
+    site.write("long.jsonl", b'{"timestamp": "' + b"x" * 5_000_000 + b'"}\n' + record(1) + b"\xff\xfe" + record(1))
+    outcome = site.run()
+    assert found(outcome, "logs.errors").value == 3
+    assert found(outcome, "logs.unreadable").state == "unknown"
+    assert found(outcome, "logs.unparsed").value == pytest.approx(40, abs=1)
+    json.dumps(outcome.record()).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"span_days": -1.0}, "span_days is -1"),
+        ({"error_limit": -5}, "error_limit is -5"),
+        ({"since": "yesterday"}, "ISO 8601"),
+        ({"report": "reports/x.json"}, "absolute path"),
+        ({"sources": [{"paths": ["logs/*.log"]}]}, "absolute patterns"),
+        ({"sources": [{}, {}]}, "used 2 times"),
+        ({"sources": [{"timezone": "Mars/North"}]}, "time zone"),
+        ({"sources": [{"silence_hours": -1.0}]}, "silence_hours"),
+    ],
+)
+def test_one_sentence_and_nothing_written(site, change, words):
+    site.write("a.jsonl", record(1))
+    with pytest.raises(InputError, match=words):
+        site.run(**change)
+    assert not site.state.exists()
+
+
+def test_a_window_that_is_over_defers(site):
+    site.write("a.jsonl", record(1))
+    outcome = site.run(deadline=NOW.timestamp() + 5)
+    assert (outcome.status, found(outcome, "logs.errors").state) == ("deferred", "unknown")
+
+
+def test_self_test_notices_a_reader_that_sees_nothing(site, monkeypatch):
+    site.write("a.jsonl", record(1))
+    assert {f.state for f in site.run(self_test=True).findings} == {"ok"}
+    monkeypatch.setattr(log_tally, "tags_of", lambda _text: ())
+    assert {f.state for f in site.run(self_test=True).findings} == {"unknown"}
+
+
+# Only what is new -----------------------------------------------------------------------------------------------------
+
+
+def test_only_new_lines_across_rotation_compression_and_truncation(site):
+    log = site.write("app.jsonl", record(1, message="first line") * 3)
+
+    def errors() -> int:
+        return found(site.run(only_new=True), "logs.errors").value
+
+    assert errors() == 3
+    assert errors() == 0
+    with log.open("ab") as more:
+        more.write(record(0.9, message="second") + record(0.9, message="half written")[:-9])
+    assert errors() == 1
+    with log.open("ab") as more:
+        more.write(record(0.9, message="half written")[-9:])
+    assert errors() == 1
+    log.rename(site.logs / "app.jsonl.1")
+    with (site.logs / "app.jsonl.1").open("ab") as more:
+        more.write(record(0.8, message="written after the rotation"))
+    site.write("app.jsonl", record(0.7, message="a new file"))
+    assert errors() == 2
+    rotated = site.logs / "app.jsonl.1"
+    site.write("app.jsonl.1.gz", rotated.read_bytes())
+    rotated.unlink()
+    assert errors() == 0
+    log.write_bytes(record(0.6, message="truncated and begun anew"))
+    assert errors() == 1
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+
+def test_several_processes_count_the_same_as_one(site, monkeypatch):
+    monkeypatch.setattr(log_scan, "SPLIT_BYTES", 1000)
+    site.write("a.jsonl", b"".join(record(1, message=f"number {n}") for n in range(3000)))
+    site.write("b.jsonl.gz", record(2) * 500)
+    source = [Source("app", [f"{site.logs}/*"])]
+    one, three = (scan(source, 0.0, NOW.timestamp(), workers=count)[0].tally for count in (1, 3))
+    assert (one.lines, one.hours, one.tags, {k: v.count for k, v in one.templates.items()}) == (
+        three.lines, three.hours, three.tags, {k: v.count for k, v in three.templates.items()},
+    )  # fmt: skip
+    assert one.lines == 3500
+
+
+def test_a_reader_that_dies_is_no_empty_log(site, monkeypatch):
+    monkeypatch.setattr(log_scan, "SPLIT_BYTES", 1000)
+    site.write("a.jsonl", record(1) * 3000)
+    parent = os.getpid()
+    real = log_scan._read
+
+    def die(*arguments):
+        return real(*arguments) if os.getpid() == parent else os._exit(9)
+
+    monkeypatch.setattr(log_scan, "_read", die)
+    with pytest.raises(MaintenanceError, match="nothing was counted"):
+        scan([Source("app", [f"{site.logs}/*"])], 0.0, NOW.timestamp(), workers=2)
+
+
+def test_a_copy_under_another_name_is_another_file(site):
+    path = site.write("a.jsonl", record(1))
+    shutil.copy(path, site.logs / "b.jsonl")
+    assert found(site.run(), "logs.errors").value == 2
