@@ -28,9 +28,10 @@ class ActionModule(ActionBase):
                 "cadence": {"type": "str", "required": True},
                 "opened_by": {"type": "str", "default": ""},
                 "failures": {"type": "dict", "default": {}},
-                "budget_percent": {"type": "float", "default": 10.0},
-                "windows": {"type": "dict"},
-                "blackouts": {"type": "list", "elements": "dict"},
+                # raw: of the wrong type they are faults of the inventory, which the run was opened with
+                "budget_percent": {"type": "raw", "default": 10.0},
+                "windows": {"type": "raw"},
+                "blackouts": {"type": "raw"},
                 "force_window": {"type": "str", "default": ""},
             }
         )
@@ -46,8 +47,8 @@ class ActionModule(ActionBase):
                 self._display.warning(NO_JOURNAL)
             verdict = _decide(given)
         outcome, reason = "refused", verdict["reason"]
-        stop = over_budget(given["failures"], given["budget_percent"])
-        if verdict["open"] and stop:
+        stop = over_budget(given["failures"], float(given["budget_percent"])) if verdict["open"] else ""
+        if stop:
             outcome, reason, verdict = "not_attempted", stop, {**verdict, "open": False}
         result.update(
             changed=False,

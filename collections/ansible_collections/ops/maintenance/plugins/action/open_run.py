@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -44,6 +44,7 @@ class ActionModule(ActionBase):
             except MaintenanceError as error:
                 faults.insert(0, str(error))
                 window, decision = None, windows.Decision(False, "", None, None, ())
+            faults += _shapes(values)
             systems[name] = {"hosts": members, **_verdict(decision, faults)}
             lines.append(_plan(name, members, values, given, window, decision, faults))
         if not control.run_id():
@@ -53,6 +54,7 @@ class ActionModule(ActionBase):
             systems=systems,
             dead_runs=control.dead_runs(os.environ.get(control.JOURNAL, "")),
             run_id=control.run_id(),
+            holder=control.holder(),
             maintenance_lines=lines,
         )
         return result
@@ -118,16 +120,15 @@ def _plan(
     faults: list[str],
 ) -> dict[str, Any]:
     cadence = given["cadence"]
-    plan = {key: _safe(values, f"maintenance_{key}", default) for key, default in _PLAN_TEXTS.items()}
-    checklist = _safe(values, "maintenance_checklist", [])
+    plan = {key: _shaped(values, key, default) for key, default in _PLAN_TEXTS.items()}
     return {
         "kind": "plan",
         "system": name,
         "hosts": hosts,
         **plan,
-        "checklist": [item for item in checklist if cadence in item.get("cadences", [cadence])],
-        "duties": [item for item in plan["duties"] if cadence in item.get("cadences", [cadence])],
-        "services": [item["name"] for item in _safe(values, "maintenance_mode_services", [])],
+        "checklist": _of_cadence(_safe(values, "maintenance_checklist", []), cadence),
+        "duties": _of_cadence(plan["duties"], cadence),
+        "services": [item["name"] for item in _entries(_safe(values, "maintenance_mode_services", [])) if "name" in item],
         "window": {
             "start": _iso(decision.start),
             "end": _iso(decision.end),
@@ -139,6 +140,34 @@ def _plan(
         "next_windows": [moment.isoformat() for moment in decision.next_starts],
         "faults": faults,
     }
+
+
+def _shaped(values: Mapping[str, Any], key: str, default: Any) -> Any:
+    value = _safe(values, f"maintenance_{key}", default)
+    return value if isinstance(value, type(default)) else default
+
+
+def _shapes(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each variable of the plan, which no role's argument spec describes, that has the wrong shape."""
+    for key, default in {**_PLAN_TEXTS, "checklist": []}.items():
+        value = _safe(values, f"maintenance_{key}", default)
+        fits = (
+            len(_entries(value)) == len(value)
+            if isinstance(default, list) and isinstance(value, list)
+            else isinstance(value, type(default))
+        )
+        if not fits:
+            expected = {list: "a list of mappings", dict: "a mapping", str: "a text"}[type(default)]
+            yield f"maintenance_{key} is {str(value)[:80]!r}, expected {expected}; correct the inventory."
+
+
+def _of_cadence(items: Any, cadence: str) -> list[Any]:
+    return [item for item in _entries(items) if cadence in item.get("cadences", [cadence])]
+
+
+def _entries(items: Any) -> list[Mapping[str, Any]]:
+    """Return the mappings of a list; anything else is already among the faults."""
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, (list, tuple)) else []
 
 
 def _safe(values: Mapping[str, Any], name: str, default: Any) -> Any:

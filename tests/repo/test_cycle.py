@@ -1,0 +1,400 @@
+"""The cycle as `ansible-playbook` runs it, on hosts that are folders of this machine: each has a service, a database and its own state."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+SERVICE = """#!/bin/sh
+cd "$(dirname "$0")" || exit 9
+case "$1" in
+start) : >runs; echo start >>order ;;
+stop) rm -f runs; echo stop >>order ;;
+status) [ -e runs ] ;;
+esac
+"""
+FORCED = {"maintenance_force_window": "a test"}
+ALWAYS = {"rule": "FREQ=DAILY;BYHOUR=0;BYMINUTE=0", "duration_minutes": 1439, "timezone": "UTC"}
+IN_A_WEEK = {"rule": "FREQ=YEARLY", "start": f"{date.today() + timedelta(days=7)}T03:00", "duration_minutes": 60, "timezone": "UTC"}
+
+
+class Site:
+    """An inventory in a folder of its own, and a run on it."""
+
+    def __init__(self, folder: Path, hosts: dict[str, dict[str, Any]], variables: dict[str, Any] | None = None) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._write_inventory(hosts, variables or {})
+        for name in hosts:
+            self._make_host(folder / name)
+
+    def _write_inventory(self, hosts: dict[str, dict[str, Any]], variables: dict[str, Any]) -> None:
+        here = str(self.folder) + "/{{ inventory_hostname }}"
+        service = {"name": "app", "manager": "command", **{verb: [f"{here}/service", verb] for verb in ("start", "stop", "status")}}
+        common = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "maintenance_become": False,
+            "maintenance_system": "folders",
+            "maintenance_state_dir": f"{here}/state",
+            "maintenance_report_dir": str(self.folder / "report"),
+            "maintenance_steps": {"weekly": {"before": [], "offline": ["database_maintenance"], "after": ["site_commands"]}},
+            "maintenance_mode_services": [service],
+            "maintenance_mode_settle_seconds": 0,
+            "cycle_always_enter": True,
+            "validation_units": [service],
+            "database_maintenance_sqlite": [{"path": f"{here}/data/app.db"}],
+            "snapshot_root": f"{here}/snapshots",
+            "snapshot_databases": [{"path": f"{here}/data/app.db"}],
+            "snapshot_packages": False,
+            "snapshot_reserve_bytes": 0,
+            "preflight_clock": "off",
+            "preflight_package_manager": False,
+            **{f"preflight_{what}_{level}_percent": 999 for what in ("disk", "load") for level in ("warning", "critical")},
+        }
+
+        group = {"vars": {**common, **variables}, "hosts": hosts}
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump({"maintained": group}, sort_keys=False))
+
+    @staticmethod
+    def _make_host(folder: Path) -> None:
+        (folder / "data").mkdir(parents=True)
+        (folder / "service").write_text(SERVICE)
+        (folder / "service").chmod(0o755)
+        (folder / "runs").touch()
+        with sqlite3.connect(folder / "data/app.db") as database:
+            database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text TEXT)")
+            database.executemany("INSERT INTO orders (text) VALUES (?)", [(f"order {n}",) for n in range(100)])
+        database.close()
+
+    def start(self, *argv: str, config: str = "", **extra: Any) -> subprocess.Popen[str]:
+        config_file = self.folder / "ansible.cfg"
+        config_file.write_text(config or (ROOT / "ansible.cfg").read_text().replace("collections_path = ", f"collections_path = {ROOT}/"))
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OPS_MAINTENANCE_"))}
+        env |= {"ANSIBLE_CONFIG": str(config_file), "OPS_MAINTENANCE_JOURNAL_DIR": str(self.folder / "journal"), "NO_COLOR": "1"}
+        command = [str(ANSIBLE_PLAYBOOK), str(ROOT / "playbooks/weekly.yml"), "-i", str(self.folder / "hosts.yml"), "-e", json.dumps(extra)]
+        return subprocess.Popen(
+            [*command, *argv],
+            env=env,
+            cwd=self.folder,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *argv: str, config: str = "", **extra: Any) -> Run:
+        before = set(self.journals())
+        process = self.start(*argv, config=config, **extra)
+        said, _none = process.communicate(timeout=120)
+        new = set(self.journals()) - before
+        return Run(self, process.returncode, said, read_journal(str(new.pop())).lines if new else [])
+
+    def journals(self) -> list[Path]:
+        return sorted((self.folder / "journal").glob("*.jsonl"))
+
+    def rows(self, host: str) -> int:
+        with sqlite3.connect(self.folder / host / "data/app.db") as database:
+            return int(database.execute("SELECT count(*) FROM orders").fetchone()[0])
+
+    def is_untouched(self, host: str) -> bool:
+        folder = self.folder / host
+        return not any((folder / name).exists() for name in ("order", "state", "snapshots")) and (folder / "runs").exists()
+
+
+class Run:
+    """What a run left behind."""
+
+    def __init__(self, site: Site, code: int, said: str, lines: list[dict[str, Any]]) -> None:
+        self.site, self.code, self.said, self.lines = site, code, said, lines
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["kind"] == kind]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {line["host"]: line["outcome"] for line in self.of_kind("outcome")}
+
+    def reason(self, host: str) -> str:
+        return next(str(line["reason"]) for line in self.of_kind("outcome") if line["host"] == host)
+
+    def records(self, operation: str, host: str | None = None) -> list[dict[str, Any]]:
+        return [line for line in self.of_kind("record") if line["operation"] == operation and host in (None, line["host"])]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return self.of_kind("plan")[0]
+
+    @property
+    def has_report(self) -> bool:
+        page = self.site.folder / "report/latest.html"
+        return page.exists() and self.lines[0]["run_id"] in page.read_text()
+
+
+def tool(code: str, **more: Any) -> dict[str, Any]:
+    return {"name": "check", "argv": [sys.executable, "-c", code], "required": True, "run_in_check_mode": True, **more}
+
+
+DAMAGE_ONCE = """
+import os, sqlite3
+if not os.path.exists("{0}/done"):
+    open("{0}/done", "w").close()
+    database = sqlite3.connect("{0}/data/app.db")
+    database.execute("DELETE FROM orders")
+    database.commit()
+    raise SystemExit("orders are missing")
+"""
+GONE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+def canary_fails(folder: Path) -> Run:
+    damage = {"site_commands": [tool(DAMAGE_ONCE.format(folder / "site/h1"), when="validate")]}
+    return Site(folder / "site", {"h1": damage, "h2": {}, "h3": {}, "h4": {}}).run(**FORCED)
+
+
+def some_are_out_of_reach(folder: Path) -> Run:
+    hosts = {"h1": GONE, "h2": {}, "h3": GONE, "h4": {}, "h5": {}}
+    return Site(folder / "site", hosts).run(**FORCED, maintenance_serial=1, maintenance_failure_budget_percent=20)
+
+
+def all_are_out_of_reach(folder: Path) -> Run:
+    return Site(folder / "site", {"h1": GONE, "h2": GONE}).run(**FORCED)
+
+
+def outside_the_window(folder: Path) -> Run:
+    return Site(folder / "site", {"h1": {}, "h2": {}}, {"maintenance_windows": {"weekly": IN_A_WEEK}}).run("--limit", "h2")
+
+
+def in_a_blackout(folder: Path) -> Run:
+    first, last = str(date.today() - timedelta(days=2)), str(date.today() + timedelta(days=2))
+    blackout = [{"first": first, "last": last, "reason": "end of year"}]
+    return Site(folder / "site", {"h1": {}}, {"maintenance_windows": {"weekly": ALWAYS}, "maintenance_blackouts": blackout}).run()
+
+
+def faults_in_the_inventory(folder: Path) -> Run:
+    faults = {
+        "snapshot_keep_days": "many",
+        "maintenance_mode_services": "nginx",
+        "maintenance_mode_grace_second": 5,
+        "maintenance_contacts": {"owner": "{{PRIMARY_ADMIN_EMAIL}}"},
+        "maintenance_failure_budget_percent": "ten",
+        "maintenance_duties": "sign it",
+    }
+    return Site(folder / "site", {"h1": {}, "h2": {}}, faults).run(**FORCED)
+
+
+def in_check_mode(folder: Path) -> Run:
+    return Site(folder / "site", {"h1": {}}).run("--check", **FORCED)
+
+
+def one_step_fails(folder: Path) -> Run:
+    steps = {"weekly": {"before": [], "offline": [], "after": ["site_commands", "preflight"]}}
+    hosts = {
+        "h1": {"site_commands": [tool("raise SystemExit(1)", when="after")]},
+        "h2": {},
+        "h3": {"cycle_reserve_seconds": 10**6},
+    }
+    return Site(folder / "site", hosts, {"maintenance_steps": steps}).run(**FORCED, maintenance_serial=3)
+
+
+def without_the_journal(folder: Path) -> Run:
+    config = f"[defaults]\ncollections_path = {ROOT}/collections\n"
+    return Site(folder / "site", {"h1": {}}).run(config=config, **FORCED)
+
+
+def a_lock_that_cannot_be_read(folder: Path) -> Run:
+    site = Site(folder / "site", {"h1": {}, "h2": {}}, {"maintenance_failure_budget_percent": 100})
+    (site.folder / "h1/state").mkdir(mode=0o700)
+    (site.folder / "h1/state/lock.json").write_text("{")
+    return site.run("--limit", "h1", **FORCED)
+
+
+def two_at_the_same_time(folder: Path) -> Run:
+    """The first waits in its validation until the second is through; returns the second."""
+    wait = "import os, time\nfor n in range(600):\n  if os.path.exists('{0}/go'): break\n  open('{0}/here', 'w').close(); time.sleep(0.1)"
+    site = Site(folder / "site", {"h1": {"site_commands": [tool(wait.format(folder), when="validate")]}})
+    first = site.start(**FORCED)
+    until = time.monotonic() + 60
+    while not (folder / "here").exists() and first.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    second = site.run(**FORCED)
+    (folder / "go").touch()
+    said, _none = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    return second
+
+
+SCENARIOS: list[Callable[[Path], Run]] = [
+    canary_fails,
+    two_at_the_same_time,
+    some_are_out_of_reach,
+    one_step_fails,
+    in_check_mode,
+    all_are_out_of_reach,
+    faults_in_the_inventory,
+    outside_the_window,
+    in_a_blackout,
+    without_the_journal,
+    a_lock_that_cannot_be_read,
+]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """All runs, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {scenario.__name__: pool.submit(scenario, tmp_path_factory.mktemp(scenario.__name__)) for scenario in SCENARIOS}
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, started: dict[str, Any]) -> Run:
+    result: Run = started[request.param].result()
+    return result
+
+
+def of(scenario: Callable[[Path], Run]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("run", [scenario.__name__], indirect=True)
+
+
+@of(canary_fails)
+def test_a_failed_canary_leaves_all_others_untouched(run):
+    assert run.outcomes == {"h1": "rolled_back", "h2": "not_attempted", "h3": "not_attempted", "h4": "not_attempted"}, run.said
+    assert [run.site.is_untouched(host) for host in ("h2", "h3", "h4")] == [True, True, True]
+    assert "1 rolled_back" in run.reason("h2")
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(canary_fails)
+def test_validation_that_fails_after_the_work_puts_the_data_back(run):
+    assert "orders are missing" not in run.reason("h1")
+    assert "check is required and did not pass" in run.reason("h1")
+    assert run.records("rollback"), run.said
+    assert run.site.rows("h1") == 100
+    assert (run.site.folder / "h1/runs").exists()
+    [outcome] = [line for line in run.of_kind("outcome") if line["host"] == "h1"]
+    assert (outcome["services_restored"], outcome["rollback_required"], outcome["downtime_seconds"] > 0) == (True, True, True)
+
+
+@of(canary_fails)
+def test_a_forced_window_is_kept_with_its_reason(run):
+    assert (run.plan["window"]["forced"], run.plan["window"]["reason"]) == (True, "window overridden: a test")
+    assert run.of_kind("run")[0]["options"]["force_window"] == "a test"
+
+
+@of(some_are_out_of_reach)
+def test_a_host_out_of_reach_is_an_outcome_and_the_budget_counts_over_all_batches(run):
+    assert run.outcomes == {
+        "h1": "unreachable",
+        "h2": "completed",
+        "h3": "unreachable",
+        "h4": "not_attempted",
+        "h5": "not_attempted",
+    }, run.said
+    assert "2 unreachable, more than the budget of 1" in run.reason("h4")
+    assert run.site.is_untouched("h4")
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(all_are_out_of_reach)
+def test_the_report_is_written_when_no_host_answers(run):
+    assert run.outcomes == {"h1": "unreachable", "h2": "not_attempted"}, run.said
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(outside_the_window)
+def test_outside_its_window_a_system_is_refused_with_the_next_one_named_and_limit_still_reports(run):
+    assert run.outcomes == {"h2": "refused"}, run.said
+    assert f"{date.today() + timedelta(days=7)} 03:00 UTC" in run.reason("h2")
+    assert run.plan["next_windows"][0].startswith(f"{date.today() + timedelta(days=7)}T03:00")
+    assert run.site.is_untouched("h2")
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(in_a_blackout)
+def test_a_blackout_refuses_inside_the_window(run):
+    assert run.outcomes == {"h1": "refused"}, run.said
+    assert "blackout (end of year)" in run.reason("h1")
+    assert run.site.is_untouched("h1")
+
+
+@of(faults_in_the_inventory)
+def test_all_faults_of_the_inventory_are_told_at_once_and_nothing_is_touched(run):
+    assert set(run.outcomes.values()) == {"refused"}, run.said
+    reason = run.reason("h1")
+    expected = [
+        "snapshot_keep_days",
+        "maintenance_mode_services",
+        "did you mean maintenance_mode_grace_seconds?",
+        "PRIMARY_ADMIN_EMAIL",
+        "maintenance_failure_budget_percent",
+        "maintenance_duties is 'sign it', expected a list of mappings",
+    ]
+    assert [text in reason for text in expected] == [True] * len(expected), reason
+    assert reason.startswith("The inventory has ")
+    assert [run.site.is_untouched(host) for host in ("h1", "h2")] == [True, True]
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(in_check_mode)
+def test_check_mode_judges_everything_and_leaves_no_trace(run):
+    assert run.outcomes == {"h1": "completed"}, run.said
+    assert run.code == 0
+    assert run.site.is_untouched("h1")
+    assert run.records("maintenance_mode")[0]["status"] == "due"
+    assert run.records("preflight")
+    assert run.of_kind("run")[0]["check_mode"] is True
+
+
+@of(two_at_the_same_time)
+def test_a_second_run_at_the_same_time_is_refused_with_who_and_since_when(run):
+    assert run.outcomes == {"h1": "refused"}, run.said
+    first = run.site.journals()[0].stem if run.lines[0]["run_id"] != run.site.journals()[0].stem else run.site.journals()[1].stem
+    assert f"This host is locked by run {first} of " in run.reason("h1")
+    assert " since 2" in run.reason("h1")
+    assert (run.code != 0, (run.site.folder / "h1/runs").exists()) == (True, True)
+
+
+@of(one_step_fails)
+def test_a_step_that_fails_alone_does_not_stop_the_others_but_the_exit_status_tells(run):
+    assert run.outcomes == {"h1": "completed", "h2": "completed", "h3": "completed"}, run.said
+    assert [record["status"] for record in run.records("step", "h1")] == ["failed"]
+    assert len(run.records("preflight", "h1")) == 2, "the step after it"
+    assert run.code != 0
+    assert "h1: step failed" in run.said
+
+
+@of(one_step_fails)
+def test_a_step_that_does_not_fit_before_the_deadline_is_deferred_fossa_sched_2(run):
+    steps = run.records("step", "h3")
+    assert [(step["subject"], step["status"]) for step in steps] == [("site_commands", "deferred"), ("preflight", "deferred")], run.said
+    assert run.records("step", "h2") == []
+
+
+@of(without_the_journal)
+def test_without_the_journal_callback_the_line_to_add_is_told_and_nothing_is_touched(run):
+    assert "callbacks_enabled = ops.maintenance.journal" in run.said
+    assert "[WARNING]" in run.said
+    assert (run.code != 0, run.site.is_untouched("h1"), run.lines) == (True, True, [])
+
+
+@of(a_lock_that_cannot_be_read)
+def test_a_lock_that_cannot_be_read_is_an_outcome_and_the_run_is_reported(run):
+    assert run.outcomes == {"h1": "failed"}, run.said
+    assert "lock.json cannot be read" in run.reason("h1")
+    assert (run.code != 0, run.has_report) == (True, True)
