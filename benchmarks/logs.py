@@ -61,7 +61,9 @@ def access_lines(chance: random.Random, moments: list[int]) -> str:
     clients = [f"{octets(6) + 20}.{octets(8)}.{octets(8)}.{octets(8)}" for _ in range(20_000)]
     weights = [1 / rank for rank in range(1, len(clients) + 1)]
     paths = ["/", "/api/work-orders", "/login", "/health", "/static/app.js", *(f"/api/work-orders/{n}" for n in range(3000))]
-    agents = [f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{v}.0.0.0 Safari/537.36" for v in range(100, 130)]
+    agents = [
+        f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{v}.0.0.0 Safari/537.36" for v in range(100, 130)
+    ]
     count = len(moments)
     parts = zip(
         chance.choices(clients, weights, k=count),
@@ -139,9 +141,7 @@ def against(contestants: dict[str, tuple[list[str], int]]) -> dict[str, Any]:
     for _round in range(ROUNDS):
         for name, (command, processes) in contestants.items():
             rounds[name].append(measure(command, processes))
-    result: dict[str, Any] = {
-        name: {key: round(min(used[key] for used in tries), 3) for key in tries[0]} for name, tries in rounds.items()
-    }
+    result: dict[str, Any] = {name: {key: round(min(used[key] for used in tries), 3) for key in tries[0]} for name, tries in rounds.items()}
     result["ratios"] = {
         f"{name}_{kind}": round(result[name][f"{kind}_seconds"] / result["ours"][f"{kind}_seconds"], 2)
         for name in contestants

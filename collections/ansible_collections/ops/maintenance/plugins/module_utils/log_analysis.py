@@ -433,9 +433,7 @@ def _state(scanned: t.Sequence[Scanned], earlier: Json, started: datetime) -> di
         "finished": started.isoformat(),
         "files": {**{k: v for k, v in earlier.get("files", {}).items() if os.path.lexists(v["path"])}, **files},
         "latest": latest,
-        "patterns": {
-            one.source.name: [text for text, _n in _by_count(one)[:_PATTERNS_KEPT]] for one in scanned if one.files
-        },
+        "patterns": {one.source.name: [text for text, _n in _by_count(one)[:_PATTERNS_KEPT]] for one in scanned if one.files},
     }
 
 
@@ -481,9 +479,7 @@ def report_of(one: Scanned) -> dict[str, Json]:
     }
 
 
-def write_report(
-    path: str, scanned: t.Sequence[Scanned], findings: t.Sequence[Finding], since: float, started: datetime
-) -> None:
+def write_report(path: str, scanned: t.Sequence[Scanned], findings: t.Sequence[Finding], since: float, started: datetime) -> None:
     """Write the report as JSON, and read it back."""
     report = {
         "generated": started.isoformat(timespec="seconds"),
@@ -497,9 +493,7 @@ def write_report(
         with open_regular(path) as written:
             json.loads(written.read())
     except (OSError, ValueError) as error:
-        raise MaintenanceError(
-            f"The log report {path} could not be written ({error}); correct the report option or the folder."
-        ) from error
+        raise MaintenanceError(f"The log report {path} could not be written ({error}); correct the report option or the folder.") from error
 
 
 # Self-test -----------------------------------------------------------------------------------------------------------

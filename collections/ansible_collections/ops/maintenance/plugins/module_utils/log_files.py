@@ -293,9 +293,7 @@ def _compressor(out: t.BinaryIO, kind: str) -> t.Any:
 
 
 @contextlib.contextmanager
-def _temporary(
-    target: Place, like: os.stat_result, write: t.Callable[[t.BinaryIO], str], unpacked: bool
-) -> t.Iterator[Place]:
+def _temporary(target: Place, like: os.stat_result, write: t.Callable[[t.BinaryIO], str], unpacked: bool) -> t.Iterator[Place]:
     """Write a hidden file beside the target, read it back, and remove it afterwards if it still has that name."""
     place = Place(target.dir_fd, f".{target.name}"[: 255 - len(TEMPORARY)] + TEMPORARY)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -357,9 +355,7 @@ def _unchanged(before: os.stat_result, source: Place) -> None:
 def _publish(ready: Place, target: Place, may_rename: bool) -> None:
     """Give a file a second name, or its new name, without ever replacing another file."""
     try:
-        os.link(
-            ready.name, target.name, src_dir_fd=ready.dir_fd, dst_dir_fd=target.dir_fd, follow_symlinks=False
-        )
+        os.link(ready.name, target.name, src_dir_fd=ready.dir_fd, dst_dir_fd=target.dir_fd, follow_symlinks=False)
     except FileExistsError:
         raise HeldError(f"the name {target.name} was taken meanwhile") from None
     except OSError as error:

@@ -158,9 +158,7 @@ class LineReader:
     :param end: stop at this position of a file that is not compressed.
     """
 
-    def __init__(
-        self, path: str, offset: int = 0, limit: int = LINE_LIMIT_BYTES, unfinished: bool = True, end: int | None = None
-    ) -> None:
+    def __init__(self, path: str, offset: int = 0, limit: int = LINE_LIMIT_BYTES, unfinished: bool = True, end: int | None = None) -> None:
         self.path = path
         self.limit = limit
         self.position = offset
@@ -295,13 +293,9 @@ class LineReader:
 
 # Time ----------------------------------------------------------------------------------------------------------------
 
-_ISO = re.compile(
-    rb"(\d{4}-\d\d-\d\d)[T ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,9}))?\d*[ ]?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?"
-)
+_ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,9}))?\d*[ ]?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?")
 _SYSLOG = re.compile(rb"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}) (\d\d):(\d\d):(\d\d)")
-_ACCESS = re.compile(
-    rb"(\d\d)/(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/(\d{4}):(\d\d):(\d\d):(\d\d)(?: ([+-])(\d\d)(\d\d))?"
-)
+_ACCESS = re.compile(rb"(\d\d)/(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/(\d{4}):(\d\d):(\d\d):(\d\d)(?: ([+-])(\d\d)(\d\d))?")
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?$")
 _MONTHS = {name: i for i, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _PRIORITY = re.compile(rb"<\d{1,3}>(?:1 )?")
@@ -483,9 +477,7 @@ _LEVELS = {
     "WARN": "WARNING", "ERR": "ERROR", "CRIT": "CRITICAL", "EMERG": "EMERGENCY", "PANIC": "EMERGENCY",
     "INFORMATION": "INFO", "SEVERE": "ERROR",
 }  # fmt: skip
-KNOWN_LEVELS = frozenset(
-    ("TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY")
-)
+KNOWN_LEVELS = frozenset(("TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY"))
 _NUMERIC_LEVELS = {10: "TRACE", 20: "DEBUG", 30: "INFO", 40: "WARNING", 50: "ERROR", 60: "FATAL"}  # pino, bunyan
 _PLAIN_LEVEL = re.compile(
     rb"\b(TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC|SEVERE)\b"

@@ -270,9 +270,7 @@ class Keeper:
         if may_move and self._is_due(one, rule.archive_after):
             self._attempt(work, "archive", one, self._archive)
 
-    def _attempt(
-        self, work: Work, step: str, one: LogFile, act: t.Callable[[Work, LogFile], LogFile | None]
-    ) -> LogFile | None:
+    def _attempt(self, work: Work, step: str, one: LogFile, act: t.Callable[[Work, LogFile], LogFile | None]) -> LogFile | None:
         """Do a step on one file, or say why not; returns the file as it is afterwards, None where it was held."""
         done = work.steps[step]
         try:
@@ -436,7 +434,6 @@ def _only_one(state_dir: str) -> t.Iterator[None]:
         os.close(lock_fd)
 
 
-
 def _make_archive(path: str) -> None:
     if not os.path.lexists(path):
         os.makedirs(path, mode=0o750, exist_ok=True)
@@ -577,9 +574,7 @@ def _not_covered(work: Work) -> str:
     return "; ".join(said)
 
 
-def _listed(
-    what: t.Mapping[str, str], finding_id: str, state: str, root: str, words: str, advice: str
-) -> list[Finding]:
+def _listed(what: t.Mapping[str, str], finding_id: str, state: str, root: str, words: str, advice: str) -> list[Finding]:
     if not what:
         return [Finding(finding_id, "ok", root, f"0 {words}.", value=0, unit="count")]
     lines = [clean(f"{clean(path, 120)}: {reason}", 200) for path, reason in sorted(what.items())]

@@ -220,8 +220,7 @@ def _results(child: tuple[int, int]) -> list[_Done]:
     _pid, status = os.waitpid(pid, 0)
     if status:
         raise MaintenanceError(
-            f"A process that read logs ended with wait status {status}, so nothing was counted; "
-            "look for memory pressure and run again."
+            f"A process that read logs ended with wait status {status}, so nothing was counted; look for memory pressure and run again."
         )
     results: list[_Done] = pickle.loads(data)  # noqa: S301 (from our own child)
     return results

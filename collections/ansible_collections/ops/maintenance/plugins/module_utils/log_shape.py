@@ -148,9 +148,7 @@ def _columns(pieces: list[_Piece], wanted: set[str], time_key: str) -> dict[str,
     return columns
 
 
-def _expression(
-    pieces: list[_Piece], end: bytes, text: bytes, special: dict[str, bytes], wanted: set[str]
-) -> re.Pattern[bytes]:
+def _expression(pieces: list[_Piece], end: bytes, text: bytes, special: dict[str, bytes], wanted: set[str]) -> re.Pattern[bytes]:
     scalar = rb'(?:"' + text + rb'"|' + _NUMBER + rb"|true|false|null)"
     member = rb'[ \t]*"' + text + rb'"[ \t]*:[ \t]*' + scalar + rb"[ \t]*"
     item = rb"[ \t]*" + scalar + rb"[ \t]*"

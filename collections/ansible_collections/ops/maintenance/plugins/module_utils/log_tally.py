@@ -419,9 +419,7 @@ class LogCounter:
                     account = _field(row, shape.account)
                     self._tagged(tag, text, account, _field(row, shape.address))
 
-    def _span_of(
-        self, rows: list[tuple[bytes, ...]], stamp: int, offset: int, width: int
-    ) -> dict[bytes, int] | None:
+    def _span_of(self, rows: list[tuple[bytes, ...]], stamp: int, offset: int, width: int) -> dict[bytes, int] | None:
         """Return the hour (in UTC) of each hour named in rows; empty where all are too old, None if it is not clear."""
         offsets = set(map(itemgetter(offset), rows))
         if len(offsets) != 1:
@@ -495,12 +493,10 @@ _CONTINUED = re.compile(rb"[ \t]|Traceback \(|Caused by\b|During handling\b|The 
 # Access logs ---------------------------------------------------------------------------------------------------------
 
 _ACCESS_LINE = re.compile(rb'(\S+) [^\["]*\[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d\d\d)(?= |$)')
-_FAST = (
-    rb"^(\S+) [^\[\"\n]*\[(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)( [+-]\d{4})\]"
-    rb' "([^"\n]*)" (\d\d\d)(?= )'
-)
-_FAST_COMBINED = re.compile(_FAST + rb'[^\n]*"\n', re.M)
-_FAST_ACCESS = re.compile(_FAST + rb'(?:[^\n]*")?([^"\n]*)\n', re.M)
+_STAMP = rb"\[(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)( [+-]\d{4})\]"
+# The first is for lines that end with a quoted field, and right only where it matches as often as there are lines.
+_FAST_COMBINED = re.compile(rb'^(\S+) [^\["]*' + _STAMP + rb' "([^"]*)" (\d\d\d) .*"\n', re.M)
+_FAST_ACCESS = re.compile(rb'^(\S+) [^\["\n]*' + _STAMP + rb' "([^"\n]*)" (\d\d\d)(?= )(?:[^\n]*")?([^"\n]*)\n', re.M)
 _LATENCY = re.compile(rb"(?:(?<= )|\brt=)(\d{1,6}\.\d{1,6})(?= |$)")
 """The seconds that a request took, where the log has them after its last quoted field."""
 

@@ -176,9 +176,7 @@ def _config_finding(config: str, plan: Plan) -> Finding:
     )  # fmt: skip
 
 
-def _run_finding(
-    params: t.Mapping[str, t.Any], last_run: float | None, problem: str, now: datetime, plan: Plan
-) -> Finding:
+def _run_finding(params: t.Mapping[str, t.Any], last_run: float | None, problem: str, now: datetime, plan: Plan) -> Finding:
     path, limit = params["state_file"], params["maximum_age_hours"]
     if last_run is None:
         return Finding(

@@ -120,7 +120,8 @@ def test_brute_force_and_failed_logins(site):
 
 def test_disk_errors_memory_and_rate_limits(site):
     site.write(
-        "a.jsonl", record(1, message="disk I/O error") + record(1, message="Out of memory") + record(1, "INFO", "rate limit hit by 192.0.2.1") * 101
+        "a.jsonl",
+        record(1, message="disk I/O error") + record(1, message="Out of memory") + record(1, "INFO", "rate limit hit by 192.0.2.1") * 101,
     )
     outcome = site.run()
     states = {name: found(outcome, f"logs.{name}").state for name in ("io_errors", "out_of_memory", "rate_limited")}

@@ -23,59 +23,80 @@ REFERENCE = START.timestamp() + 7 * 86400
 
 def naive(form: str, data: bytes, clock: Clock, since: float) -> Tally:
     """Count line by line, with nothing clever."""
-    tally = Tally()
+    return (naive_json if form == "json" else naive_access)(data, clock, since)
+
+
+def naive_lines(data: bytes, tally: Tally):
     for raw in data.split(b"\n"):
         line = raw.rstrip()
-        if not line:
-            continue
-        tally.lines += 1
-        address = status = request = b""
-        if form == "json":
-            try:
-                record = json.loads(line.decode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                record = None
-            moment = clock.of_record(record) if isinstance(record, dict) else None
-            level = log_lines.level_of_record(record) if moment is not None else ""
-            text = log_tally.text_of_record(record) if moment is not None else b""
-        else:
-            found = log_tally._ACCESS_LINE.match(line)
-            moment = clock.of_text(found.group(2)) if found else None
-            if found:
-                address, _stamp, request, status = found.groups()
-                level = {b"5": "ERROR", b"4": "WARNING"}.get(status[:1], "INFO")
-        if moment is None:
-            tally.unparsed += 1
-            continue
-        tally.parsed += 1
-        tally.latest = max(tally.latest, moment // 1)
-        if moment < since:
-            tally.outside += 1
-            continue
-        tally.hours[int(moment // 3600) * 3600, level] += 1
-        if form == "json":
+        if line:
+            tally.lines += 1
+            yield line
+
+
+def place(tally: Tally, moment: float | None, level: str, since: float) -> bool:
+    """Count a record by its time; say whether it belongs to the span."""
+    if moment is None:
+        tally.unparsed += 1
+        return False
+    tally.parsed += 1
+    tally.latest = max(tally.latest, moment // 1)
+    if moment < since:
+        tally.outside += 1
+        return False
+    tally.hours[int(moment // 3600) * 3600, level] += 1
+    return True
+
+
+def naive_json(data: bytes, clock: Clock, since: float) -> Tally:
+    tally = Tally()
+    for line in naive_lines(data, tally):
+        try:
+            record = json.loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            record = None
+        moment = clock.of_record(record) if isinstance(record, dict) else None
+        level = "" if moment is None else log_lines.level_of_record(record)
+        if place(tally, moment, level, since):
+            text = log_tally.text_of_record(record)
             if level in log_tally.ERROR_LEVELS:
                 tally.add_template(log_tally.template_of(text), level, text)
             for tag in log_tally.tags_of(text):
-                tally.tags[tag] += 1
-                given_account = next((record[k] for k in log_tally.ACCOUNT_KEYS if isinstance(record.get(k), str)), "")
-                given_address = next((record[k] for k in log_tally.ADDRESS_KEYS if isinstance(record.get(k), str)), "")
-                where = given_address.encode("utf-8", "replace") or log_tally.address_in(text)
-                if tag == "auth_failures":
-                    tally.accounts[given_account.encode("utf-8", "replace") or log_tally.account_in(text)] += 1
-                    tally.auth_addresses[where] += 1
-                elif tag == "rate_limited":
-                    tally.limited_addresses[where] += 1
-        else:
+                naive_tag(tally, tag, record, text)
+    return tally
+
+
+def naive_tag(tally: Tally, tag: str, record: dict, text: bytes) -> None:
+    account, address = (
+        next((record[key].encode("utf-8", "replace") for key in keys if isinstance(record.get(key), str)), b"")
+        for keys in (log_tally.ACCOUNT_KEYS, log_tally.ADDRESS_KEYS)
+    )
+    tally.tags[tag] += 1
+    if tag == "auth_failures":
+        tally.accounts[account or log_tally.account_in(text)] += 1
+        tally.auth_addresses[address or log_tally.address_in(text)] += 1
+    elif tag == "rate_limited":
+        tally.limited_addresses[address or log_tally.address_in(text)] += 1
+
+
+def naive_access(data: bytes, clock: Clock, since: float) -> Tally:
+    tally = Tally()
+    for line in naive_lines(data, tally):
+        found = log_tally._ACCESS_LINE.match(line)
+        moment = clock.of_text(found.group(2)) if found else None
+        level = {b"5": "ERROR", b"4": "WARNING"}.get(found.group(4)[:1], "INFO") if found else ""
+        if place(tally, moment, level, since):
+            address, _stamp, _request, status = found.groups()
             tally.addresses[address] += 1
             tally.statuses[status] += 1
             latency = log_tally._LATENCY.search(line.rpartition(b'"')[2])
             if latency:
                 tally.latencies[latency.group(1)] += 1
-            tally.tags.update({b"401": ["auth_failures"], b"429": ["rate_limited"]}.get(status, []))
             if status == b"401":
+                tally.tags["auth_failures"] += 1
                 tally.auth_addresses[address] += 1
             elif status == b"429":
+                tally.tags["rate_limited"] += 1
                 tally.limited_addresses[address] += 1
     return tally
 
@@ -118,7 +139,9 @@ def stamps(draw):
     moment = START + timedelta(milliseconds=draw(st.integers(-7_200_000, 7_200_000)))
     kind = draw(st.integers(0, 9))
     if kind == 0:
-        return draw(st.sampled_from(["soon", "", None, 1795251421, 1795251421.25, 1795251421123, "2026-02-31T01:00:00Z", "2026-11-15T29:00:00Z"]))
+        return draw(
+            st.sampled_from(["soon", "", None, 1795251421, 1795251421.25, 1795251421123, "2026-02-31T01:00:00Z", "2026-11-15T29:00:00Z"])
+        )
     if kind == 1:
         return moment.strftime("%Y-%m-%d %H:%M:%S,%f")[:-3] + draw(OFFSETS)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + draw(st.sampled_from(["Z", "+00:00"]))
@@ -150,7 +173,11 @@ def json_lines(draw):
         if broken == 0:
             data = data[: draw(st.integers(0, len(data)))]
         elif broken == 1:
-            data = draw(st.sampled_from([b"", b"null", b"[1]", b"  " + data, data + b"\r", data + b" x", b"\xff\xfe", data.replace(b":", b"\x01", 1)]))
+            data = draw(
+                st.sampled_from(
+                    [b"", b"null", b"[1]", b"  " + data, data + b"\r", data + b" x", b"\xff\xfe", data.replace(b":", b"\x01", 1)]
+                )
+            )
         elif broken == 2:
             data = data.replace(b"failed", b"fai\xffled")
         out.append(data)
@@ -172,10 +199,14 @@ def access_lines(draw):
         moment = START + timedelta(seconds=draw(st.integers(-7200, 7200)))
         zone = draw(st.sampled_from(["+0000", "+0000", "+0000", "+0530", "-0100"]))
         status = draw(st.sampled_from(["200", "404", "401", "429", "500", "503", "20x"]))
-        request = draw(st.sampled_from(["GET / HTTP/1.1", "POST /login?user=bob HTTP/1.1", "", "\\x16\\x03", 'GET /\\"x HTTP/1.0', "GET /[a] HTTP/1.1"]))
-        tail = draw(st.sampled_from(["", "", "", " 0.123", ' "10.0.0.1" 1.500', " rt=0.250 uct=0.1", ' rt=x']))
+        request = draw(
+            st.sampled_from(
+                ["GET / HTTP/1.1", "POST /login?user=bob HTTP/1.1", "", "\\x16\\x03", 'GET /\\"x HTTP/1.0', "GET /[a] HTTP/1.1"]
+            )
+        )
+        tail = draw(st.sampled_from(["", "", "", " 0.123", ' "10.0.0.1" 1.500', " rt=0.250 uct=0.1", " rt=x"]))
         line = f'{draw(st.sampled_from(["192.0.2.1", "2001:db8::7", "h"]))} - - [{moment:%d/%b/%Y:%H:%M:%S} {zone}] "{request}" {status} 17'
-        line += draw(st.sampled_from(['', ' "-" "agent/1.0 (x; y)"'])) + tail
+        line += draw(st.sampled_from(["", ' "-" "agent/1.0 (x; y)"'])) + tail
         odd = draw(st.integers(0, 20))
         out.append({0: line[: len(line) // 2], 1: " " + line, 2: "", 3: line + "\r", 4: line.replace("Nov", "Nyx")}.get(odd, line).encode())
     return b"\n".join(out)

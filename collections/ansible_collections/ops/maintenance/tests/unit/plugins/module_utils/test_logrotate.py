@@ -51,7 +51,7 @@ class FakeHost(Host):
     def now(self):
         return datetime.now(timezone.utc)
 
-    def run(self, argv, **options):
+    def run(self, argv, **_options):
         self.ran.append(list(argv))
         if "-d" not in argv and self.works:
             self.state.write_text(STATE.format(log="/var/log/b.log", day=21))
@@ -104,7 +104,11 @@ def test_it_runs_only_when_asked_and_due_and_the_state_file_must_show_it(params,
     planned = FakeHost(due, state)
     assert (logrotate.run(params, True, planned).status, len(planned.ran)) == ("due", 1)
     done = logrotate.run(params, False, FakeHost(due, state))
-    assert (done.status, done.before, done.after) == ("changed", {"/var/log/b.log": "2026-11-14T06:00:00"}, {"/var/log/b.log": "2026-11-21T06:00:00"})
+    assert (done.status, done.before, done.after) == (
+        "changed",
+        {"/var/log/b.log": "2026-11-14T06:00:00"},
+        {"/var/log/b.log": "2026-11-21T06:00:00"},
+    )
     state.write_text(STATE.format(log="/var/log/b.log", day=14))
     with pytest.raises(VerifyError, match="does not show"):
         logrotate.run(params, False, FakeHost(due, state, works=False))
