@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.plugins.action import ActionBase
 
@@ -56,8 +57,17 @@ class ActionModule(ActionBase):
             run_id=control.run_id(),
             holder=control.holder(),
             maintenance_lines=lines,
+            maintenance_settings=_settings(hostvars, given["hosts"]),
         )
         return result
+
+
+def _settings(hostvars: Any, hosts: list[str]) -> dict[str, str]:
+    """Return where the inventory wants this run to be kept and reported; the journal callback needs it at the end."""
+    values = hostvars[hosts[0]] if hosts else {}
+    names = {"store_url": "maintenance_store_url", "report_dir": "maintenance_report_dir"}
+    given = {key: str(_safe(values, name, "")) for key, name in names.items()}
+    return {key: value for key, value in given.items() if value and not urlsplit(value).password}
 
 
 def _by_system(hostvars: Any, hosts: list[str]) -> dict[str, list[str]]:

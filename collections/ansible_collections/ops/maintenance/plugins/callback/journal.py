@@ -30,7 +30,8 @@ options:
         key: journal_dir
   store_url:
     description:
-      - SQLAlchemy URL of the store of all runs. Without it, the file C(store.sqlite) in O(folder).
+      - SQLAlchemy URL of the store of all runs. Without it, the variable C(maintenance_store_url) of the inventory, and without
+        that the file C(store.sqlite) in O(folder).
       - An empty text switches the store off.
     type: str
     env:
@@ -48,7 +49,9 @@ options:
       - section: ops_maintenance
         key: waivers
   report_dir:
-    description: Folder for a report of the run, written only where no task of the run wrote one.
+    description:
+      - Folder for a report of the run, written only where no task of the run wrote one. Without it, the variable
+        C(maintenance_report_dir) of the inventory.
     type: path
     env:
       - name: OPS_MAINTENANCE_REPORT_DIR
@@ -147,6 +150,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._touched: set[str] = set()
         self._lost = 0
         self._has_report = False
+        self._settings: dict[str, str] = {}
         self._extra_vars: dict[str, Any] = {}
 
     # beginning
@@ -297,6 +301,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._begin()
         if self._writer is None:
             return
+        self._settings.update(given.get("maintenance_settings") or {})
         handled = lines.handled_how(result.task, result.task_fields, given) if failed else ""
         for other in others:
             self._other(other, result.host.get_name())
@@ -385,6 +390,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @property
     def _store_url(self) -> str:
         given = self.get_option("store_url")
+        if given is None:
+            given = self._settings.get("store_url")
         return f"sqlite:///{Path(self._path).with_name('store.sqlite')}" if given is None else str(given)
 
     @_never_fails
@@ -414,7 +421,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     @_never_fails
     def _report(self) -> None:
-        folder = self.get_option("report_dir")
+        folder = self.get_option("report_dir") or self._settings.get("report_dir")
         if folder and not self._has_report:
             written = importlib.import_module(_REPORT).write_reports(self._path, folder, self._store_url)
             self._display.display(f"Report: {written.get('html') or folder}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -73,6 +74,12 @@ def unknown_options(names: Iterable[str]) -> Iterator[str]:
             yield f"{name} is not an option of any role; {hint}"
 
 
+def secrets(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for a password where results, and so job events, would show it."""
+    if urlsplit(str(values.get("maintenance_store_url", ""))).password:
+        yield "maintenance_store_url holds a password; keep it in a password file (PGPASSFILE) or in OPS_MAINTENANCE_STORE_URL."
+
+
 def misfits(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each given value that its role's argument spec refuses."""
     for role, options in role_options().items():
@@ -94,4 +101,5 @@ def problems(raw: Mapping[str, Any], templated: Mapping[str, Any]) -> list[str]:
     found = [fault for name in names for fault in placeholders(raw[name], name)]
     found += unknown_options(names)
     found += misfits({name: templated[name] for name in names if name in templated})
+    found += secrets(templated)
     return list(dict.fromkeys(found))

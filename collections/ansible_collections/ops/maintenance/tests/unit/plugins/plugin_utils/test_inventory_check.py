@@ -109,3 +109,10 @@ def test_all_faults_come_at_once_each_once():
 
 def test_a_template_is_judged_by_what_it_becomes():
     assert check.problems({"preflight_tools": "{{ tools }}"}, {"preflight_tools": ["openssl"]}) == []
+
+
+def test_a_password_in_the_url_of_the_store_is_refused_without_being_repeated():
+    values = {"maintenance_store_url": "postgresql://ops:hunter2@db/maintenance"}
+    [fault] = inventory_check.problems(values, values)
+    assert "password file" in fault
+    assert "hunter2" not in fault
