@@ -294,7 +294,9 @@ def _is_restarting(unit: dict[str, t.Any]) -> bool:
 def _take_out(params: dict[str, t.Any], plan: dict[str, t.Any], host: Host) -> list[Finding]:
     findings = []
     if params["page"]:
-        plan["page"] = maintenance_page.files_of(params["page"])
+        known = maintenance_page.files_of(params["page"])
+        maintenance_page.see_ready(params["page"], known)
+        plan["page"] = known
         plan["stopped_at"] = host.now().timestamp()
         undo.save(params["state_dir"], plan)
         findings.append(maintenance_page.show(params["page"], plan["page"]))

@@ -17,7 +17,6 @@ from .record import Finding
 OPTIONS: dict[str, t.Any] = {
     "url": {"type": "str", "required": True},
     "include_dir": {"type": "path", "default": "/etc/nginx/ops_maintenance.d"},
-    "root": {"type": "path", "default": "/var/lib/ops_maintenance_page"},
     "title": {"type": "str", "default": "Maintenance"},
     "message": {"type": "str", "default": "This service is being maintained and will be back soon."},
     "retry_after_seconds": {"type": "int", "default": 3600},
@@ -27,19 +26,20 @@ _SNIPPET = """\
 # Made by ops.maintenance; removed when maintenance mode is left.
 error_page 503 @ops_maintenance;
 location @ops_maintenance {{
-    root "{root}";
+    types {{ }}
+    default_type "text/html; charset=utf-8";
     add_header Retry-After {retry} always;
     add_header Cache-Control no-store always;
-    rewrite ^ /maintenance.html break;
+    return 503 '{page}';
 }}
 return 503;
 """
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:20vh auto;padding:0 1rem}}</style></head>
-<body><h1>{title}</h1><p>{message}</p></body></html>
-"""
+_LONGEST_PAGE = 4000  # nginx reads parameters of up to 4096 bytes
+_PAGE = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    "<style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:20vh auto;padding:0 1rem}}</style></head>"
+    "<body><h1>{title}</h1><p>{message}</p></body></html>"
+)
 
 
 def files_of(page: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -47,11 +47,40 @@ def files_of(page: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     if not os.path.isdir(page["include_dir"]):
         advice = "create it and put 'include <that folder>/*.conf;' into the server block of nginx"
         raise InputError.of("page.include_dir", page["include_dir"], "a folder that nginx includes", advice)
-    plain = os.path.isabs(page["root"]) and not any(char in page["root"] for char in '"\\\n;{}$')
-    if page["retry_after_seconds"] <= 0 or not plain:
-        raise InputError.of("page", dict(page), "a positive retry_after_seconds and a plain absolute root", "correct it")
+    if page["retry_after_seconds"] <= 0:
+        raise InputError.of("page.retry_after_seconds", page["retry_after_seconds"], "a number of seconds above 0", "correct it")
+    if len(_snippet(page).encode()) > _LONGEST_PAGE:
+        raise InputError.of("page.message", page["message"][:40] + "…", "a text that nginx can hold (about 3000 bytes)", "shorten it")
     snippet = os.path.join(page["include_dir"], "ops_maintenance.conf")
     return {"files": [snippet], "reload": ["nginx", "-s", "reload"], "test": ["nginx", "-t", "-q"]}
+
+
+def _snippet(page: t.Mapping[str, t.Any]) -> str:
+    shown = _PAGE.format(title=_text(page["title"]), message=_text(page["message"]))
+    return _SNIPPET.format(retry=page["retry_after_seconds"], page=shown)
+
+
+def _text(given: str) -> str:
+    """Return text that is only text, for a browser as for nginx."""
+    return html.escape(given).replace("$", "&#36;").replace("\\", "&#92;")
+
+
+def see_ready(page: t.Mapping[str, t.Any], known: t.Mapping[str, t.Any]) -> None:
+    """See that nginx runs and accepts its configuration before anything is changed: otherwise the page could not be taken away either.
+
+    :raises MaintenanceError: it does not.
+    """
+    _run(known["test"], "nginx refuses its configuration already now")
+    answer = fetch(page["url"], timeout=5)
+    if not answer.status:
+        raise MaintenanceError(f"The maintenance page cannot be shown: {page['url']} {answer.told()}. Start nginx first.")
+
+
+def _run(argv: t.Sequence[str], what: str) -> None:
+    done = undo.run(argv)
+    if done.returncode:
+        said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
+        raise MaintenanceError(f"The maintenance page could not be shown: {what}: {said}.")
 
 
 def show(page: t.Mapping[str, t.Any], known: t.Mapping[str, t.Any]) -> Finding:
@@ -59,15 +88,9 @@ def show(page: t.Mapping[str, t.Any], known: t.Mapping[str, t.Any]) -> Finding:
 
     :raises MaintenanceError: nginx refuses it, or the URL does not answer with 503.
     """
-    os.makedirs(page["root"], mode=0o755, exist_ok=True)
-    text = _PAGE.format(title=html.escape(page["title"]), message=html.escape(page["message"]))
-    write_atomic(os.path.join(page["root"], "maintenance.html"), text.encode(), 0o644)
-    snippet = _SNIPPET.format(root=page["root"], retry=page["retry_after_seconds"])
-    write_atomic(known["files"][0], snippet.encode(), 0o644)
+    write_atomic(known["files"][0], _snippet(page).encode(), 0o644)
     for argv in (known["test"], known["reload"]):
-        done = undo.run(argv)
-        if done.returncode:
-            raise MaintenanceError(f"The maintenance page could not be shown: {' '.join(argv)}: {done.stderr.strip()}")
+        _run(argv, " ".join(argv))
     answer = fetch(page["url"], timeout=5, tries=10, until=(503,))
     if answer.status != 503 or not answer.headers.get("retry-after"):
         raise MaintenanceError(

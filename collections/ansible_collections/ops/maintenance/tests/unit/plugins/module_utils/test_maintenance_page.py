@@ -14,7 +14,7 @@ from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintai
 def page(folder, url="http://127.0.0.1:1/", **more):
     (folder / "include").mkdir(exist_ok=True)
     given = defaults(maintenance_page.OPTIONS)
-    return {**given, "url": url, "include_dir": str(folder / "include"), "root": str(folder / "root"), **more}
+    return {**given, "url": url, "include_dir": str(folder / "include"), **more}
 
 
 def known(given, test=("true",), reload=("true",)):
@@ -44,18 +44,31 @@ def test_a_configuration_that_nginx_refuses_is_an_error(tmp_path, refused):
 
 
 def test_text_is_shown_as_text(tmp_path):
-    given = page(tmp_path, title="<script>", message="back & forth")
+    given = page(tmp_path, title="<script>", message="back & forth'; return 200 $host\\")
     with pytest.raises(MaintenanceError):
         maintenance_page.show(given, known(given))
-    shown = (tmp_path / "root/maintenance.html").read_text()
-    assert ("<script>" in shown, "&lt;script&gt;" in shown, "back &amp; forth" in shown) == (False, True, True)
+    shown = (tmp_path / "include/ops_maintenance.conf").read_text()
+    assert ("<script>" in shown, "&lt;script&gt;" in shown, "back &amp; forth&#x27;; return 200 &#36;host&#92;" in shown) == (
+        False,
+        True,
+        True,
+    )
+
+
+def test_a_server_that_is_down_or_misconfigured_already_is_told_before_anything_is_written(tmp_path):
+    given = page(tmp_path)
+    with pytest.raises(MaintenanceError, match="Start nginx first"):
+        maintenance_page.see_ready(given, known(given))
+    with pytest.raises(MaintenanceError, match="already now: unknown directive"):
+        maintenance_page.see_ready(given, known(given, test=["sh", "-c", "echo unknown directive >&2; exit 1"]))
+    assert list((tmp_path / "include").iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "more",
-    [{"retry_after_seconds": 0}, {"retry_after_seconds": -1}, {"root": '/srv/"; }'}, {"root": "/srv/$host"}, {"root": "relative"}],
+    [{"retry_after_seconds": 0}, {"retry_after_seconds": -1}, {"message": "long " * 1000}],
 )
-def test_values_that_nginx_would_read_otherwise_are_refused_before_anything_is_written(tmp_path, more):
+def test_values_that_nginx_cannot_hold_are_refused_before_anything_is_written(tmp_path, more):
     with pytest.raises(InputError, match="expected"):
         maintenance_page.files_of(page(tmp_path, **more))
     assert [path.name for path in tmp_path.rglob("*")] == ["include"]
