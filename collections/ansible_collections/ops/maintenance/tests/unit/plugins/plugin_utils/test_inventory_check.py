@@ -113,6 +113,6 @@ def test_a_template_is_judged_by_what_it_becomes():
 
 def test_a_password_in_the_url_of_the_store_is_refused_without_being_repeated():
     values = {"maintenance_store_url": "postgresql://ops:hunter2@db/maintenance"}
-    [fault] = inventory_check.problems(values, values)
+    [fault] = check.problems(values, values)
     assert "password file" in fault
     assert "hunter2" not in fault
