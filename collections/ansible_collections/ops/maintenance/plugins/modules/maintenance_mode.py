@@ -112,11 +112,6 @@ options:
           - Folder whose C(*.conf) the server block of nginx includes.
         type: path
         default: /etc/nginx/ops_maintenance.d
-      root:
-        description:
-          - Folder for the page.
-        type: path
-        default: /var/lib/ops_maintenance_page
       title:
         description:
           - Heading of the page.
