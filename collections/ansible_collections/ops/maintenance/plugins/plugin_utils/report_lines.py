@@ -45,6 +45,7 @@ def sort_lines(lines: Iterable[Line]) -> Lines:
         found.count += 1
         found.last = line
         _sort(line, line.get("kind"), found)
+    found.records = list(_without_plans(found.records))
     started = v.moment(found.run.get("started"))
     for record in found.records:
         for finding in findings_of(record, found.system(record), started):
@@ -52,6 +53,18 @@ def sort_lines(lines: Iterable[Line]) -> Lines:
             found.latest.pop(finding.place, None)
             found.latest[finding.place] = finding
     return found
+
+
+def _without_plans(records: list[Line]) -> Iterable[Line]:
+    """Yield the records; what was due first and then done in the same run is told once, by the record that did it."""
+    last = {_work(record): number for number, record in enumerate(records)}
+    for number, record in enumerate(records):
+        was_plan = record.get("status") == "due" and last[_work(record)] > number
+        yield {**record, "status": "ok", "actions": []} if was_plan else record
+
+
+def _work(record: Line) -> tuple[str, ...]:
+    return tuple(v.text(record.get(name)) for name in ("host", "operation", "subject"))
 
 
 def _sort(line: Line, kind: Any, found: Lines) -> None:

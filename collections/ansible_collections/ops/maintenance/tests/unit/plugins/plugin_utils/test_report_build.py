@@ -512,3 +512,14 @@ def test_an_empty_journal_gives_a_report_that_calls_nothing_healthy():
     made = build([], generated=NOW)
     assert (made.run.state, made.verdict, made.log.status) == ("interrupted", "critical", "Failed")
     assert "no task had reported yet" in report_html.render(made)
+
+
+def test_what_was_due_and_then_done_is_told_once():
+    run = SampleRun().opened().plan("shop", ["web1"])
+    for status in ("due", "changed"):
+        parts = [action("db", "vacuum", status, "free pages")]
+        run.record("shop", "web1", "ops.maintenance.database_maintenance", "sqlite_upkeep", status=status, actions=parts)
+    made = report(run.outcome("shop", "web1").ended())
+    assert [done.status for done in made.actions] == ["changed"]
+    [activity] = [one for one in made.activities if one.text.startswith("Database")]
+    assert activity.state == "done"
