@@ -259,6 +259,14 @@ def test_only_new_lines_across_rotation_compression_and_truncation(site):
     assert errors() == 1
 
 
+def test_a_log_truncated_and_begun_with_the_same_words_is_read_anew(site):
+    same = record(1, message="same words") * 20
+    log = site.write("app.jsonl", same * 2)
+    assert found(site.run(only_new=True), "logs.errors").value == 40
+    log.write_bytes(same)
+    assert found(site.run(only_new=True), "logs.errors").value == 20
+
+
 # Several processes ----------------------------------------------------------------------------------------------------
 
 

@@ -295,6 +295,20 @@ def test_what_does_not_read_back_alike_is_not_kept(tree, monkeypatch):
     assert "reads back differently" in found(outcome, "logs.held").evidence[0]
 
 
+def test_everything_is_on_the_disk_before_the_original_goes(tree, monkeypatch):
+    """A kill does not show it, a power cut would: content, then the new name, and only then the end of the old one."""
+    tree.write("a.jsonl", text(8))
+    calls = []
+    for name in ("fsync", "link", "unlink"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real, **kwargs: (calls.append((name, args[0])), real(*args, **kwargs)))
+    keeper = log_retention.Keeper({}, FixedHost(), 0.0, False)
+    keeper.keep(log_retention.parse_rules([tree.rule()])[0])
+    names = [name for name, _what in calls]
+    assert names == ["fsync", "link", "fsync", "unlink", "fsync", "unlink"]
+    assert calls[3][1] == "a.jsonl"
+
+
 def test_links_are_neither_followed_nor_removed(tree, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

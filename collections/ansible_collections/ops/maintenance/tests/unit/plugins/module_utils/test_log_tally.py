@@ -241,6 +241,17 @@ def test_regular_lines_do_take_the_fast_way(monkeypatch):
     assert (tally.parsed, tally.errors(), list(tally.templates)) == (50, 50, ["say <text> <n>"])
 
 
+def test_a_text_that_is_torn_over_two_lines_is_not_one_record():
+    """The faster expressions could take it for one; the number of lines tells."""
+    good = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "INFO", "message": "whole"}\n'
+    torn = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "INFO", "message": "begin\nend"}\n'
+    tally = fast("json", good + torn + good, Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.lines, tally.parsed, tally.unparsed) == (4, 2, 2)
+    access = b'192.0.2.1 - - [15/Nov/2026:11:00:00 +0000] "GET /%s HTTP/1.1" 200 5 "-" "-"\n'
+    tally = fast("access", access % b"a" + access % b"b\nc" + access % b"d", Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.lines, tally.parsed, tally.unparsed) == (4, 2, 2)
+
+
 def test_memory_stays_bounded_when_every_address_is_another():
     counter = LogCounter("access", Clock(REFERENCE))
     for part in range(4):
