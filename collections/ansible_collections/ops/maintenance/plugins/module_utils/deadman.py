@@ -84,11 +84,16 @@ def _arm_systemd(state_dir: str, run_id: str, when: datetime) -> None:
     timer = _TIMER_TEXT.format(run_id=run_id, when=when.strftime("%Y-%m-%d %H:%M:%S UTC"), service=SERVICE)
     for name, text in ((SERVICE, service), (BOOT, boot), (TIMER, timer)):
         write_atomic(os.path.join(UNITS, name), text.encode(), 0o644)
-    for argv in (["daemon-reload"], ["enable", "--quiet", BOOT], ["enable", "--quiet", "--now", TIMER]):
+    # restarted, not started: the timer of an earlier run whose switch has fired is active still, and would never fire again
+    for argv in (["daemon-reload"], ["enable", "--quiet", BOOT], ["enable", "--quiet", TIMER], ["restart", TIMER]):
         done = undo.run(["systemctl", *argv])
         if done.returncode:
             _disarm_systemd()
             raise MaintenanceError(f"The dead-man switch cannot be armed: systemctl {argv[0]}: {done.stderr.strip()}")
+    waits = undo.run(["systemctl", "show", "--property", "SubState", "--value", TIMER]).stdout.strip()
+    if waits != "waiting":
+        _disarm_systemd()
+        raise MaintenanceError(f"The dead-man switch cannot be armed: {TIMER} is {waits or 'unknown'}, expected waiting.")
 
 
 def _arm_process(state_dir: str, at: float, run_id: str) -> int:

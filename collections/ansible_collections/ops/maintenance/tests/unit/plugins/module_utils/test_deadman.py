@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import deadman, undo
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import order, runs, service
 
 pytestmark = pytest.mark.skipif(undo.systemd_is_here(), reason="with systemd the switch is a timer: see molecule/recovery")
@@ -65,3 +67,26 @@ def test_a_number_that_another_process_has_now_is_not_killed(tmp_path, state):
 def test_its_program_is_private(tmp_path, state):
     deadman.arm(str(tmp_path), state, time.time() + 600)
     assert (tmp_path / "undo.py").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_timer_that_an_earlier_run_left_active_is_started_anew_or_nothing_is_stopped(tmp_path, state, monkeypatch):
+    """Started only, a timer that has fired once stays ``elapsed`` and never fires again."""
+    units, asked, timer = tmp_path / "units", [], {"state": "elapsed"}
+    units.mkdir()
+
+    def systemctl(argv):
+        asked.append(argv[1])
+        if argv[1] == "restart" and "answer" in timer:
+            timer["state"] = timer["answer"]
+        return subprocess.CompletedProcess(argv, 0, timer["state"] + "\n" if argv[1] == "show" else "", "")
+
+    monkeypatch.setattr(deadman, "UNITS", str(units))
+    monkeypatch.setattr(undo, "systemd_is_here", lambda: True)
+    monkeypatch.setattr(undo, "run", systemctl)
+    with pytest.raises(MaintenanceError, match="is elapsed, expected waiting"):
+        deadman.arm(str(tmp_path), state, time.time() + 600)
+    assert list(units.iterdir()) == []
+    timer["answer"] = "waiting"
+    deadman.arm(str(tmp_path), state, time.time() + 600)
+    assert asked[-2:] == ["restart", "show"]
+    assert len(list(units.iterdir())) == 3
