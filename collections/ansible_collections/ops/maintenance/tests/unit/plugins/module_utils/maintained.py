@@ -12,6 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def defaults(options):
+    """The defaults of a module's options, with those that every module has."""
+    common = {"run_id": "", "deadline": 0.0, "state_dir": "/nonexistent", "self_test": False}
+    return {**common, **sub_defaults(options)}
+
+
+def sub_defaults(options):
     return {name: copy.deepcopy(spec.get("default")) for name, spec in options.items()}
 
 

@@ -11,14 +11,13 @@ import time
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import maintenance_mode, undo
-from ansible_collections.ops.maintenance.plugins.module_utils.entry import COMMON
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, order, runs, service, tree, web
 
 
 def take(folder, state, check_mode=False, **more):
-    params = {**defaults(COMMON), **defaults(maintenance_mode.OPTIONS)}
+    params = {**defaults(maintenance_mode.OPTIONS)}
     params.update(
         state=state, run_id="weekly-1", state_dir=str(folder / "state"), settle_seconds=0.0, holder={"user": "eve", "host": "ctl"}
     )

@@ -8,12 +8,12 @@ import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import maintenance_page
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
-from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, web
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import sub_defaults, web
 
 
 def page(folder, url="http://127.0.0.1:1/", **more):
     (folder / "include").mkdir(exist_ok=True)
-    given = defaults(maintenance_page.OPTIONS)
+    given = sub_defaults(maintenance_page.OPTIONS)
     return {**given, "url": url, "include_dir": str(folder / "include"), **more}
 
 

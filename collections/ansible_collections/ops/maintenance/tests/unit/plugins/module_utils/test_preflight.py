@@ -11,11 +11,10 @@ import time
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import preflight
-from ansible_collections.ops.maintenance.plugins.module_utils.entry import COMMON
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
-from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, tree
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, sub_defaults, tree
 
 LIMITS = defaults(preflight.OPTIONS)
 NOW = 1_800_000_000.0
@@ -23,7 +22,7 @@ WANTED = {"set": "daily", "maximum_age_hours": 26.0, "level": 4}
 
 
 def run(tmp_path, check_mode=False, **given):
-    params = {**defaults(COMMON), **LIMITS, "state_dir": str(tmp_path / "state"), "clock": "off", "package_manager": False}
+    params = {**LIMITS, "state_dir": str(tmp_path / "state"), "clock": "off", "package_manager": False}
     return preflight.run({**params, **given}, check_mode, Host())
 
 
@@ -32,7 +31,7 @@ def of(outcome, id_):
 
 
 def room(path, **more):
-    return [{**defaults(preflight.OPTIONS["room"]["options"]), "factor": 1.0, "files": [], "free_bytes": 0, "path": str(path), **more}]
+    return [{**sub_defaults(preflight.OPTIONS["room"]["options"]), "factor": 1.0, "files": [], "free_bytes": 0, "path": str(path), **more}]
 
 
 # -- disks --------------------------------------------------------------------------------------------------------------------

@@ -11,20 +11,27 @@ from datetime import datetime, timezone
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import validation
-from ansible_collections.ops.maintenance.plugins.module_utils.entry import COMMON
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
-from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, order, runs, service, tree, web
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import (
+    defaults,
+    order,
+    runs,
+    service,
+    sub_defaults,
+    tree,
+    web,
+)
 
 ENDPOINT_OPTIONS = validation.OPTIONS["endpoints"]["options"]
 
 
 def run(check_mode=False, **given):
-    return validation.run({**defaults(COMMON), **defaults(validation.OPTIONS), **given}, check_mode, Host())
+    return validation.run({**defaults(validation.OPTIONS), **given}, check_mode, Host())
 
 
 def endpoint(url, **more):
-    return {**defaults(ENDPOINT_OPTIONS), "url": url, "samples": 1, **more}
+    return {**sub_defaults(ENDPOINT_OPTIONS), "url": url, "samples": 1, **more}
 
 
 def unit(folder, name, active=True):
