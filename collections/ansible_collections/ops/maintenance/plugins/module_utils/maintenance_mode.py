@@ -226,7 +226,9 @@ def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         after = {"services": dict.fromkeys(before["services"], "stopped")}
         return Outcome("host", "maintenance_mode", "due", f"would stop {_listed(running)}", before, after)
     ensure_private_folder(params["state_dir"])
-    undo.save(params["state_dir"], plan)
+    with undo.alone(params["state_dir"]):
+        _refuse_a_lost_host(params)
+        undo.save(params["state_dir"], plan)
     findings = [deadman.arm(params["state_dir"], plan, _latest_end(params, host.now().timestamp()))]
     try:
         findings += _take_out(params, plan, host)
@@ -236,6 +238,20 @@ def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     undo.save(params["state_dir"], plan)
     after = {"services": {service["name"]: _word(undo.is_active(service)) for service in plan["services"]}}
     return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed(running)}", before, after, findings)
+
+
+def _refuse_a_lost_host(params: dict[str, t.Any]) -> None:
+    """A run that slept or lost the network may find that its host came back without it, and that the next run works on it."""
+    state_dir, mine = params["state_dir"], params["run_id"]
+    for other in (undo.load(state_dir, undo.LOCK), undo.load(state_dir)):
+        if other.get("run_id", mine) != mine:
+            raise MaintenanceError(f"This host belongs to run {other['run_id']} by now; nothing was stopped. Wait for that run to end.")
+    last = undo.load(state_dir, undo.LAST)
+    if last.get("run_id") == mine and last.get("left_by") in ("deadman", "boot"):
+        raise MaintenanceError(
+            f"This host came back without this run ({last['left_by']}) and has been in use since; nothing was stopped, and nothing "
+            "may be put back over what was written since. See how the application works; roll back by hand if it must be."
+        )
 
 
 def _give_up(params: dict[str, t.Any], plan: dict[str, t.Any]) -> str:
@@ -503,6 +519,10 @@ def _left_already(state_dir: str, params: dict[str, t.Any], outcome: Outcome) ->
     already = _left(last)
     already.status = "ok"
     already.summary = f"already brought back by {last.get('left_by')}"
+    if last.get("left_by") in ("deadman", "boot"):
+        summary = f"The host came back by itself ({last['left_by']}) while this run was at work; it was in use from then on."
+        advice = "See in the report which steps came after that; give the run more time (maintenance_mode_grace_seconds)."
+        already.findings.append(Finding("cycle.interrupted", "warning", "host", summary, advice=advice))
     undo.save(state_dir, {**last, "told": True}, undo.LAST)
     return already
 

@@ -328,6 +328,31 @@ def test_a_host_that_came_back_by_itself_is_told_once(tmp_path, services):
     assert take(tmp_path, "locked", run_id="weekly-2").findings == []
 
 
+def test_a_run_that_wakes_up_late_does_not_enter_a_host_that_the_next_run_has(tmp_path, services):
+    take(tmp_path, "locked")
+    take(tmp_path, "entered", services=services)
+    with undo.alone(str(tmp_path / "state")):
+        undo.bring_back(str(tmp_path / "state"), "deadman")
+    take(tmp_path, "locked", run_id="weekly-2")
+    take(tmp_path, "entered", run_id="weekly-2", services=services)
+    with pytest.raises(MaintenanceError, match="belongs to run weekly-2"):
+        take(tmp_path, "entered", services=services)
+    take(tmp_path, "left", run_id="weekly-2")
+    assert runs(tmp_path, "db")
+    assert runs(tmp_path, "api")
+
+
+def test_nothing_is_put_back_over_what_was_written_since_the_host_came_back_by_itself(tmp_path, services):
+    take(tmp_path, "locked")
+    take(tmp_path, "entered", services=services)
+    with undo.alone(str(tmp_path / "state")):
+        undo.bring_back(str(tmp_path / "state"), "deadman")
+    with pytest.raises(MaintenanceError, match="has been in use since"):
+        take(tmp_path, "entered", services=services)
+    assert runs(tmp_path, "db")
+    assert finding(take(tmp_path, "left"), "cycle.interrupted").state == "warning"
+
+
 # -- serving ------------------------------------------------------------------------------------------------------------------
 
 
