@@ -349,7 +349,7 @@ class LogCounter:
 
     def _json_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> bool:
         raw_levels = [row[shape.level] for row in rows] if shape.level is not None else [b""] * len(rows)
-        levels = set(raw_levels)
+        levels = Counter(raw_levels)
         spans = self._span_of(rows, shape.stamp, shape.offset, 13)
         if spans is None or not self._know_levels(shape, levels):
             return False
@@ -359,7 +359,7 @@ class LogCounter:
         if not spans:
             self.tally.outside += len(rows)
             return True
-        self._hours(rows, shape.stamp, spans, raw_levels, names.__getitem__)
+        self._hours(rows, shape.stamp, spans, raw_levels, levels, names.__getitem__)
         texts = _texts(shape, rows, simple)
         errors = {raw for raw in levels if names[raw] in ERROR_LEVELS}
         if errors:
@@ -369,7 +369,7 @@ class LogCounter:
         self._tag_rows(shape, rows, texts)
         return True
 
-    def _know_levels(self, shape: Shape, levels: set[bytes]) -> bool:
+    def _know_levels(self, shape: Shape, levels: t.Iterable[bytes]) -> bool:
         """Learn the names of levels as they are written; False where the fast way cannot tell one."""
         names = self._levels
         for raw in levels:
@@ -387,12 +387,13 @@ class LogCounter:
         stamp: int,
         spans: dict[bytes, int],
         values: list[bytes],
+        counts: Counter[bytes],
         level: t.Callable[[bytes], str],
     ) -> None:
         """Count records by hour and level."""
         if len(spans) == 1:
             hour = next(iter(spans.values()))
-            for value, count in Counter(values).items():
+            for value, count in counts.items():
                 self.tally.hours[hour, level(value)] += count
             return
         names = map(itemgetter(slice(len(next(iter(spans))))), map(itemgetter(stamp), rows))
@@ -474,12 +475,14 @@ class LogCounter:
             return rest
         tally.addresses.update(map(itemgetter(0), rows))
         statuses = [row[4] for row in rows]
-        tally.statuses.update(statuses)
-        self._hours(rows, 1, spans, statuses, _level_of_status)
+        counts = Counter(statuses)
+        for status, count in counts.items():
+            tally.statuses[status] += count
+        self._hours(rows, 1, spans, statuses, counts, _level_of_status)
         if len(rows[0]) > 5:
             for tail, count in Counter(map(itemgetter(5), rows)).items():
                 self._latency(tail, count)
-        bad = {status for status in set(statuses) if status in _TAG_OF_STATUS or status[:1] == b"5"}
+        bad = {status for status in counts if status in _TAG_OF_STATUS or status[:1] == b"5"}
         if bad:
             for row in rows:
                 if row[4] in bad:
