@@ -21,6 +21,7 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import rea
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
 SERVICE = """#!/bin/sh
 cd "$(dirname "$0")" || exit 9
 case "$1" in
@@ -83,12 +84,12 @@ class Site:
             database.executemany("INSERT INTO orders (text) VALUES (?)", [(f"order {n}",) for n in range(100)])
         database.close()
 
-    def start(self, *argv: str, config: str = "", **extra: Any) -> subprocess.Popen[str]:
+    def start(self, *argv: str, config: str = "", playbook: str = "playbooks/weekly.yml", **extra: Any) -> subprocess.Popen[str]:
         config_file = self.folder / "ansible.cfg"
         config_file.write_text(config or (ROOT / "ansible.cfg").read_text().replace("collections_path = ", f"collections_path = {ROOT}/"))
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OPS_MAINTENANCE_"))}
         env |= {"ANSIBLE_CONFIG": str(config_file), "OPS_MAINTENANCE_JOURNAL_DIR": str(self.folder / "journal"), "NO_COLOR": "1"}
-        command = [str(ANSIBLE_PLAYBOOK), str(ROOT / "playbooks/weekly.yml"), "-i", str(self.folder / "hosts.yml"), "-e", json.dumps(extra)]
+        command = [str(ANSIBLE_PLAYBOOK), str(ROOT / playbook), "-i", str(self.folder / "hosts.yml"), "-e", json.dumps(extra)]
         return subprocess.Popen(
             [*command, *argv],
             env=env,
@@ -99,9 +100,9 @@ class Site:
             stderr=subprocess.STDOUT,
         )
 
-    def run(self, *argv: str, config: str = "", **extra: Any) -> Run:
+    def run(self, *argv: str, **given: Any) -> Run:
         before = set(self.journals())
-        process = self.start(*argv, config=config, **extra)
+        process = self.start(*argv, **given)
         said, _none = process.communicate(timeout=120)
         new = set(self.journals()) - before
         return Run(self, process.returncode, said, read_journal(str(new.pop())).lines if new else [])
@@ -240,10 +241,21 @@ def two_at_the_same_time(folder: Path) -> Run:
     return second
 
 
+def rolled_back_by_hand(folder: Path) -> Run:
+    """A run completes, somebody notices that orders are missing, and rolls it back."""
+    site = Site(folder / "site", {"h1": {}})
+    run_id = site.run(**FORCED).lines[0]["run_id"]
+    with sqlite3.connect(site.folder / "h1/data/app.db") as database:
+        database.execute("DELETE FROM orders")
+    database.close()
+    return site.run(playbook=f"{COLLECTION}/playbooks/rollback.yml", maintenance_run_id=run_id)
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
     some_are_out_of_reach,
+    rolled_back_by_hand,
     one_step_fails,
     in_check_mode,
     all_are_out_of_reach,
@@ -368,6 +380,16 @@ def test_a_second_run_at_the_same_time_is_refused_with_who_and_since_when(run):
     assert f"This host is locked by run {first} of " in run.reason("h1")
     assert " since 2" in run.reason("h1")
     assert (run.code != 0, (run.site.folder / "h1/runs").exists()) == (True, True)
+
+
+@of(rolled_back_by_hand)
+def test_a_run_can_be_rolled_back_by_hand_under_a_lock_of_its_own(run):
+    assert run.outcomes == {"h1": "completed"}, run.said
+    assert (run.code, run.has_report, run.site.rows("h1")) == (0, True, 100), run.said
+    last = json.loads((run.site.folder / "h1/state/maintenance.last.json").read_text())
+    assert last["run_id"] == run.lines[0]["run_id"], "not the id of the run that is rolled back"
+    assert (run.site.folder / "h1/runs").exists()
+    assert not (run.site.folder / "h1/state/lock.json").exists()
 
 
 @of(one_step_fails)
