@@ -18,7 +18,7 @@ OPTIONS: dict[str, t.Any] = {
     "url": {"type": "str", "required": True},
     "include_dir": {"type": "path", "default": "/etc/nginx/ops_maintenance.d"},
     "title": {"type": "str", "default": "Maintenance"},
-    "message": {"type": "str", "default": "This service is being maintained and will be back soon."},
+    "text": {"type": "str", "default": "This service is being maintained and will be back soon."},
     "retry_after_seconds": {"type": "int", "default": 3600},
 }
 
@@ -50,13 +50,13 @@ def files_of(page: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     if page["retry_after_seconds"] <= 0:
         raise InputError.of("page.retry_after_seconds", page["retry_after_seconds"], "a number of seconds above 0", "correct it")
     if len(_snippet(page).encode()) > _LONGEST_PAGE:
-        raise InputError.of("page.message", page["message"][:40] + "…", "a text that nginx can hold (about 3000 bytes)", "shorten it")
+        raise InputError.of("page.text", page["text"][:40] + "…", "a text that nginx can hold (about 3000 bytes)", "shorten it")
     snippet = os.path.join(page["include_dir"], "ops_maintenance.conf")
     return {"files": [snippet], "reload": ["nginx", "-s", "reload"], "test": ["nginx", "-t", "-q"]}
 
 
 def _snippet(page: t.Mapping[str, t.Any]) -> str:
-    shown = _PAGE.format(title=_text(page["title"]), message=_text(page["message"]))
+    shown = _PAGE.format(title=_text(page["title"]), message=_text(page["text"]))
     return _SNIPPET.format(retry=page["retry_after_seconds"], page=shown)
 
 

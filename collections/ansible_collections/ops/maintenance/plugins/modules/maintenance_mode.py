@@ -31,7 +31,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       name:
         description:
           - Name of the unit, or of the service where O(services[].manager=command).
@@ -86,7 +86,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       user:
         description:
           - Owner of the crontab.
@@ -101,7 +101,7 @@ options:
     description:
       - Maintenance page shown by nginx with status 503.
     type: dict
-    options:
+    suboptions:
       url:
         description:
           - URL that users see; it proves the page.
@@ -117,7 +117,7 @@ options:
           - Heading of the page.
         type: str
         default: Maintenance
-      message:
+      text:
         description:
           - Text of the page.
         type: str
@@ -144,7 +144,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       url:
         description:
           - URL to ask.
@@ -181,6 +181,11 @@ options:
   reboot_expected:
     description:
       - The next start of the host belongs to this run.
+    type: bool
+    default: false
+  keep_lock:
+    description:
+      - With O(state=left), whether the host stays locked for work that does not need the application to stand still.
     type: bool
     default: false
   holder:

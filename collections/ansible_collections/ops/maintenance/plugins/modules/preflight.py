@@ -20,7 +20,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       path:
         description:
           - Folder that will be written to.
@@ -108,7 +108,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       set:
         description:
           - Name of the set.

@@ -20,7 +20,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       name:
         description:
           - Name of the unit.
@@ -68,7 +68,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       url:
         description:
           - URL to ask from the host itself.
@@ -92,7 +92,7 @@ options:
         type: list
         elements: dict
         default: []
-        options:
+        suboptions:
           query:
             description:
               - JMESPath query.
@@ -138,7 +138,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       paths:
         description:
           - Globs of the files.

@@ -44,7 +44,7 @@ def test_a_configuration_that_nginx_refuses_is_an_error(tmp_path, refused):
 
 
 def test_text_is_shown_as_text(tmp_path):
-    given = page(tmp_path, title="<script>", message="back & forth'; return 200 $host\\")
+    given = page(tmp_path, title="<script>", text="back & forth'; return 200 $host\\")
     with pytest.raises(MaintenanceError):
         maintenance_page.show(given, known(given))
     shown = (tmp_path / "include/ops_maintenance.conf").read_text()
@@ -66,7 +66,7 @@ def test_a_server_that_is_down_or_misconfigured_already_is_told_before_anything_
 
 @pytest.mark.parametrize(
     "more",
-    [{"retry_after_seconds": 0}, {"retry_after_seconds": -1}, {"message": "long " * 1000}],
+    [{"retry_after_seconds": 0}, {"retry_after_seconds": -1}, {"text": "long " * 1000}],
 )
 def test_values_that_nginx_cannot_hold_are_refused_before_anything_is_written(tmp_path, more):
     with pytest.raises(InputError, match="expected"):
