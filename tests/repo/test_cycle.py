@@ -154,6 +154,8 @@ def tool(code: str, **more: Any) -> dict[str, Any]:
 
 DAMAGE_ONCE = """
 import os, sqlite3
+
+pytestmark = pytest.mark.slow
 if not os.path.exists("{0}/done"):
     open("{0}/done", "w").close()
     database = sqlite3.connect("{0}/data/app.db")
@@ -251,6 +253,12 @@ def rolled_back_by_hand(folder: Path) -> Run:
     return site.run(playbook=f"{COLLECTION}/playbooks/rollback.yml", maintenance_run_id=run_id)
 
 
+def no_room_for_the_snapshot(folder: Path) -> Run:
+    """Nothing was changed when it fails, and what comes after the transaction looks at an application in use."""
+    look = tool(f"import os, sys; sys.exit(not os.path.exists('{folder}/site/h1/runs'))", when="after")
+    return Site(folder / "site", {"h1": {"site_commands": [look], "snapshot_reserve_bytes": 2**60}}).run(**FORCED)
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
@@ -264,6 +272,7 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     in_a_blackout,
     without_the_journal,
     a_lock_that_cannot_be_read,
+    no_room_for_the_snapshot,
 ]
 
 
@@ -420,3 +429,11 @@ def test_a_lock_that_cannot_be_read_is_an_outcome_and_the_run_is_reported(run):
     assert run.outcomes == {"h1": "failed"}, run.said
     assert "lock.json cannot be read" in run.reason("h1")
     assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(no_room_for_the_snapshot)
+def test_users_get_the_application_back_before_the_reviews_and_an_untouched_host_has_no_failed_rollback(run):
+    assert run.outcomes == {"h1": "failed"}, run.said
+    assert "not enough room" in run.reason("h1")
+    assert [record["status"] for record in run.records("site_command")] == ["ok"]
+    assert (run.records("rollback"), run.code != 0) == ([], True)

@@ -60,6 +60,7 @@ OPTIONS: dict[str, t.Any] = {
     "return_after_seconds": {"type": "int", "default": 0},
     "grace_seconds": {"type": "int", "default": 900},
     "reboot_expected": {"type": "bool", "default": False},
+    "keep_lock": {"type": "bool", "default": False},
     "holder": {"type": "dict", "default": {}},
     "dead_runs": {"type": "list", "elements": "str", "default": []},
     "break_lock": {"type": "str", "default": ""},
@@ -283,6 +284,7 @@ def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
     missing = sorted({program for program in programs if shutil.which(program, path=undo.search_path()) is None})
     if missing:
         raise InputError.of("services", missing, "programs that are installed on this host", "install them or correct the inventory")
+    services += _dependents(services)
     for unit in services + timers:
         unit["was_active"], unit["stopped"] = undo.is_active(unit) or _is_restarting(unit), False
     return {
@@ -295,6 +297,21 @@ def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
         "cron": [],
         "page": {},
     }
+
+
+def _dependents(services: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Return what systemd stops together with the declared services, and would not start again together with them."""
+    queue = [_unit_name(service["name"]) for service in services if service["manager"] == "systemd"]
+    declared = len(queue)
+    for name in queue:  # grows while it is gone through: what depends on a dependent stops as well
+        for kind in ("RequiredBy", "BoundBy", "ConsistsOf"):
+            found = _shown({"name": name}, kind).split()
+            queue += [unit for unit in found if unit not in queue and unit.endswith((".service", ".socket", ".timer", ".path"))]
+    return [{"name": name, "manager": "systemd"} for name in queue[declared:]]
+
+
+def _unit_name(name: str) -> str:
+    return name if "." in name else f"{name}.service"
 
 
 def _shown(unit: dict[str, t.Any], name: str) -> str:
@@ -485,10 +502,12 @@ def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             )
             return Outcome("host", "leave", "failed", finding.summary, findings=[finding])
         deadman.disarm(state)
-        outcome = _left(undo.load(state_dir, undo.LAST))
+        last = undo.load(state_dir, undo.LAST)
+        outcome = _left(last)
+        undo.save(state_dir, {**last, "told": True}, undo.LAST)
     else:
         outcome = _left_already(state_dir, params, outcome)
-    if undo.load(state_dir, undo.LOCK).get("run_id") == params["run_id"]:
+    if not params["keep_lock"] and undo.load(state_dir, undo.LOCK).get("run_id") == params["run_id"]:
         os.unlink(os.path.join(state_dir, undo.LOCK))
     return outcome
 
@@ -519,6 +538,8 @@ def _left_already(state_dir: str, params: dict[str, t.Any], outcome: Outcome) ->
     already = _left(last)
     already.status = "ok"
     already.summary = f"already brought back by {last.get('left_by')}"
+    if last.get("told"):
+        already.metrics = []
     if last.get("left_by") in ("deadman", "boot"):
         summary = f"The host came back by itself ({last['left_by']}) while this run was at work; it was in use from then on."
         advice = "See in the report which steps came after that; give the run more time (maintenance_mode_grace_seconds)."

@@ -353,6 +353,18 @@ def test_nothing_is_put_back_over_what_was_written_since_the_host_came_back_by_i
     assert finding(take(tmp_path, "left"), "cycle.interrupted").state == "warning"
 
 
+def test_the_application_can_be_given_back_before_the_lock_and_the_downtime_counts_once(tmp_path, services):
+    take(tmp_path, "locked")
+    take(tmp_path, "entered", services=services)
+    early = take(tmp_path, "left", keep_lock=True)
+    assert runs(tmp_path, "db")
+    assert undo.load(str(tmp_path / "state"), undo.LOCK)["run_id"] == "weekly-1"
+    late = take(tmp_path, "left")
+    assert not (tmp_path / "state" / undo.LOCK).exists()
+    assert late.returned == early.returned
+    assert (len(early.metrics), len(late.metrics)) == (1, 0)
+
+
 # -- serving ------------------------------------------------------------------------------------------------------------------
 
 
@@ -481,3 +493,11 @@ def test_the_state_tells_when_and_by_whom_the_host_comes_back(tmp_path, services
     take(tmp_path, "left")
     time.sleep(0.1)
     assert not is_running(tmp_path, state["deadman"]["pid"])
+
+
+def test_what_systemd_stops_together_with_a_service_comes_back_with_it(monkeypatch):
+    """``systemctl stop`` takes away what requires the unit, and ``start`` does not bring that back."""
+    units = {("db.service", "RequiredBy"): "api.service worker.service multi-user.target", ("worker.service", "BoundBy"): "mail.timer"}
+    monkeypatch.setattr(maintenance_mode, "_shown", lambda unit, kind: units.get((unit["name"], kind), ""))
+    declared = [{"name": "db", "manager": "systemd"}, {"name": "api", "manager": "systemd"}, {"name": "x", "manager": "command"}]
+    assert [unit["name"] for unit in maintenance_mode._dependents(declared)] == ["worker.service", "mail.timer"]
