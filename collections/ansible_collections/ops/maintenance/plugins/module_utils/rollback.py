@@ -91,6 +91,7 @@ class Rollback:
         self._python()
 
     def _put_back(self) -> None:
+        self._check_folders()
         databases = [entry for entry in self.manifest["databases"] if self._database_differs(entry)]
         files = [entry for entry in self.manifest["files"] if self._file_differs(entry)]
         self._report_new_files()
@@ -99,6 +100,16 @@ class Rollback:
             self._assess(databases, files)
         else:
             self._apply(databases, files)
+
+    def _check_folders(self) -> None:
+        """Refuse to write through a link that came after the snapshot: whoever owns a folder above could aim it at any file."""
+        for entry in [*self.manifest["databases"], *self.manifest["files"]]:
+            now = os.path.realpath(os.path.dirname(entry["path"]))
+            if now != entry["folder"]:
+                raise MaintenanceError(
+                    f"The folder of {entry['path']} leads to {now} now and led to {entry['folder']}; "
+                    "nothing was changed. Find out who put a link there, and remove it."
+                )
 
     def _report_done(self, done: dict[str, Json]) -> None:
         words = f"this snapshot was put back at {done['time']}; what was written since then stays"

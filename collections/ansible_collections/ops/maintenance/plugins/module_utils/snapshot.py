@@ -303,6 +303,7 @@ class Snapshot:
             "gid": status.st_gid,
             "mode": stat.S_IMODE(status.st_mode),
             "copy": self._copy_path(entry),
+            "folder": os.path.realpath(os.path.dirname(path)),
         }
 
     def _copy_path(self, entry: dict[str, t.Any]) -> str:
@@ -329,6 +330,7 @@ class Snapshot:
             "gid": status.st_gid,
             "mode": stat.S_IMODE(status.st_mode),
             "mtime_ns": status.st_mtime_ns,
+            "folder": os.path.realpath(os.path.dirname(path)),
         }
         if stat.S_ISDIR(status.st_mode):
             return {**entry, "kind": "folder"}

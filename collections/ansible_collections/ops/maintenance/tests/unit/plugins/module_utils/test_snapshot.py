@@ -274,6 +274,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
         take(tmp_path, run_id="other")
 
 
+@pytest.mark.slow
 def test_snapshot_killed_anywhere_is_never_half_and_is_completed_by_the_next_run(tmp_path):
     path = make(tmp_path / "a.db", 20000)
     code = (
@@ -429,6 +430,20 @@ def test_rollback_refuses_when_a_link_stands_in_the_place(tmp_path):
     assert os.path.islink(path)
 
 
+@pytest.mark.parametrize("kept", ["conf", "dbs"])
+def test_rollback_does_not_write_through_a_link_that_replaced_a_folder_above(tmp_path, kept):
+    """Whoever owns the application's folder could aim root at /etc."""
+    for name in ("app/conf", "app/dbs", "etc"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "app/conf/x.conf").write_text("mine")
+    take(tmp_path, tmp_path / "app/conf/x.conf", databases=[make(tmp_path / "app/dbs/a.db")])
+    (tmp_path / "app" / kept).rename(tmp_path / "moved")
+    (tmp_path / "app" / kept).symlink_to(tmp_path / "etc")
+    with pytest.raises(MaintenanceError, match="leads to .*/etc now"):
+        back(tmp_path)
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
 def test_rollback_needs_room_for_the_restore_and_the_evidence(tmp_path):
     path = make(tmp_path / "a.db")
     take(tmp_path, databases=[path])
@@ -494,6 +509,7 @@ def test_restored_units_are_read_again_by_systemd(tmp_path, monkeypatch):
     assert ["systemctl", "daemon-reload"] in host.asked
 
 
+@pytest.mark.slow
 def test_rollback_killed_anywhere_is_completed_by_the_next_run(tmp_path):
     path = make(tmp_path / "a.db", 20000)
     take(tmp_path, databases=[path], packages=False)
