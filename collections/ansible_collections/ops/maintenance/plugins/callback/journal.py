@@ -81,7 +81,7 @@ from ansible.release import __version__ as ansible_core_version
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.plugins.plugin_utils import journal_lines as lines
 from ansible_collections.ops.maintenance.plugins.plugin_utils import waivers
-from ansible_collections.ops.maintenance.plugins.plugin_utils.control import JOURNAL, RUN_ID, process_started
+from ansible_collections.ops.maintenance.plugins.plugin_utils.control import JOURNAL, RUN_ID, pid_namespace, process_started
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import (
     JournalWriter,
     check_run_id,
@@ -223,6 +223,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 "user": _account(),
                 "pid": os.getpid(),
                 "pid_started": process_started(os.getpid()),
+                "pid_namespace": pid_namespace(),
             },
             "performed_by": str(extra.get("awx_user_name") or extra.get("tower_user_name") or os.environ.get("SUDO_USER") or _account()),
             "job": None if job is None else {"id": str(job), "template": str(extra.get("awx_job_template_name", ""))},

@@ -31,6 +31,14 @@ def process_started(pid: int) -> str:
         return ""
 
 
+def pid_namespace() -> str:
+    """Return which processes this one sees: a container with the name of its host does not see the others' there."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def holder() -> dict[str, Any]:
     """Say who holds a lock taken now."""
     return {"host": socket.gethostname(), "user": _user()}
@@ -65,7 +73,7 @@ def _is_dead(path: Path) -> bool:
         return False
     try:
         control = json.loads(first)["control"]
-        here = control["host"] == socket.gethostname()
+        here = control["host"] == socket.gethostname() and control.get("pid_namespace", pid_namespace()) == pid_namespace()
         alive = process_started(int(control["pid"])) == str(control["pid_started"])
     except (ValueError, KeyError, TypeError):
         return False

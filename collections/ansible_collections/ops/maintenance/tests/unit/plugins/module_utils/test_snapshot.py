@@ -439,7 +439,7 @@ def test_rollback_does_not_write_through_a_link_that_replaced_a_folder_above(tmp
     take(tmp_path, tmp_path / "app/conf/x.conf", databases=[make(tmp_path / "app/dbs/a.db")])
     (tmp_path / "app" / kept).rename(tmp_path / "moved")
     (tmp_path / "app" / kept).symlink_to(tmp_path / "etc")
-    with pytest.raises(MaintenanceError, match="leads to .*/etc now"):
+    with pytest.raises(MaintenanceError, match=r"leads to .*/etc now"):
         back(tmp_path)
     assert list((tmp_path / "etc").iterdir()) == []
 

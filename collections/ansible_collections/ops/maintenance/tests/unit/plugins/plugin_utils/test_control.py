@@ -56,6 +56,16 @@ def test_another_process_with_the_same_number_is_not_the_run(tmp_path, process):
     assert dead(tmp_path) == ["weekly-1"]
 
 
+def test_a_run_in_a_container_that_shares_the_name_of_its_host_cannot_be_judged_from_outside(tmp_path):
+    journal(tmp_path, "weekly-1", 2**22 + 1, pid_started="1")
+    path = tmp_path / "weekly-1.jsonl"
+    assert dead(tmp_path) == ["weekly-1"]
+    path.write_text(path.read_text().replace('"user":"x"', f'"user":"x","pid_namespace":"{control.pid_namespace()}"'))
+    assert dead(tmp_path) == ["weekly-1"]
+    path.write_text(path.read_text().replace(control.pid_namespace(), "pid:[1]"))
+    assert dead(tmp_path) == []
+
+
 def test_a_run_that_ended_is_not_dead(tmp_path):
     journal(tmp_path, "weekly-1", 2**22 + 1, end=True)
     assert dead(tmp_path) == []
