@@ -6,7 +6,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export SCENARIO
 
-.PHONY: help setup lock engine images lint format docs sanity units units-py39 molecule test-fast test demo demo-check bench build clean
+.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ sanity: setup ## ansible-test sanity
 	@scripts/sanity.sh
 
 units: setup ## Unit tests of the collection and tests of the repository
-	@pytest
+	@pytest -q
+
+units-fast: setup ## The same without the slow ones
+	@pytest -q -m "not slow"
 
 units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest Python
 	@scripts/units_py39.sh
@@ -44,7 +47,7 @@ units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest P
 molecule: setup images ## All scenarios on real systemd hosts, or one: SCENARIO=name
 	@scripts/molecule.sh
 
-test-fast: lint units sanity ## What to run before each push
+test-fast: lint units-fast sanity ## What to run before each push: no hosts, under 3 minutes
 
 test: ## Everything; ends with one line a CI can read
 	@scripts/test.sh

@@ -19,6 +19,8 @@ import yaml
 
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
@@ -154,8 +156,6 @@ def tool(code: str, **more: Any) -> dict[str, Any]:
 
 DAMAGE_ONCE = """
 import os, sqlite3
-
-pytestmark = pytest.mark.slow
 if not os.path.exists("{0}/done"):
     open("{0}/done", "w").close()
     database = sqlite3.connect("{0}/data/app.db")

@@ -9,6 +9,7 @@ import pathlib
 from datetime import datetime, timezone
 
 import pytest
+
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
 
 RECORDED = pathlib.Path(__file__).parent / "fixtures" / "apt"

@@ -550,6 +550,7 @@ def wanted(tmp_path_factory):
     return lines
 
 
+@pytest.mark.slow
 def test_killed_before_and_after_every_step(in_memory, wanted):
     """More than 100 points: each call that touches the disk, just before and just after it, until a run gets through."""
     points = 0
@@ -566,6 +567,7 @@ def test_killed_before_and_after_every_step(in_memory, wanted):
     assert points >= 100
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(tmp_path, wanted):
     """A process of its own, as on a host, killed by the clock; with a file large enough to be in the middle of it."""
     chance = random.Random(20261121)

@@ -8,11 +8,12 @@ import json
 import zipfile
 
 import pytest
-from ansible_collections.ops.maintenance.plugins.module_utils import osv
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
+
+from ansible_collections.ops.maintenance.plugins.module_utils import osv
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 
 VERSIONS = st.from_regex(
     r"\A(?:[0-2]!)?[0-9](?:\.[0-9]{1,2}){0,3}(?:(?:a|b|rc|\.alpha|-beta)[0-9]?)?(?:(?:\.post|-)[0-9])?(?:\.dev[0-9])?\Z"

@@ -16,6 +16,8 @@ from ansible_collections.ops.maintenance.plugins.module_utils import python_depe
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
+pytestmark = pytest.mark.slow
+
 
 def wheel(index, name: str, version: str, requires: str = "") -> None:
     folder = index / name

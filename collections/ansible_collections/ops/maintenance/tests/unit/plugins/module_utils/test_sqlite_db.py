@@ -252,6 +252,7 @@ def test_a_full_disk_leaves_no_half_copy(tmp_path):
     assert os.listdir(tmp_path) == ["a.db"]
 
 
+@pytest.mark.slow
 def test_a_killed_copy_leaves_nothing_under_the_target(tmp_path):
     make(tmp_path / "a.db", 20000)
     code = (

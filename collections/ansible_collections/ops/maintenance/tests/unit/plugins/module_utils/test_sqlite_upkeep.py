@@ -386,6 +386,7 @@ def test_a_folder_that_cannot_be_written_fails_with_one_sentence_and_changes_not
     assert listing(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wal", [True, False])
 def test_killed_anywhere_no_row_is_lost_and_the_next_run_completes(tmp_path, wal):
     code = (
