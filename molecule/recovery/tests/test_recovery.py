@@ -216,18 +216,30 @@ def test_a_second_run_at_the_same_time_is_refused(inventory):
     assert first.finish() == 0
 
 
-def test_a_change_that_breaks_the_application_is_rolled_back(inventory):
-    """The health check of the site fails after the work: the snapshot is put back and the application works again."""
-    broken = "#!/bin/sh\nsqlite3 /backend/fossawork_v2.db 'SELECT count(*) FROM pragma_freelist_count WHERE freelist_count > 100' | grep -q 1\n"
+def test_a_change_that_loses_rows_is_rolled_back(inventory):
+    """The site's check deletes rows and fails: the snapshot is put back, and the check passes after that."""
+    lossy = "#!/bin/sh\n[ -e /run/lossy ] && exit 0\ntouch /run/lossy\nsqlite3 /backend/fossawork_v2.db 'DELETE FROM dispensers WHERE id > 100'\nexit 1\n"
+    assert rolled_back(inventory, lossy)["outcome"] == "rolled_back"
+    assert rows() == ROWS
+
+
+def test_a_rollback_keeps_what_users_wrote_when_the_database_is_sound(inventory):
+    busy = "#!/bin/sh\n[ -e /run/busy ] && exit 0\ntouch /run/busy\nsqlite3 /backend/fossawork_v2.db \"INSERT INTO dispensers VALUES (9001, 1, 'written meanwhile')\"\nexit 1\n"
+    assert rolled_back(inventory, busy)["outcome"] == "rolled_back"
+    assert inside("sqlite3", "/backend/fossawork_v2.db", "SELECT model FROM dispensers WHERE id = 9001") == "written meanwhile"
+    inside("sqlite3", "/backend/fossawork_v2.db", ".timeout 10000", "DELETE FROM dispensers WHERE id = 9001")
+
+
+def rolled_back(inventory: Path, check: str) -> dict:
+    """Run with another health check of the site, and return the outcome."""
     tool = "/tools/operations/health-check.py"
     original = inside("cat", tool)
-    subprocess.run(["docker", "exec", "-i", NAME, "tee", tool], input=broken, check=True, text=True, capture_output=True)
+    subprocess.run(["docker", "exec", "-i", NAME, "tee", tool], input=check, check=True, text=True, capture_output=True)
     try:
         run = Run(inventory)
         assert run.finish() != 0
         [outcome] = of_kind("outcome", run.journal)
-        assert outcome["outcome"] == "rolled_back", outcome
         assert everything_runs()
-        assert rows() == ROWS
+        return outcome
     finally:
         subprocess.run(["docker", "exec", "-i", NAME, "tee", tool], input=original + "\n", check=True, text=True, capture_output=True)

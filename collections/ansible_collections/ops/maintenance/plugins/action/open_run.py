@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.ops.maintenance.plugins.module_utils.entry import NO_JOURNAL
@@ -38,7 +39,7 @@ class ActionModule(ActionBase):
         lines = []
         for name, members in _by_system(hostvars, given["hosts"]).items():
             values = hostvars[members[0]]
-            faults = _faults(hostvars, members)
+            faults = [*_narrowed(), *_faults(hostvars, members)]
             try:
                 window = windows.describe(values.get("maintenance_windows"), given["cadence"], values.get("maintenance_blackouts"))
                 decision = windows.decide(window, now, given["force_window"])
@@ -60,6 +61,13 @@ class ActionModule(ActionBase):
             maintenance_settings=_settings(hostvars, given["hosts"]),
         )
         return result
+
+
+def _narrowed() -> list[str]:
+    """A transaction is whole or not at all: tags would leave parts of it out, or do nothing."""
+    if not {*context.CLIARGS.get("tags", ())} - {"all"} and not context.CLIARGS.get("skip_tags"):
+        return []
+    return ["Tags do not narrow maintenance; name the steps instead, for example -e '{\"maintenance_only\": [\"patching\"]}'."]
 
 
 def _settings(hostvars: Any, hosts: list[str]) -> dict[str, str]:

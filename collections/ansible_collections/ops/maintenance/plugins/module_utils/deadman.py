@@ -32,6 +32,9 @@ ConditionPathExists={state_dir}/maintenance.json
 Type=oneshot
 # services that a command starts live on in this unit
 KillMode=process
+# a service that does not start now may start in a minute
+Restart=on-failure
+RestartSec=60
 ExecStart={python} -I {state_dir}/undo.py --state-dir {state_dir} --by {by}
 """
 _BOOT_INSTALL = "\n[Install]\nWantedBy=multi-user.target\n"

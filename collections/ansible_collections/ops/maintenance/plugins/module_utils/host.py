@@ -82,7 +82,7 @@ class Host:
             )
         except subprocess.TimeoutExpired:
             raise MaintenanceError(
-                f"{' '.join(argv[:3])} did not end within {timeout:g} seconds and was stopped; "
+                f"{argv[0]} did not end within {timeout:g} seconds and was stopped; "
                 "look at what it waits for, or raise its time limit."
             ) from None
         except OSError as error:

@@ -186,6 +186,7 @@ def _returned_without_us(state_dir: str) -> list[Finding]:
     if last.get("left_by") not in ("deadman", "boot") or last.get("told"):
         return []
     undo.save(state_dir, {**last, "told": True}, undo.LAST)
+    deadman.disarm(last)
     how = {"deadman": "its dead-man switch", "boot": "its start after a power loss or reboot"}[last["left_by"]]
     return [
         Finding(

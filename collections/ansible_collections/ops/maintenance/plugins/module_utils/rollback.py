@@ -23,6 +23,7 @@ OPTIONS = {
     "snapshot": {"type": "str", "default": ""},
     "packages": {"type": "bool", "default": False},
     "again": {"type": "bool", "default": False},
+    "keep_sound": {"type": "bool", "default": False},
     "reserve_bytes": {"type": "int", "default": 104857600},
 }
 
@@ -66,6 +67,7 @@ class Rollback:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.manifest: dict[str, Json] = {}
+        self.kept: set[str] = set()
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
@@ -92,7 +94,7 @@ class Rollback:
 
     def _put_back(self) -> None:
         self._check_folders()
-        databases = [entry for entry in self.manifest["databases"] if self._database_differs(entry)]
+        databases = [entry for entry in self.manifest["databases"] if self._database_differs(entry) and not self._may_stay(entry)]
         files = [entry for entry in self.manifest["files"] if self._file_differs(entry)]
         self._report_new_files()
         self._check_users(databases)
@@ -135,6 +137,21 @@ class Rollback:
         status = os.lstat(path)
         owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
         return owner != (entry["uid"], entry["gid"], entry["mode"]) or sha256_of(path) != entry["sha256"]
+
+    def _may_stay(self, entry: dict[str, Json]) -> bool:
+        """Whether putting the copy back would only lose what users wrote since: the database is sound and has every row it had."""
+        path = entry["path"]
+        if not self.params["keep_sound"] or not os.path.exists(path):
+            return False
+        status = os.lstat(path)
+        if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (entry["uid"], entry["gid"], entry["mode"]):
+            return False
+        proof = sqlite_restore.prove(path)
+        if proof.problems or any(proof.rows.get(table, -1) < count for table, count in entry["rows"].items()):
+            return False
+        self.kept.add(path)
+        self.find("rollback.database", "ok", path, "sound, with every row of the snapshot; kept with what was written since")
+        return True
 
     def _file_differs(self, entry: dict[str, Json]) -> bool:
         path = entry["path"]
@@ -264,9 +281,10 @@ class Rollback:
         fsync_folder(folder)
 
     def _verify(self) -> None:
-        wrong = [entry["path"] for entry in self.manifest["databases"] if self._database_differs(entry)]
+        restored = [entry for entry in self.manifest["databases"] if entry["path"] not in self.kept]
+        wrong = [entry["path"] for entry in restored if self._database_differs(entry)]
         wrong += [entry["path"] for entry in self.manifest["files"] if self._file_differs(entry)]
-        for entry in self.manifest["databases"]:
+        for entry in restored:
             proof = sqlite_restore.prove(entry["path"])
             if proof.problems or proof.rows != entry["rows"] or sqlite_db.read_header(entry["path"]).wal != entry["wal"]:
                 wrong.append(f"{entry['path']}: {(proof.problems or ['rows or journal mode differ'])[0]}")

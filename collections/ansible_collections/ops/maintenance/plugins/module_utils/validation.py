@@ -98,8 +98,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     looked = len(outcome.findings)
     outcome.summary = f"{looked - len(bad)} of {looked} checks are ok" + (f"; first problem: {bad[0].summary}" if bad else "")
     outcome.status = status_of(outcome.actions, check_mode)
-    critical = any(finding.state == "critical" for finding in outcome.findings)
-    outcome.returned = {"baseline": params["baseline"] or measured, "bodies": bodies, "passed": not critical}
+    # nothing declared is no proof that anything works
+    failed = any(finding.state == "critical" or finding.id == "validation.declared" for finding in outcome.findings)
+    outcome.returned = {"baseline": params["baseline"] or measured, "bodies": bodies, "passed": not failed}
     return outcome
 
 

@@ -40,6 +40,11 @@ options:
     description: Put a snapshot back that was put back before.
     type: bool
     default: false
+  keep_sound:
+    description:
+      - Leave a database alone that is sound and has every row of the snapshot, so that what users wrote since is kept.
+    type: bool
+    default: false
   reserve_bytes:
     description: Room that has to stay free.
     type: int

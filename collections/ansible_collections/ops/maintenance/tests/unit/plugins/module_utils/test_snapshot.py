@@ -555,3 +555,19 @@ def test_parsers_leave_out_what_is_not_installed():
         {"Id": "a.service", "LoadState": "loaded"},
         {"Id": "b", "X": "1=2"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "orders_after", "status"),
+    [("INSERT INTO orders SELECT id + 9000, text FROM orders LIMIT 3", 503, "ok"), ("DELETE FROM orders WHERE id < 4", 500, "changed")],
+    ids=["rows_came", "rows_went"],
+)
+def test_an_automatic_rollback_keeps_a_sound_database_with_every_row(tmp_path, statement, orders_after, status):
+    path = make(tmp_path / "app.db")
+    take(tmp_path, databases=[path])
+    with opened(path) as connection:
+        connection.execute(statement)
+    outcome = back(tmp_path, keep_sound=True)
+    assert orders(path) == orders_after
+    assert outcome.status == status
+    assert states(outcome)["rollback.database"] == "ok"
