@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 NOW = datetime.now(timezone.utc)
 DAY = timedelta(days=1)
+CHANCE = random.Random(42)  # noqa: S311
 ERRORS = (
     "Sync of work order {n} failed: upstream answered 502",
     "Database is locked while saving dispenser {n}",
@@ -31,9 +32,17 @@ ERRORS = (
 
 def build(site: Path) -> None:
     """Make everything below a new folder."""
-    for folder in ("backend/data", "logs/backend", "logs/errors", "logs/performance", "archives/logs", "backups/daily", "backups/weekly", "certs"):
+    for folder in (
+        "backend/data",
+        "logs/backend",
+        "logs/errors",
+        "logs/performance",
+        "archives/logs",
+        "backups/daily",
+        "backups/weekly",
+        "certs",
+    ):
         (site / folder).mkdir(parents=True)
-    random.seed(42)
     database(site / "backend" / "app.db")
     secrets(site)
     certificate(site / "certs")
@@ -134,7 +143,12 @@ def logs(folder: Path) -> None:
 
 def entry(day: datetime, number: int) -> dict[str, object]:
     """An ordinary line."""
-    return {"timestamp": stamp(day, number), "level": "INFO", "logger": "api", "message": f"GET /api/work-orders/{number} 200 in {number % 40} ms"}
+    return {
+        "timestamp": stamp(day, number),
+        "level": "INFO",
+        "logger": "api",
+        "message": f"GET /api/work-orders/{number} 200 in {number % 40} ms",
+    }
 
 
 def error(day: datetime, number: int) -> dict[str, object]:
@@ -145,13 +159,18 @@ def error(day: datetime, number: int) -> dict[str, object]:
 
 def attempt(day: datetime, number: int) -> dict[str, object]:
     """Somebody guesses a password."""
-    found = {"event": "login_failed", "username": "admin", "ip": "203.0.113.77", "message": "Authentication failed for user admin from 203.0.113.77"}
+    found = {
+        "event": "login_failed",
+        "username": "admin",
+        "ip": "203.0.113.77",
+        "message": "Authentication failed for user admin from 203.0.113.77",
+    }
     return {"timestamp": stamp(day, number // 4), "level": "WARNING", "logger": "auth", **found}
 
 
 def metric(moment: datetime) -> dict[str, object]:
     """A sample of the machine's load."""
-    system = {"cpu_percent": round(random.uniform(18, 42), 1), "memory_percent": round(random.uniform(52, 63), 1)}
+    system = {"cpu_percent": round(CHANCE.uniform(18, 42), 1), "memory_percent": round(CHANCE.uniform(52, 63), 1)}
     return {"timestamp": moment.isoformat(), "level": "INFO", "system": system}
 
 

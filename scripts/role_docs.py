@@ -78,10 +78,9 @@ def table(specs: dict[str, Any]) -> str:
 def rendered(readme: Path, specs: dict[str, Any]) -> str:
     """Return what the README has to be."""
     main = specs.get("main") or next(iter(specs.values()))
-    if readme.exists():
-        text = readme.read_text(encoding="utf-8")
-    else:
-        text = f"# {readme.parent.name}\n\n{cell(main.get('short_description', ''))}\n"
+    text = (
+        readme.read_text(encoding="utf-8") if readme.exists() else f"# {readme.parent.name}\n\n{cell(main.get('short_description', ''))}\n"
+    )
     if BEGIN not in text:
         text = f"{text.rstrip()}\n\n## Inputs\n\n{BEGIN}\n{END}\n"
     before, _begin, rest = text.partition(BEGIN)

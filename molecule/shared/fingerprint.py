@@ -11,8 +11,21 @@ import os
 import subprocess
 import sys
 
-ROOTS = """/backend /frontend /logs /archives /backups /etc /usr/local /var/lib/ops_maintenance /var/backups /var/lib/dpkg
-/var/lib/apt /var/lib/logrotate /var/spool/cron""".split()
+ROOTS = [
+    "/backend",
+    "/frontend",
+    "/logs",
+    "/archives",
+    "/backups",
+    "/etc",
+    "/usr/local",
+    "/var/lib/ops_maintenance",
+    "/var/backups",
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+    "/var/lib/logrotate",
+    "/var/spool/cron",
+]
 # What the running application and the host's own daemons write.
 OWN = ("/logs/backend/backend.jsonl", "/etc/mtab")
 UNITS = ["fossawork-backend.service", "fossawork-frontend.service", "fossawork-sync.timer"]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
 from helpers import findings, of_kind, runs
+
+from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
 
 NAME = "fossa-recovery"
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -59,7 +60,9 @@ def inventory(tmp_path: Path) -> Path:
         capture_output=True,
         text=True,
     ).stdout.strip()
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3 -o ServerAliveInterval=1 -o ServerAliveCountMax=3"
+    options = (
+        "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3 -o ServerAliveInterval=1 -o ServerAliveCountMax=3"
+    )
     host = {
         "ansible_host": address,
         "ansible_user": "root",
@@ -153,7 +156,7 @@ def test_the_next_run_works_after_the_control_process_was_killed(inventory, oper
     was_interrupted(run.journal)
     assert rows() == ROWS
     journal = completes(inventory)
-    assert [found["state"] for found in findings("cycle.interrupted", journal=journal)][0] == "warning"
+    assert next(found["state"] for found in findings("cycle.interrupted", journal=journal)) == "warning"
 
 
 @pytest.mark.parametrize(("operation", "status"), [("maintenance_mode", "changed"), ("snapshot", "changed")])
@@ -224,7 +227,8 @@ def test_a_change_that_loses_rows_is_rolled_back(inventory):
 
 
 def test_a_rollback_keeps_what_users_wrote_when_the_database_is_sound(inventory):
-    busy = "#!/bin/sh\n[ -e /run/busy ] && exit 0\ntouch /run/busy\nsqlite3 /backend/fossawork_v2.db \"INSERT INTO dispensers VALUES (9001, 1, 'written meanwhile')\"\nexit 1\n"
+    insert = "INSERT INTO dispensers VALUES (9001, 1, 'written meanwhile')"
+    busy = f'#!/bin/sh\n[ -e /run/busy ] && exit 0\ntouch /run/busy\nsqlite3 /backend/fossawork_v2.db "{insert}"\nexit 1\n'
     assert rolled_back(inventory, busy)["outcome"] == "rolled_back"
     assert inside("sqlite3", "/backend/fossawork_v2.db", "SELECT model FROM dispensers WHERE id = 9001") == "written meanwhile"
     inside("sqlite3", "/backend/fossawork_v2.db", ".timeout 10000", "DELETE FROM dispensers WHERE id = 9001")

@@ -18,8 +18,19 @@ from pathlib import Path
 NOW = datetime.now(timezone.utc)
 DAY = timedelta(days=1)
 DATABASE = Path("/backend/fossawork_v2.db")
-FOLDERS = """backend/data frontend logs/backend logs/errors logs/performance logs/reports archives/logs backups/daily backups/weekly
-backups/maintenance tools/operations""".split()
+FOLDERS = [
+    "backend/data",
+    "frontend",
+    "logs/backend",
+    "logs/errors",
+    "logs/performance",
+    "logs/reports",
+    "archives/logs",
+    "backups/daily",
+    "backups/weekly",
+    "backups/maintenance",
+    "tools/operations",
+]
 TOOL = """#!/usr/bin/python3
 import json, pathlib, sys
 argv = sys.argv[1:]
@@ -54,6 +65,7 @@ def main() -> None:
     for name in ("log-analyzer", "performance-benchmark", "performance-monitor", "security-monitor", "health-check"):
         tool(f"{name}.py", TOOL)
     tool("daily-backup.sh", BACKUP_TOOL)
+    Path("/logs/performance/baseline.json").write_text('{"p95_ms": 40}\n')
     Path("/frontend/index.html").write_text("<!DOCTYPE html><title>FossaWork</title>\n")
     Path("/backend/database.py").write_text(SETTINGS)
     certificate(200)
@@ -70,13 +82,10 @@ def tool(name: str, text: str) -> None:
 
 def certificate(days: int) -> None:
     """Make a certificate that is valid for so many days."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(days), "-subj", "/CN=fossawork.internal"]
-        + ["-addext", "subjectAltName=DNS:fossawork.internal", "-keyout", "/etc/ssl/private/fossawork.key"]
-        + ["-out", "/etc/ssl/certs/fossawork.crt"],
-        check=True,
-        capture_output=True,
-    )
+    name = ["-subj", "/CN=fossawork.internal", "-addext", "subjectAltName=DNS:fossawork.internal"]
+    files = ["-keyout", "/etc/ssl/private/fossawork.key", "-out", "/etc/ssl/certs/fossawork.crt"]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(days), *name, *files]
+    subprocess.run(argv, check=True, capture_output=True)
     os.chmod("/etc/ssl/private/fossawork.key", 0o600)
 
 
@@ -130,7 +139,9 @@ def logs() -> None:
         write(Path(f"/logs/errors/errors-{day:%Y%m%d}.jsonl"), errors, day)
     for age in (45, 70):  # compressed a while ago: due for the archive
         pack(Path(f"/logs/backend/backend-{NOW - age * DAY:%Y%m%d}.jsonl"))
-    samples = [{"timestamp": stamp(NOW, 60 * h), "system": {"cpu_percent": random.uniform(20, 40), "memory_percent": 55.0}} for h in range(200)]
+    samples = [
+        {"timestamp": stamp(NOW, 60 * h), "system": {"cpu_percent": random.uniform(20, 40), "memory_percent": 55.0}} for h in range(200)
+    ]
     write(Path("/logs/performance/performance-metrics.jsonl"), samples, NOW)
 
 

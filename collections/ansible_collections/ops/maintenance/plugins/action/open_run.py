@@ -67,7 +67,7 @@ def _narrowed() -> list[str]:
     """A transaction is whole or not at all: tags would leave parts of it out, or do nothing."""
     if not {*context.CLIARGS.get("tags", ())} - {"all"} and not context.CLIARGS.get("skip_tags"):
         return []
-    return ["Tags do not narrow maintenance; name the steps instead, for example -e '{\"maintenance_only\": [\"patching\"]}'."]
+    return ['Tags do not narrow maintenance; name the steps instead, for example -e \'{"maintenance_only": ["patching"]}\'.']
 
 
 def _settings(hostvars: Any, hosts: list[str]) -> dict[str, str]:

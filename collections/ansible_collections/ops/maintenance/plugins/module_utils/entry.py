@@ -21,7 +21,7 @@ COMMON = {
 }
 """Options that every module has; roles hand them over once, with ``module_defaults`` on the action group."""
 
-Run = t.Callable[[t.Dict[str, t.Any], bool, Host], Outcome]
+Run = t.Callable[[dict[str, t.Any], bool, Host], Outcome]
 
 NO_JOURNAL = (
     "The journal callback is not enabled, so nothing of this is kept for a report. "
@@ -29,9 +29,7 @@ NO_JOURNAL = (
 )
 
 
-def run_module(
-    options: dict[str, t.Any], run: Run, *, subject: str, operation: str, needs_check_mode: bool = True, **rules: t.Any
-) -> None:
+def run_module(options: dict[str, t.Any], run: Run, *, subject: str, operation: str, needs_check_mode: bool = True, **rules: t.Any) -> None:
     """Build the module, run it, and leave with a record whatever happens.
 
     :param options: argument spec of the module; :data:`COMMON` is added.

@@ -82,8 +82,7 @@ class Host:
             )
         except subprocess.TimeoutExpired:
             raise MaintenanceError(
-                f"{argv[0]} did not end within {timeout:g} seconds and was stopped; "
-                "look at what it waits for, or raise its time limit."
+                f"{argv[0]} did not end within {timeout:g} seconds and was stopped; look at what it waits for, or raise its time limit."
             ) from None
         except OSError as error:
             raise MaintenanceError(f"{argv[0]} could not be started: {error.strerror}.") from error
@@ -104,14 +103,14 @@ class Host:
         if program is None:
             raise MaintenanceError(f"The command {argv[0]} is not installed; install it or change the inventory.")
         env = {**os.environ, "LC_ALL": "C"}
-        with tempfile.TemporaryFile() as errors, subprocess.Popen(
-            [program, *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env
-        ) as child:
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen([program, *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env) as child,
+        ):
             watch = threading.Timer(timeout, child.kill)
             watch.start()
             try:
-                assert child.stdout is not None
-                yield from child.stdout
+                yield from child.stdout or ()
             except GeneratorExit:
                 child.kill()
                 raise

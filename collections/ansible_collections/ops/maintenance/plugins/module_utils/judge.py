@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
 
 def from_limit(value: float, warning: float | None, critical: float | None = None) -> str:
     """Judge a value that is bad when high: ``value >= limit`` reaches the limit."""
@@ -28,7 +26,7 @@ def below_limit(value: float, warning: float | None, critical: float | None = No
 def limits(unit: str, warning: float | None, critical: float | None = None, low: bool = False) -> str:
     """Say the limits in words, for a finding's ``threshold``."""
     word = "below" if low else "from"
-    parts: list[t.Tuple[str, float | None]] = [("warning", warning), ("critical", critical)]
+    parts: list[tuple[str, float | None]] = [("warning", warning), ("critical", critical)]
     return ", ".join(f"{name} {word} {limit:g} {unit}".rstrip() for name, limit in parts if limit is not None)
 
 
@@ -46,7 +44,7 @@ def human_seconds(seconds: float) -> str:
     """Say a duration as a person would: ``2 d 3 h``, ``4 min 5 s``, ``0.8 s``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    left = int(round(seconds))
+    left = round(seconds)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         amount, left = divmod(left, size)

@@ -33,7 +33,7 @@ def clean(text: str, limit: int = _TEXT_LIMIT) -> str:
 
     Line breaks and tabs stay; anything else that could drive a terminal becomes ``\\xNN``.
     """
-    shown = _CONTROL.sub(lambda m: "\\x%02x" % ord(m.group()), text.replace("\r\n", "\n"))
+    shown = _CONTROL.sub(lambda m: f"\\x{ord(m.group()):02x}", text.replace("\r\n", "\n"))
     shown = shown.encode("utf-8", "backslashreplace").decode("utf-8")
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
