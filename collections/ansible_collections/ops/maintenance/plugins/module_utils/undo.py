@@ -257,7 +257,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
             return 0
         problems = bring_back(given.state_dir, given.by)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        sys.stderr.write(problem + "\n")
     return 1 if problems else 0
 
 
@@ -267,4 +267,4 @@ def systemd_is_here() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -47,7 +47,7 @@ def found(folder, *records, **installed):
 
 
 def test_affected_version_is_found_with_its_fix(tmp_path):
-    _, advisories, _ = found(tmp_path, record(), requests="2.30.0")
+    _database, advisories, _unread = found(tmp_path, record(), requests="2.30.0")
     assert [(a.package, a.ids, a.fixed) for a in advisories] == [("requests", ("PYSEC-1", "CVE-1"), "2.31.0")]
 
 
@@ -75,7 +75,7 @@ def test_version_that_cannot_be_compared_is_said(tmp_path):
 
 
 def test_damaged_records_are_counted_and_the_rest_is_read(tmp_path):
-    database, advisories, _ = found(tmp_path, "{", "[]", '{"affected": 3, "modified": ""}', record(), requests="1")
+    database, advisories, _unread = found(tmp_path, "{", "[]", '{"affected": 3, "modified": ""}', record(), requests="1")
     assert (database.unreadable, database.records, len(advisories)) == (3, 1, 1)
 
 

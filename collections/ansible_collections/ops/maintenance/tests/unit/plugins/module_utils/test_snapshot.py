@@ -57,7 +57,7 @@ class Machine(Host):
             return Ran(argv, 0, "".join(f"ii \t{n}\t{v}\n" for n, v in self.packages.items()) + "rc \told\t1\n", "")
         if argv[0] == "apt-get":
             if "--simulate" not in argv:
-                for name, _, version in (word.partition("=") for word in argv[argv.index("--") + 1 :]):
+                for name, _equals, version in (word.partition("=") for word in argv[argv.index("--") + 1 :]):
                     self.packages[name] = version
             removed = "Remv other [1]\n" if "openssl=0.9" in argv else "Remv extra [1]\n"
             return Ran(argv, 100 if "openssl=gone" in argv else 0, removed, "E: Version 'gone' was not found")
@@ -77,7 +77,7 @@ def make(path: t.Any, rows: int = 500) -> str:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text TEXT)")
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO orders (text) VALUES (?)", [("good " * 20,) for _ in range(rows)])
+        connection.executemany("INSERT INTO orders (text) VALUES (?)", [("good " * 20,) for _row in range(rows)])
         connection.execute("COMMIT")
     return str(path)
 
