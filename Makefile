@@ -36,10 +36,10 @@ sanity: setup ## ansible-test sanity
 	@scripts/sanity.sh
 
 units: setup ## Unit tests of the collection and tests of the repository
-	@pytest -q
+	@pytest -q -n 3 --dist worksteal
 
 units-fast: setup ## The same without the slow ones
-	@pytest -q -m "not slow"
+	@pytest -q -n 3 --dist worksteal -m "not slow"
 
 units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest Python
 	@scripts/units_py39.sh
