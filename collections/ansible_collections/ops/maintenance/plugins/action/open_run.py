@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
         now = datetime.now(timezone.utc)
         systems: dict[str, dict[str, Any]] = {}
         lines = []
-        for name, members in _by_system(hostvars, given["hosts"]).items():
+        for name, members in by_system(hostvars, given["hosts"]).items():
             values = hostvars[members[0]]
             faults = [*_narrowed(), *_faults(hostvars, members)]
             try:
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
 
 def _narrowed() -> list[str]:
     """A transaction is whole or not at all: tags would leave parts of it out, or do nothing."""
-    if not {*context.CLIARGS.get("tags", ())} - {"all"} and not context.CLIARGS.get("skip_tags"):
+    if not {*context.CLIARGS.get("tags", ())} - {"all"}:
         return []
     return ['Tags do not narrow maintenance; name the steps instead, for example -e \'{"maintenance_only": ["patching"]}\'.']
 
@@ -78,7 +78,7 @@ def _settings(hostvars: Any, hosts: list[str]) -> dict[str, str]:
     return {key: value for key, value in given.items() if value and not urlsplit(value).password}
 
 
-def _by_system(hostvars: Any, hosts: list[str]) -> dict[str, list[str]]:
+def by_system(hostvars: Any, hosts: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for host in hosts:
         raw = hostvars.raw_get(host)
