@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class Site:
         config_file.write_text(config or (ROOT / "ansible.cfg").read_text().replace("collections_path = ", f"collections_path = {ROOT}/"))
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "OPS_MAINTENANCE_"))}
         env |= {"ANSIBLE_CONFIG": str(config_file), "OPS_MAINTENANCE_JOURNAL_DIR": str(self.folder / "journal"), "NO_COLOR": "1"}
+        env["TZ"] = "America/Los_Angeles"  # the deadline is the same moment wherever the control node is
         command = [str(ANSIBLE_PLAYBOOK), str(ROOT / playbook), "-i", str(self.folder / "hosts.yml"), "-e", json.dumps(extra)]
         return subprocess.Popen(
             [*command, *argv],
@@ -216,6 +217,24 @@ def one_step_fails(folder: Path) -> Run:
     return Site(folder / "site", hosts, {"maintenance_steps": steps}).run(**FORCED, maintenance_serial=3)
 
 
+def later_than_its_window(folder: Path) -> Run:
+    """The window closes while the first of three steps works."""
+    end = datetime.now(UTC) + timedelta(seconds=20)
+    begin = (end - timedelta(hours=1)).replace(tzinfo=None).isoformat(timespec="seconds")
+    variables = {
+        "maintenance_title": "Folders",
+        "maintenance_windows": {"weekly": {"rule": "FREQ=WEEKLY", "start": begin, "duration_minutes": 60, "timezone": "UTC"}},
+        "maintenance_steps": {"weekly": {"before": [], "offline": [], "after": ["site_commands", "preflight", "validation"]}},
+        "site_commands": [tool("import time; time.sleep(1)", when="after", required=False, timeout_seconds=2)] * 25,
+        "cycle_reserve_seconds": 0,
+        "notification_channels": [
+            {"kind": "file", "path": f"{folder}/status.txt"},
+            {"kind": "mail", "host": "127.0.0.1", "port": 1, "sender": "ops@shop.internal", "to": ["all@shop.internal"]},
+        ],
+    }
+    return Site(folder / "site", {"h1": {}, "h2": {}}, variables).run(maintenance_serial=2)
+
+
 def without_the_journal(folder: Path) -> Run:
     config = f"[defaults]\ncollections_path = {ROOT}/collections\n"
     return Site(folder / "site", {"h1": {}}).run(config=config, **FORCED)
@@ -265,6 +284,7 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     some_are_out_of_reach,
     rolled_back_by_hand,
     one_step_fails,
+    later_than_its_window,
     in_check_mode,
     all_are_out_of_reach,
     faults_in_the_inventory,
@@ -415,6 +435,20 @@ def test_a_step_that_does_not_fit_before_the_deadline_is_deferred_fossa_sched_2(
     steps = run.records("step", "h3")
     assert [(step["subject"], step["status"]) for step in steps] == [("site_commands", "deferred"), ("preflight", "deferred")], run.said
     assert run.records("step", "h2") == []
+
+
+@of(later_than_its_window)
+def test_a_run_later_than_its_window_tells_once_what_is_left_and_a_dead_relay_fails_no_host_fossa_em_02(run):
+    assert run.outcomes == {"h1": "completed", "h2": "completed"}, run.said
+    assert {(step["subject"], step["status"]) for step in run.records("step")} >= {("preflight", "deferred"), ("validation", "deferred")}
+    text = (run.site.folder.parent / "status.txt").read_text()
+    assert text.startswith("Maintenance of Folders takes longer than planned\n")
+    assert "Expected to be over: " in text
+    assert "- preflight\n- validation\n" in text
+    sent = [(found["id"], found["state"], found["value"]) for record in run.records("notify") for found in record["findings"]]
+    assert sent.count(("notification.delivery", "ok", 1)) == 1, "one notice for both hosts"
+    assert ("notification.delivery", "critical", 0) in sent
+    assert {(name, state) for name, state, _value in sent if name == "notification.overrun"} == {("notification.overrun", "warning")}
 
 
 @of(without_the_journal)

@@ -21,8 +21,8 @@ from .report_model import Notice, PastRun, Report
 from .report_source import Source, first_line, from_journal, from_store
 from .store import Store
 
-OWN_CADENCES = ("report", "sign")
-"""Runs that only write about other runs."""
+OWN_CADENCES = ("report", "sign", "announce", "extend")
+"""Runs that only write or tell about other runs."""
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "html": ("html", report_html.render),
     "md": ("md", report_markdown.render),

@@ -76,4 +76,4 @@ def test_hosts_with_equal_variables_are_judged_once(hostvars):
 
 def test_hosts_belong_to_the_system_that_is_named_or_to_their_group(hostvars):
     known = hostvars({}, shop1={"maintenance_system": "checkout"}, shop2={})
-    assert open_run._by_system(known, ["shop1", "shop2"]) == {"checkout": ["shop1"], "shop": ["shop2"]}
+    assert open_run.by_system(known, ["shop1", "shop2"]) == {"checkout": ["shop1"], "shop": ["shop2"]}
