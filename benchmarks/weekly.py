@@ -152,7 +152,9 @@ def run(folder: Path, contestant: str, playbook: str, inventory: Path, variables
     try:
         _pid, status, usage = os.wait4(pid, 0)
     except BaseException:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
         raise
     wall = time.perf_counter() - started
     text = log.read_text(errors="replace")
@@ -220,13 +222,15 @@ def fleet() -> Iterator[Fleet]:
     def stop(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     folder = Path(tempfile.mkdtemp(prefix="bench-weekly-"))
     made = Fleet(folder)
     try:
         made.prepare()
         yield made
     finally:
+        for number in before:  # timeout(1) and impatient people send a second one
+            signal.signal(number, signal.SIG_IGN)
         made.close()
         shutil.rmtree(folder, ignore_errors=True)
         for number, handler in before.items():
