@@ -140,6 +140,11 @@ def table(document: dict[str, Any]) -> str:
     """Write the ratios for people."""
     rows = [(place, f"{number:g}", held(place, number)) for place, number in ratios(document["benchmarks"])]
     rows += [(name, "failed", found["error"].strip().splitlines()[0]) for name, found in document["benchmarks"].items() if "error" in found]
+    rows += [
+        (name, "", "reached: its limits" if found["passed"] else "MISSED: its limits")
+        for name, found in document["benchmarks"].items()
+        if "passed" in found
+    ]
     width = max((len(row[0]) for row in rows), default=0)
     return "\n".join(f"{place:{width}}  {number:>7}  {aim}".rstrip() for place, number, aim in rows)
 
