@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run every check and name at the end what failed: nothing hides behind the first failure.
+# Run every check and name at the end what failed: nothing hides behind the first failure, and a check that hangs is
+# ended after CHECK_LIMIT, so that the others are still heard.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -9,7 +10,7 @@ passed=() failed=()
 for check in "${checks[@]}"; do
   begin=$SECONDS
   echo "===== $check"
-  if make --no-print-directory "$check"; then
+  if timeout --kill-after=30s "${CHECK_LIMIT:-40m}" make --no-print-directory "$check"; then
     passed+=("$check")
   else
     failed+=("$check")

@@ -259,18 +259,12 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
         advice = "Set preflight_package_manager to false where packages are not maintained."
         summary = "There is no dpkg on this host, and no other package manager is known to this check."
         return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
-    if not all(os.access(path, os.R_OK) for path in APT_LOCKS if os.path.lexists(path)):
+    try:
+        problem = _package_problem(params["package_lock_timeout_seconds"], host)
+    except PermissionError:
         advice = "Run it with become: true."
         summary = f"This account (uid {os.geteuid()}) may not see whether the package manager is free."
         return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
-    holder = _apt_holder()
-    waited = 0.0
-    while holder and waited < params["package_lock_timeout_seconds"]:
-        host.sleep(2.0)
-        waited += 2.0
-        holder = _apt_holder()
-    pending = os.path.isdir("/var/lib/dpkg/updates") and any(name.isdigit() for name in os.listdir("/var/lib/dpkg/updates"))
-    problem = f"{holder} holds the lock" if holder else "an earlier installation was interrupted" if pending else ""
     return [
         Finding(
             id="preflight.package_manager",
@@ -281,6 +275,22 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
             advice="Wait for it, or mend it with: dpkg --configure -a" if problem else "",
         )
     ]
+
+
+def _package_problem(timeout: float, host: Host) -> str:
+    holder = _apt_holder()
+    waited = 0.0
+    while holder and waited < timeout:
+        host.sleep(2.0)
+        waited += 2.0
+        holder = _apt_holder()
+    if holder:
+        return f"{holder} holds the lock"
+    try:
+        interrupted = any(name.isdigit() for name in os.listdir("/var/lib/dpkg/updates"))
+    except FileNotFoundError:
+        interrupted = False
+    return "an earlier installation was interrupted" if interrupted else ""
 
 
 def _apt_holder() -> str:

@@ -315,7 +315,8 @@ def test_a_memory_that_cannot_be_read_is_critical_and_nothing_is_sent_twice_blin
 def test_hosts_of_a_system_that_tell_at_the_same_time_send_one_notice(relay):
     given = {"kind": "overrun", "deadline": END.timestamp()}
     threads = [
-        threading.Thread(target=tell, args=([mail(relay, "a@shop.internal")], END + timedelta(minutes=1)), kwargs=given) for _ in range(5)
+        threading.Thread(target=tell, args=([mail(relay, "a@shop.internal")], END + timedelta(minutes=1)), kwargs=given)
+        for _attempt in range(5)
     ]
     for thread in threads:
         thread.start()

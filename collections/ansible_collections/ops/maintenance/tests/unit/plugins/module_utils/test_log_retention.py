@@ -25,6 +25,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import log_files, 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.log_files import Place
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 
@@ -462,10 +463,7 @@ TOUCH_THE_DISK = ("open", "fdopen", "link", "unlink", "rename", "fsync", "mkdir"
 
 
 def killed_at(tree: Tree, fatal: int, half: str) -> int:
-    """Run in a process of its own that is killed just before or after its so-manieth call; returns its wait status."""
-    pid = os.fork()
-    if pid:
-        return os.waitpid(pid, 0)[1]
+    """Run in a process of its own that is killed just before or after its so-manieth call; return how it ended."""
     calls = 0
 
     def armed(real):
@@ -483,14 +481,12 @@ def killed_at(tree: Tree, fatal: int, half: str) -> int:
 
         return call
 
-    status = 1
-    try:
+    def run_armed() -> None:
         for name in TOUCH_THE_DISK:
             setattr(os, name, armed(getattr(os, name)))
         tree.run()
-        status = 0
-    finally:
-        os._exit(status)
+
+    return processes.run(run_armed)
 
 
 def plant(base: Path) -> Tree:

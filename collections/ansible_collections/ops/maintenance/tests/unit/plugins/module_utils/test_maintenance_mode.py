@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import maintenance_mode, undo
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, order, runs, service, tree, web
 
 
@@ -108,15 +110,12 @@ def test_breaking_the_lock_of_another_run_than_the_named_one_is_refused(tmp_path
 
 def test_of_many_runs_at_the_same_moment_one_gets_a_dead_runs_lock(tmp_path):
     take(tmp_path, "locked")
-    children = []
-    for number in range(8):
-        child = os.fork()
-        if not child:
-            got = take(tmp_path, "locked", run_id=f"other-{number}", dead_runs=["weekly-1"]).returned["locked"]
-            os._exit(0 if got else 3)
-        children.append(child)
-    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert sorted(ends) == [0] + [3] * 7
+
+    def grab(number):
+        return 0 if take(tmp_path, "locked", run_id=f"other-{number}", dead_runs=["weekly-1"]).returned["locked"] else 3
+
+    children = [processes.start(partial(grab, number)) for number in range(8)]
+    assert sorted(processes.end(child) for child in children) == [0] + [3] * 7
 
 
 def test_check_mode_judges_the_lock_and_takes_none(tmp_path):
@@ -259,24 +258,21 @@ def test_a_missing_crontab_program_is_one_sentence_and_everything_runs(tmp_path,
 
 def enter_and_die(folder, services, cron_files, at):
     """Enter in a process of its own that is killed at its n-th save or command; return whether it lived that long."""
-    child = os.fork()
-    if not child:
-        steps = iter(range(1, 1000))
+    steps = iter(range(1, 1000))
 
-        def mortal(real):
-            def step(*args, **kwargs):
-                if next(steps) == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **kwargs)
+    def mortal(real):
+        def step(*args, **kwargs):
+            if next(steps) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
 
-            return step
+        return step
 
+    def enter():
         undo.save, undo.run, os.rename = mortal(undo.save), mortal(undo.run), mortal(os.rename)
-        try:
-            take(folder, "entered", services=services, cron_files=cron_files)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        take(folder, "entered", services=services, cron_files=cron_files)
+
+    return processes.run(enter) == -signal.SIGKILL
 
 
 def test_an_entry_killed_at_any_step_is_undone_completely_by_the_next_run(tmp_path):

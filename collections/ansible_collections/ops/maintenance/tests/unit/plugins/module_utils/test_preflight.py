@@ -14,6 +14,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import preflight
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, sub_defaults, tree
 
 LIMITS = defaults(preflight.OPTIONS)
@@ -200,14 +201,13 @@ def test_an_account_that_may_not_look_does_not_say_free(tmp_path, apt_lock):
         assert found.state == "unknown"
         return
     apt_lock.chmod(0o600)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
-    child = os.fork()
-    if not child:
+
+    def look_as_nobody():
         os.setuid(65534)
         found = preflight._packages({"package_lock_timeout_seconds": 0}, Host())
-        os._exit(0 if [f.state for f in found] == ["unknown"] else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return 0 if [f.state for f in found] == ["unknown"] else 1
+
+    assert processes.run(look_as_nobody) == 0
 
 
 # -- tools and backups --------------------------------------------------------------------------------------------------------
