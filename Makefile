@@ -6,7 +6,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export SCENARIO
 
-.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 molecule test-fast test demo demo-check bench build clean
+.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 host-tests molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ units-fast: setup ## The same without the slow ones
 
 units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest Python
 	@scripts/units_py39.sh
+
+host-tests: images ## Tests with real PostgreSQL, Redis and backup tools inside the test hosts
+	@scripts/host_tests.sh
 
 molecule: setup images ## All scenarios on real systemd hosts, or one: SCENARIO=name
 	@scripts/molecule.sh

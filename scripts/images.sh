@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the test hosts' images, ops-maintenance-test:bookworm and :trixie, from Debian packages.
 # The image proper carries a hash of this script and the package list, so it is made once per content;
-# the plain tag is an alias that moves to it. SUITES="bookworm" builds one.
+# the plain tag is an alias that moves to it. SUITES="bookworm" builds one; --names only prints what it would build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,11 @@ repository=ops-maintenance-test
 read -ra suites <<<"${SUITES:-bookworm trixie}"
 packages=$(grep -v '^#' images/packages.txt | tr -s ' \n' ',' | sed 's/,$//')
 content=$(cat scripts/images.sh images/packages.txt | sha256sum | cut -c1-12)
+
+if [[ ${1:-} == --names ]]; then
+  printf "$repository:%s-$content\n" "${suites[@]}"
+  exit 0
+fi
 
 # Hosts make their own ssh keys and machine id. A company's certificate authorities, where this machine has any, are
 # passed on, so that package managers inside a host work behind an intercepting proxy.
@@ -23,7 +28,7 @@ build() {
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --customize-hook='d="$1"/etc/systemd/system/ssh.service.d; mkdir -p "$d"; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" >"$d"/keys.conf' \
     --customize-hook=': >"$1"/etc/machine-id; rm -f "$1"/etc/ssh/ssh_host_*' \
-    --customize-hook='chroot "$1" systemctl --quiet disable nginx.service postgresql.service' \
+    --customize-hook='chroot "$1" systemctl --quiet disable nginx.service postgresql.service redis-server.service' \
     --customize-hook='cp /usr/local/share/ca-certificates/*.crt "$1"/usr/local/share/ca-certificates/ 2>/dev/null && chroot "$1" update-ca-certificates >/dev/null || true' \
     "$suite" - |
     docker import -c 'ENV container=docker' -c 'CMD ["/lib/systemd/systemd"]' - "$image" >/dev/null

@@ -194,14 +194,14 @@ def _load(params: dict[str, t.Any], outcome: Outcome) -> Finding:
 
 def judge_load(five_minutes: float, processors: int, params: t.Mapping[str, t.Any]) -> Finding:
     """Judge the load over five minutes relative to the processors."""
-    percent = 100.0 * five_minutes / processors
+    percent = round(100.0 * five_minutes / processors, 1)
     limit = (params["load_warning_percent"], params["load_critical_percent"])
     state = from_limit(percent, *limit)
     return Finding(
         id="preflight.load",
         state=state,
         subject="host",
-        summary=f"Load over 5 minutes is {five_minutes:.2f} on {processors} processors ({percent:.0f} percent).",
+        summary=f"Load over 5 minutes is {five_minutes:.2f} on {processors} processors ({percent:g} percent).",
         value=round(percent, 1),
         unit="percent",
         threshold=limits("percent", *limit),

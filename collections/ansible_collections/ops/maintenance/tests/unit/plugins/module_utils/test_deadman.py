@@ -24,7 +24,7 @@ def state(tmp_path):
     deadman.disarm(state)
 
 
-def ended(pid, seconds=10.0):
+def ended(pid, seconds=60.0):
     """Wait until a process is gone; it is our child, so it has to be reaped."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -56,7 +56,7 @@ def test_it_does_nothing_once_the_host_is_back(tmp_path, state):
 def test_it_is_disarmed(tmp_path, state):
     deadman.arm(str(tmp_path), state, time.time() + 600)
     deadman.disarm(state)
-    assert ended(state["deadman"]["pid"], 2)
+    assert ended(state["deadman"]["pid"])
 
 
 def test_a_number_that_another_process_has_now_is_not_killed(tmp_path, state):

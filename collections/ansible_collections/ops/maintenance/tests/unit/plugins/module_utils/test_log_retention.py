@@ -556,7 +556,7 @@ def test_killed_before_and_after_every_step(in_memory, wanted):
             status = killed_at(tree, number, half)
             if status == 0:
                 break
-            assert status == signal.SIGKILL
+            assert status == -signal.SIGKILL
             points += 1
             check_after_kill(tree, wanted, f"killed {half} call {number}")
             shutil.rmtree(in_memory / f"{number}{half}")

@@ -1,0 +1,69 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  servers:
+    description:
+      - The PostgreSQL servers, version 13 or newer. Needs psycopg 3 or psycopg2 on the host (C(python3-psycopg2)).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: What the server is called in findings and rules.
+        type: str
+        required: true
+      host:
+        description: Host name or address, or the folder of the socket; empty is V(/var/run/postgresql).
+        type: str
+        default: ''
+      port:
+        description: Port, on a socket too.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as.
+        type: str
+        default: postgres
+      os_user:
+        description:
+          - Operating system's user to connect as on a socket, and to run PostgreSQL's programs as, where the module runs as root.
+            Peer authentication wants it. Empty stays the user that the module runs as.
+        type: str
+        default: postgres
+      password:
+        description: Password, from a vault. Never part of a record or of a command line.
+        type: str
+        default: ''
+      password_file:
+        description: File on the host with the password in its first line; mode 0600.
+        type: path
+        default: ''
+      ssl_mode:
+        description: How a TCP connection is protected.
+        type: str
+        choices: [prefer, require, verify-ca, verify-full]
+        default: prefer
+      ssl_root_certificate:
+        description: File with the certificates of the authorities that the server's certificate is checked against.
+        type: path
+        default: ''
+      connect_timeout_seconds:
+        description: Longest wait for a session.
+        type: int
+        default: 10
+      connect_database:
+        description: Database to connect to for what concerns the whole server.
+        type: str
+        default: postgres
+      databases:
+        description: Databases to work on; none means all that allow connections and are no templates.
+        type: list
+        elements: str
+        default: []
+"""
