@@ -253,6 +253,7 @@ class Review:
                 self.server, database, read_only=True, statement_timeout_seconds=STATEMENT_SECONDS, lock_timeout_seconds=LOCK_SECONDS
             )
             session.value("SELECT 1")
+            session.set("jit", "off")
         except MaintenanceError as error:
             if not isinstance(error, (NotReachableError, StatementError)):
                 state = "unknown"

@@ -10,13 +10,13 @@ from datetime import datetime
 
 from .judge import human_bytes
 from .postgresql import Row
-from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, found, percent
-from .postgresql_review_tables import fetch_tables
+from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, percent
+from .postgresql_review_tables import fetch_sizes, fetch_tables
 from .record import Finding
 
 # Expressions are compared as trees without the places that they had in the text: pg_get_expr would wait for locks.
 INDEXES = """
-SELECT i.indexrelid AS oid, i.indrelid AS table_oid, format('%I.%I', n.nspname, c.relname) AS name,
+SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS table_oid, format('%I.%I', n.nspname, c.relname) AS name,
        format('%I.%I', tn.nspname, tc.relname) AS table_name, c.relname AS index, tc.relname AS table, tn.nspname AS schema,
        c.relkind::text AS kind, m.amname AS method, i.indisunique AS is_unique, i.indisprimary AS is_primary,
        i.indisexclusion AS is_exclusion, i.indisreplident AS is_identity,
@@ -24,13 +24,12 @@ SELECT i.indexrelid AS oid, i.indrelid AS table_oid, format('%I.%I', n.nspname, 
        string_to_array(i.indkey::text, ' ')::int[] AS columns, i.indclass::text AS classes, i.indcollation::text AS collations, i.indoption::text AS options,
        regexp_replace(coalesce(i.indexprs::text, ''), ':(location|stmt_len) -?\\d+', '', 'g') AS expressions,
        regexp_replace(coalesce(i.indpred::text, ''), ':(location|stmt_len) -?\\d+', '', 'g') AS predicate,
-       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS backs_constraint,
-       EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS is_part,
-       c.relpages::bigint * current_setting('block_size')::bigint AS bytes, c.reltuples::float8 AS entries, c.relpages::bigint AS pages,
+       i.indexrelid IN (SELECT conindid FROM pg_constraint) AS backs_constraint, c.relispartition AS is_part,
+       c.reltuples::float8 AS entries,
        coalesce(c.reloptions, '{}')::text[] AS storage,
        pg_stat_get_numscans(c.oid) AS scans, pg_stat_get_tuples_returned(c.oid) AS read, pg_stat_get_tuples_fetched(c.oid) AS fetched,
        {last} AS used,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid AND p.datname = current_database()) AS is_building
+       i.indexrelid IN (SELECT index_relid FROM pg_stat_progress_create_index WHERE index_relid IS NOT NULL) AS is_building
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -39,11 +38,11 @@ JOIN pg_namespace tn ON tn.oid = tc.relnamespace
 JOIN pg_am m ON m.oid = c.relam
 WHERE tc.relkind IN ('r', 'm', 'p') AND tc.relpersistence <> 't'
   AND tn.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = tc.oid AND e.deptype = 'e')
+  AND tc.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
 ORDER BY name"""
 
 FOREIGN_KEYS = """
-SELECT k.conname AS constraint, format('%I.%I', n.nspname, c.relname) AS table_name, k.conrelid AS table_oid,
+SELECT k.conname AS constraint, format('%I.%I', n.nspname, c.relname) AS table_name, k.conrelid::bigint AS table_oid,
        k.conkey::int[] AS columns, format('%I.%I', fn.nspname, fc.relname) AS refers_to,
        (SELECT string_agg(format('%I', a.attname), ', ' ORDER BY u.place)
         FROM unnest(k.conkey) WITH ORDINALITY u (number, place) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS named
@@ -53,7 +52,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class fc ON fc.oid = k.confrelid
 JOIN pg_namespace fn ON fn.oid = fc.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0
-  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+  AND c.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
 ORDER BY 2, 1"""
 
 SINCE = """
@@ -104,8 +103,12 @@ MISSING = Wording(
 
 def fetch_indexes(look: Look) -> list[Row]:
     """Read all indexes in one query."""
-    last = "pg_stat_get_lastscan(c.oid)" if look.about.major >= 16 else "NULL::timestamptz"
-    return look.rows(INDEXES.replace("{last}", last))
+    last = "extract(epoch FROM pg_stat_get_lastscan(c.oid))::float8" if look.about.major >= 16 else "NULL::float8"
+    if "indexes" not in look.once:
+        sizes = {row["oid"]: row["main"] for row in fetch_sizes(look)}
+        rows = look.many(INDEXES.replace("{last}", last))
+        look.once["indexes"] = [{**row, "bytes": sizes.get(row["oid"], 0)} for row in rows]
+    return look.once["indexes"]
 
 
 def keeps(index: Row) -> str:
@@ -185,8 +188,8 @@ def _with_replicas(facts: Row) -> str:
 
 
 def _in_use(about: About, row: Row, days: float) -> bool:
-    last: datetime | None = row["used"]
-    if last is not None and (about.now - last).total_seconds() > days * DAY:
+    quiet = age_of(about, row["used"])
+    if quiet is not None and quiet > days * DAY:
         return False
     return bool(row["scans"])
 
@@ -304,7 +307,7 @@ def bad_indexes() -> list[Row]:
         "oid": 1, "table_oid": 1, "name": "public.a", "index": "a", "table_name": "public.t", "table": "t", "schema": "public", "kind": "i",
         "method": "btree", "is_unique": False, "is_primary": False, "is_exclusion": False, "is_identity": False, "is_clustered": False,
         "is_valid": True, "key_count": 1, "columns": [1], "classes": "1", "collations": "0", "options": "0", "expressions": "", "predicate": "",
-        "backs_constraint": False, "is_part": False, "bytes": 10**9, "entries": 1.0, "pages": 10**6, "storage": [], "scans": 0, "read": 0,
+        "backs_constraint": False, "is_part": False, "bytes": 10**9, "entries": 1.0, "storage": [], "scans": 0, "read": 0,
         "fetched": 0, "used": None, "is_building": False,
     }  # fmt: skip
     return [row, {**row, "name": "public.b", "index": "b"}, {**row, "name": "public.c_ccnew", "index": "c_ccnew", "is_valid": False}]

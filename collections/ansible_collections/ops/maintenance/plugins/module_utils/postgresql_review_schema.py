@@ -35,7 +35,7 @@ LEFT JOIN fed ON fed.seq = s.seqrelid
 LEFT JOIN pg_class tc ON tc.oid = fed.rel
 LEFT JOIN pg_namespace tn ON tn.oid = tc.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = fed.rel AND a.attnum = fed.number
-WHERE c.relpersistence <> 't'
+WHERE c.relpersistence <> 't' AND c.oid >= 16384
 ORDER BY name"""
 
 TRIGGERS = """
@@ -52,7 +52,7 @@ FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n O
 WHERE NOT k.convalidated AND k.conparentid = 0
 ORDER BY 1, 2"""
 
-KEYED = "SELECT indrelid AS oid FROM pg_index WHERE indisprimary"
+KEYED = "SELECT indrelid::bigint AS oid FROM pg_index WHERE indisprimary"
 
 EXTENSIONS = """
 SELECT e.extname AS name, e.extversion AS installed, a.default_version AS available
@@ -159,7 +159,7 @@ def judge_sequences(about: About, rows: t.Sequence[Row]) -> list[Finding]:
 
 def fetch_keys(look: Look) -> Row:
     """Read which tables have a primary key."""
-    return {"tables": fetch_tables(look), "keyed": {row["oid"] for row in look.rows(KEYED)}}
+    return {"tables": fetch_tables(look), "keyed": {row["oid"] for row in look.many(KEYED)}}
 
 
 def judge_keys(about: About, facts: Row) -> list[Finding]:
@@ -235,7 +235,7 @@ def _bad_table() -> Row:
 _ONE = {"table_name": "public.t", "name": "t", "is_internal": True, "type": "f", "installed": "1.0", "available": "1.1", "is_public": True}
 
 CHECKS = (
-    Check((SEQUENCE.id,), lambda look: look.rows(SEQUENCES), judge_sequences, _bad_sequence),
+    Check((SEQUENCE.id,), lambda look: look.many(SEQUENCES), judge_sequences, _bad_sequence),
     Check((KEYS.id,), fetch_keys, judge_keys, lambda: {"tables": [_bad_table()], "keyed": set()}, primary=True),
     Check((DISABLED.id,), lambda look: look.rows(TRIGGERS), judge_triggers, lambda: [_ONE], primary=True),
     Check((NOT_VALID.id,), lambda look: look.rows(CONSTRAINTS), judge_constraints, lambda: [_ONE], primary=True),

@@ -12,44 +12,35 @@ from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wor
 from .record import Finding
 
 # Sizes are asked for one file at a time, because a relation that is locked exclusively would make us wait: its size is
-# the planner's last one. Counters come from functions, which know every table whatever the view's joins cost.
+# the planner's last one. So is that of an empty index or TOAST table, because to open thousands of them takes long. What belongs together is added up here: joins of thousands of rows without statistics are slow.
+SIZES = """
+SELECT c.oid::bigint AS oid, i.indrelid::bigint AS table_oid,
+       CASE WHEN g.guessed OR g.empty THEN c.relpages * current_setting('block_size')::bigint ELSE coalesce(pg_relation_size(c.oid), 0) END AS main,
+       CASE WHEN g.guessed OR g.empty OR c.relkind = 'i' THEN 0
+            ELSE coalesce(pg_relation_size(c.oid, 'fsm'), 0) + coalesce(pg_relation_size(c.oid, 'vm'), 0) END AS maps,
+       g.guessed
+FROM pg_class c
+LEFT JOIN pg_index i ON i.indexrelid = c.oid
+CROSS JOIN LATERAL (SELECT %s OR c.oid IN (
+  SELECT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation IS NOT NULL
+) AS guessed, c.relkind IN ('i', 't') AND c.relpages <= 1
+  AND pg_stat_get_live_tuples(coalesce(i.indrelid, c.oid)) + pg_stat_get_dead_tuples(coalesce(i.indrelid, c.oid)) = 0 AS empty) g
+WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't' AND c.oid >= 16384"""
+
+# Counters come from functions, which know every table whatever the view's joins cost.
 TABLES = """
-WITH locked AS (
-  SELECT DISTINCT relation FROM pg_locks
-  WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-), sized AS (
-  SELECT c.oid, c.reltoastrelid,
-         CASE WHEN l.relation IS NOT NULL OR %s THEN c.relpages * current_setting('block_size')::bigint
-              ELSE coalesce(pg_relation_size(c.oid), 0) END AS main,
-         CASE WHEN l.relation IS NOT NULL OR %s THEN 0
-              ELSE coalesce(pg_relation_size(c.oid, 'fsm'), 0) + coalesce(pg_relation_size(c.oid, 'vm'), 0) END AS maps,
-         l.relation IS NOT NULL OR %s AS guessed
-  FROM pg_class c LEFT JOIN locked l ON l.relation = c.oid
-  WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't'
-), indexed AS (
-  SELECT i.indrelid, sum(s.main + s.maps) AS bytes FROM pg_index i JOIN sized s ON s.oid = i.indexrelid GROUP BY i.indrelid
-)
-SELECT c.oid, n.nspname AS schema, c.relname AS table, format('%%I.%%I', n.nspname, c.relname) AS name, c.relkind::text AS kind,
-       c.relpersistence::text AS persistence, c.relispartition AS is_partition, c.reltuples::float8 AS planned_rows,
-       coalesce(s.main, 0)::bigint AS main_bytes, coalesce(s.guessed, false) AS guessed,
-       (coalesce(s.main + s.maps, 0) + coalesce(x.bytes, 0) + coalesce(ts.main + ts.maps, 0) + coalesce(tx.bytes, 0))::bigint AS total_bytes,
-       coalesce(x.bytes, 0)::bigint AS index_bytes,
+SELECT c.oid::bigint AS oid, c.reltoastrelid::bigint AS toast, n.nspname AS schema, c.relname AS table, format('%I.%I', n.nspname, c.relname) AS name,
+       c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relispartition AS is_partition, c.reltuples::float8 AS planned_rows,
        pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
        pg_stat_get_mod_since_analyze(c.oid) AS changed, pg_stat_get_numscans(c.oid) AS scans, pg_stat_get_tuples_returned(c.oid) AS scanned,
-       greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) AS vacuumed,
-       greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) AS analysed,
+       extract(epoch FROM greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))::float8 AS vacuumed,
+       extract(epoch FROM greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)))::float8 AS analysed,
        coalesce(c.reloptions, '{}')::text[] AS options, has_table_privilege(c.oid, 'SELECT') AS readable
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN sized s ON s.oid = c.oid
-LEFT JOIN sized ts ON ts.oid = c.reltoastrelid
-LEFT JOIN indexed x ON x.indrelid = c.oid
-LEFT JOIN indexed tx ON tx.indrelid = c.reltoastrelid
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
-ORDER BY total_bytes DESC, name"""
+  AND c.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
+ORDER BY name"""
 
 OLDEST = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, age(c.relfrozenxid) AS xid_age, mxid_age(c.relminmxid) AS mxid_age
@@ -105,15 +96,34 @@ GROWTH = Wording(
 )
 
 
-def fetch_tables(look: Look) -> list[Row]:
-    """Read all tables in one query; where a lock is in the way, with the planner's sizes."""
-    if "tables" not in look.once:
+def fetch_sizes(look: Look) -> list[Row]:
+    """Read the size of every relation; where a lock is in the way after all, the planner's."""
+    if "sizes" not in look.once:
         try:
-            look.once["tables"] = look.rows(TABLES, [False] * 3)
+            look.once["sizes"] = look.many(SIZES, [False])
         except StatementError as error:
             if error.sqlstate != LOCK_NOT_AVAILABLE:
                 raise
-            look.once["tables"] = look.rows(TABLES, [True] * 3)
+            look.once["sizes"] = look.many(SIZES, [True])
+    return look.once["sizes"]
+
+
+def fetch_tables(look: Look) -> list[Row]:
+    """Read all tables in one query and their sizes in another, the largest first."""
+    if "tables" not in look.once:
+        sizes = {row["oid"]: row for row in fetch_sizes(look)}
+        indexes: dict[int, int] = {}
+        for row in sizes.values():
+            if row["table_oid"]:
+                indexes[row["table_oid"]] = indexes.get(row["table_oid"], 0) + row["main"]
+        nothing = {"main": 0, "maps": 0, "guessed": False}
+        tables = look.many(TABLES)
+        for table in tables:
+            own, toast = sizes.get(table["oid"], nothing), sizes.get(table["toast"], nothing)
+            mine = indexes.get(table["oid"], 0)
+            total = own["main"] + own["maps"] + toast["main"] + toast["maps"] + mine + indexes.get(table["toast"], 0)
+            table.update(main_bytes=own["main"], index_bytes=mine, total_bytes=total, guessed=own["guessed"])
+        look.once["tables"] = sorted(tables, key=lambda table: (-table["total_bytes"], table["name"]))
     return look.once["tables"]
 
 
