@@ -247,8 +247,8 @@ class Session:
         self.close()
 
     def _run(self, statement: str, params: t.Sequence[t.Any] | t.Mapping[str, t.Any] | None) -> t.Any:
-        cursor = self.raw.cursor()
         try:
+            cursor = self.raw.cursor()
             cursor.execute(statement, params)
         except self._driver.Error as error:
             raise self._worded(error) from error
