@@ -29,6 +29,7 @@ AIMS: dict[str, tuple[str, float]] = {
     "logs.access.ratios.goaccess_wall": ("above", 8.0),
     "logs.access.ratios.pipeline_wall": ("above", 1.0),
     "logs.json.ratios.pipeline_wall": ("above", 1.0),
+    "postgresql.review.ratios.wall": ("above", 10.0),
 }
 
 
@@ -62,10 +63,18 @@ def report_scale(_out: Path, _options: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
+def postgresql(out: Path, _options: argparse.Namespace) -> dict[str, Any]:
+    """Questions to PostgreSQL and a restore drill against Debian's tools."""
+    import postgresql as benchmark
+
+    return benchmark.main(out)
+
+
 BENCHMARKS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "report_scale": report_scale,
     "backup_verify": backup_verify,
     "logs": logs,
+    "postgresql": postgresql,
     "weekly": weekly,
 }
 

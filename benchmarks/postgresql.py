@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Questions to a PostgreSQL server, and a restore drill, against the tools of Debian; in a container of a test host's image.
+
+`main` starts the container, which runs this file again with `--inside` as root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = int(os.environ.get("BENCH_TABLES", 1000))
+SCALE = int(os.environ.get("BENCH_PGBENCH_SCALE", 80))
+ROUNDS = 3
+
+# Each of these is one process that asks one question, as monitoring starts them.
+CHECK_POSTGRES = [
+    *("backends", "txn_idle", "txn_time", "query_time", "locks", "bloat", "last_vacuum", "last_analyze", "txn_wraparound"),
+    *("autovac_freeze", "prepared_txns", "database_size", "sequence", "disabled_triggers", "replication_slots", "settings_checksum"),
+]
+CHECK_PGACTIVITY: list[tuple[str, ...]] = [
+    *((name,) for name in ("backends_status", "invalid_indexes", "commit_ratio", "extensions_versions", "table_unlogged")),
+    *((name, "-w", "30%", "-c", "80%") for name in ("btree_bloat", "table_bloat")),
+    *((name, "-w", "90%", "-c", "80%") for name in ("hit_ratio",)),
+    *((name, "-w", "5m", "-c", "1h") for name in ("oldest_idlexact", "longest_query", "oldest_2pc")),
+    ("max_freeze_age", "-w", "40%", "-c", "75%"),
+]
+
+REVIEW = """
+import json, sys
+from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_review
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+server = {**json.loads(sys.argv[1]), "databases": ["bench"]}
+params = {name: spec.get("default") for name, spec in postgresql_review.OPTIONS.items()}
+params.update(servers=[server], run_id="", deadline=0.0, state_dir="/tmp/state", self_test=False)
+outcome = postgresql_review.run(params, True, Host())
+print(json.dumps({"findings": len(outcome.findings), "questions": len({found.id for found in outcome.findings})}))
+"""
+
+
+def timed(argv: list[str], accept: tuple[int, ...] = (0,), **more: Any) -> tuple[float, str]:
+    """Run a command; return its seconds and what it wrote."""
+    began = time.perf_counter()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, **more)
+    took = time.perf_counter() - began
+    if done.returncode not in accept:
+        raise RuntimeError(f"{argv[:3]} ended with {done.returncode}: {done.stdout[-300:]} {done.stderr[-300:]}")
+    return took, done.stdout
+
+
+def review(cluster: Any, session: Any) -> dict[str, Any]:
+    """Time the same questions asked in one call, and by one process each."""
+    for start in range(0, TABLES, 100):
+        session.execute(
+            "DO $$ BEGIN FOR n IN %d..%d LOOP EXECUTE format('CREATE TABLE public.t%%s (id serial PRIMARY KEY, a int, b text)', n);"
+            " EXECUTE format('CREATE INDEX ON public.t%%s (a)', n);"
+            " EXECUTE format('INSERT INTO public.t%%s (a, b) SELECT g, md5(g::text) FROM generate_series(1, 20) g', n);"
+            " END LOOP; END $$" % (start, start + 99)
+        )
+    session.execute("ANALYZE")
+    place = ["-p", "5432", "-U", "postgres"]
+    nagios = (0, 1, 2, 3)
+    postgres = [["check_postgres", f"--action={name}", "--host", cluster.socket, *place, "-db", "bench"] for name in CHECK_POSTGRES]
+    activity = [
+        ["check_pgactivity", "-h", cluster.socket, *place, "-d", "bench", "--status-file", "/tmp/status", "-s", *words]
+        for words in CHECK_PGACTIVITY
+    ]
+    if not Path("/usr/bin/check_pgactivity").exists():
+        for argv in activity:
+            argv[0] = "/usr/lib/nagios/plugins/check_pgactivity"
+    ours, tools, said = [], [], ""
+    for _round in range(ROUNDS):
+        took, said = timed([sys.executable, "-c", REVIEW, json.dumps(dict(cluster.server))])
+        ours.append(took)
+        tools.append(sum(timed(argv, nagios, user="postgres", cwd="/tmp")[0] for argv in [*postgres, *activity]))  # noqa: S108
+    return {
+        "tables": TABLES,
+        "one_call_seconds": round(min(ours), 3),
+        "one_process_a_question_seconds": round(min(tools), 3),
+        "questions": {"ours": json.loads(said)["questions"], "theirs": len(postgres) + len(activity)},
+        "ratios": {"wall": round(min(tools) / min(ours), 1)},
+    }
+
+
+def inside() -> dict[str, Any]:
+    """Measure on the host itself."""
+    sys.path.insert(0, str(ROOT / "tests/hosts"))
+    from clusters import running_cluster
+
+    from ansible_collections.ops.maintenance.plugins.module_utils import postgresql
+
+    with running_cluster({"max_connections": "100"}) as cluster:
+        with postgresql.connect(cluster.server) as session:
+            session.execute("CREATE DATABASE bench")
+        with postgresql.connect(cluster.server, "bench", statement_timeout_seconds=0) as session:
+            return {"postgresql": session.value("SHOW server_version"), "review": review(cluster, session)}
+
+
+def main(out: Path) -> dict[str, Any]:
+    """Measure in a container, write the result as JSON to ``out`` and return it."""
+    image = subprocess.run([ROOT / "scripts/images.sh", "--names"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    install = "apt-get -qq update && apt-get -qq install -y --no-install-recommends check-postgres check-pgactivity >/dev/null"
+    command = f"({install}) >&2 && python3 benchmarks/postgresql.py --inside"
+    argv = ["docker", "run", "--rm", "--init", "--shm-size", "1g", "--volume", f"{ROOT}:/src:ro", "--workdir", "/src"]
+    argv += ["--env", "PYTHONPATH=/src/collections", "--env", "PYTHONDONTWRITEBYTECODE=1"]
+    argv += [word for name in ("BENCH_TABLES", "BENCH_PGBENCH_SCALE") for word in ("--env", name)]
+    with tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run([*argv, image, "bash", "-c", command], stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+        errors.seek(0)
+        if done.returncode:
+            raise RuntimeError(errors.read()[-2000:])
+    result = dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    print(json.dumps(inside() if "--inside" in sys.argv else main(Path("dist/bench-postgresql.json"))))
