@@ -22,6 +22,9 @@ from .judge import human_bytes, human_seconds
 from .paths import ensure_private_folder, open_regular
 from .record import Finding, Metric
 
+if t.TYPE_CHECKING:
+    from .backup_adaptor import Adaptor, Climb
+
 LEVELS = (
     "present, fresh, plausible size",
     "its own structure check",
@@ -127,6 +130,27 @@ def prove(declared: Declared, backup: Backup, scratch: Scratch, known: Known, no
             break
         proof.reached = level
     _measure(proof, files, declared)
+    return proof
+
+
+def prove_whole(adaptor: Adaptor, climb: Climb) -> Proof:
+    """Climb by an adaptor; a rung that it said nothing of is unknown."""
+    adaptor.climb(climb)
+    name = climb.declared["name"]
+    proof = Proof(digests=climb.digests, basis=", ".join(sorted(climb.basis)), rpo_seconds=climb.rpo_seconds)
+    for level in range(1, climb.level + 1):
+        said = [verdict for verdict in climb.verdicts if verdict.level == level]
+        said = said or [Verdict(level, "unknown", f"nothing was looked at at this level ({LEVELS[level]})")]
+        unsure = level == 2 and "first look" in climb.basis
+        finding = _summed_up(level, climb.backup, said, climb.content_bytes, climb.notes if level == 1 else [], unsure)
+        proof.findings.append(finding)
+        if finding.state in ("critical", "unknown"):
+            break
+        proof.reached = level
+    if proof.reached >= 3 and climb.restore_seconds is not None:
+        proof.rto_seconds = climb.restore_seconds
+    measured = (("read", climb.read_seconds), ("rto", proof.rto_seconds), ("rpo", proof.rpo_seconds))
+    proof.metrics = [Metric(f"backup.{what}_seconds", name, round(value, 3), "seconds") for what, value in measured if value is not None]
     return proof
 
 
@@ -282,13 +306,20 @@ def _against_manifest(item: _FileProof, manifest: _Manifest) -> Verdict:
 def _rung(level: int, backup: Backup, files: t.Sequence[_FileProof], whole: t.Sequence[Verdict]) -> Finding:
     """Sum up what the files said at one level; the worst speaks."""
     verdicts = [*whole, *(verdict for item in files for verdict in item.verdicts if verdict.level == level)]
+    content = sum(item.seen.content_bytes for item in files)
+    if level == 1 and not verdicts:
+        verdicts = [Verdict(1, "ok", f"{len(files)} files read through, {human_bytes(content)} of content")]
+    notes = [note for item in files for note in item.seen.notes] if level == 1 else []
+    unsure = level == 2 and any(item.basis == "first look" for item in files)
+    return _summed_up(level, backup, verdicts, content, notes, unsure)
+
+
+def _summed_up(
+    level: int, backup: Backup, verdicts: t.Sequence[Verdict], content: int | None, notes: t.Sequence[str], unsure: bool
+) -> Finding:
     states = {verdict.state for verdict in verdicts}
     state = next((name for name in _WORST_FIRST if name in states), "ok")
     speaking = next((verdict.text for verdict in verdicts if verdict.state == state), LEVELS[level])
-    if level == 1 and state == "ok" and not verdicts:
-        speaking = f"{len(files)} files read through, {human_bytes(sum(item.seen.content_bytes for item in files))} of content"
-    notes = [note for item in files for note in item.seen.notes] if level == 1 else []
-    unsure = level == 2 and any(item.basis == "first look" for item in files)
     advice = _ADVICE[level]
     if state == "unknown" and level != 3:
         advice = "Make what could not be looked at available to the verifier, then verify again."
@@ -297,8 +328,8 @@ def _rung(level: int, backup: Backup, files: t.Sequence[_FileProof], whole: t.Se
         state=state,
         subject=backup.path,
         summary=f"L{level}: {speaking}",
-        value=sum(item.seen.content_bytes for item in files) if level == 1 else None,
-        unit="bytes" if level == 1 else "",
+        value=content if level == 1 else None,
+        unit="bytes" if level == 1 and content is not None else "",
         basis="estimated" if unsure else "exact",
         not_covered=_NO_BASIS if unsure else "; ".join(notes[:3]),
         advice="" if state == "ok" else advice,

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 
 from . import backup_self_test
-from .backup_proof import LEVELS, Proof, Scratch, prove
+from .backup_adaptor import Around, Climb
+from .backup_adaptors import ADAPTORS, CHOICES, set_options
+from .backup_proof import LEVELS, Proof, Scratch, prove, prove_whole
 from .backup_sets import (
     HOUR,
     Backup,
@@ -44,8 +46,8 @@ _SENTINEL = {
 }
 _SET: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
-    "kind": {"type": "str", "choices": ["files", "sqlite"], "default": "files"},
-    "root": {"type": "path", "required": True},
+    "kind": {"type": "str", "choices": CHOICES, "default": "files"},
+    "root": {"type": "path", "default": ""},
     "pattern": {"type": "str", "default": "*"},
     "layout": {"type": "str", "choices": ["files", "dated_folders"], "default": "files"},
     "date_format": {"type": "str", "default": ""},
@@ -78,6 +80,7 @@ _SET: dict[str, t.Any] = {
     "minimum_size_bytes": {"type": "int", "default": 1},
     "size_change_percent": {"type": "float", "default": 50.0},
     "emergency": {"type": "bool", "default": False},
+    **set_options(),
 }
 
 OPTIONS: dict[str, t.Any] = {
@@ -113,6 +116,10 @@ class _Run:
     @property
     def now(self) -> float:
         return self.host.now().timestamp()
+
+    @property
+    def around(self) -> Around:
+        return Around(self.params, self.host, self.zone, self.check_mode)
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
@@ -182,6 +189,8 @@ def check_declared(params: t.Mapping[str, t.Any]) -> None:
                 check(declared, params, names)
             except InputError as error:
                 problems.append(str(error))
+        if declared["kind"] in ADAPTORS:
+            problems += ADAPTORS[declared["kind"]].problems(declared, params)
     if params["emergency_timeout_seconds"] <= 0:
         problems.append("emergency_timeout_seconds is not positive, expected seconds; correct it.")
     if any(declared["emergency"] for declared in params["sets"]) and not params["emergency_command"]:
@@ -216,6 +225,8 @@ def _check_numbers(declared: Declared, _params: t.Mapping[str, t.Any], _names: s
 
 def _check_places(declared: Declared, params: t.Mapping[str, t.Any], _names: set[str]) -> None:
     option = f"root of set {declared['name']}"
+    if not declared["root"] and not _needs_root(declared):
+        return
     if os.path.lexists(declared["root"]) or not os.path.isabs(declared["root"]):
         with open_root(declared["root"], option):
             pass
@@ -226,6 +237,11 @@ def _check_places(declared: Declared, params: t.Mapping[str, t.Any], _names: set
                 "scratch", params["scratch"], f"a folder apart from the {what} of set {declared['name']} ({place})",
                 "a restore drill never goes near the source; name another folder",
             )  # fmt: skip
+
+
+def _needs_root(declared: Declared) -> bool:
+    adaptor = ADAPTORS.get(declared["kind"])
+    return adaptor is None or adaptor.needs_root
 
 
 # One set -------------------------------------------------------------------------------------------------------------
@@ -242,7 +258,7 @@ def _verify_set(declared: Declared, work: _Run) -> bool:
             succeeded = _emergency(declared, newest, work)
             listing = _listed(declared, work)
             newest = _newest(listing, work)
-    except (OSError, InputError) as error:
+    except (OSError, MaintenanceError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         work.findings.append(_finding("backup.present", "unknown", name, f"L0: the set could not be looked at: {said}",
                                       advice="Correct the root's permissions or the declaration."))  # fmt: skip
@@ -259,9 +275,10 @@ def _verify_set(declared: Declared, work: _Run) -> bool:
 
 def _listed(declared: Declared, work: _Run) -> Listing:
     """List a set; a root that does not exist simply holds no backup."""
-    if not os.path.lexists(declared["root"]):
+    adaptor = ADAPTORS.get(declared["kind"])
+    if _needs_root(declared) and not os.path.lexists(declared["root"]):
         return Listing(strange=[f"{declared['root']} does not exist"])
-    return list_backups(declared, work.zone)
+    return adaptor.listed(declared, work.around) if adaptor else list_backups(declared, work.zone)
 
 
 def _newest(listing: Listing, work: _Run) -> Backup | None:
@@ -485,6 +502,8 @@ def _proven(declared: Declared, newest: Backup, known: t.Mapping[str, t.Any], wo
     try:
         if not work.check_mode:
             scratch.sweep()
+        if declared["kind"] in ADAPTORS:
+            return prove_whole(ADAPTORS[declared["kind"]], Climb(declared, newest, work.around, scratch, known))
         return prove(declared, newest, scratch, known, work.now)
     finally:
         scratch.close()
@@ -562,8 +581,7 @@ def _keep(work: _Run) -> None:
 def _capacity(work: _Run) -> None:
     used = work.history.setdefault("used", {})
     seen: set[int] = set()
-    for declared in work.params["sets"]:
-        root = declared["root"]
+    for root in filter(None, (declared["root"] for declared in work.params["sets"])):
         with contextlib.suppress(OSError):
             device = os.stat(root).st_dev
             if device in seen:

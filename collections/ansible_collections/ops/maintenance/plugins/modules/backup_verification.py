@@ -34,16 +34,18 @@ options:
       kind:
         type: str
         description:
-          - What the backups are. V(files) are archives (tar, plain or compressed) and single files, V(sqlite) database files, plain or compressed.
+          - What the backups are. V(files) are archives (tar, plain or compressed) and single files, V(sqlite) database files, plain or compressed,
+            V(postgresql) dumps of PostgreSQL databases in any format.
         choices:
           - files
           - sqlite
+          - postgresql
         default: files
       root:
         type: path
         description:
-          - Folder that holds the backups. Not a symbolic link.
-        required: true
+          - Folder that holds the backups. Not a symbolic link. Needed unless a tool of the kind keeps them elsewhere.
+        default: ''
       pattern:
         type: str
         description:
