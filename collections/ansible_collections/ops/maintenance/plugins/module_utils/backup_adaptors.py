@@ -1,0 +1,23 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of adaptors. A further kind is one class as :class:`backup_adaptor.Adaptor` says, and one line here."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .backup_adaptor import Adaptor
+from .backup_kinds import KINDS
+from .backup_postgresql import Postgresql
+
+ADAPTORS: dict[str, Adaptor] = {
+    "postgresql": Postgresql(),
+}
+
+CHOICES = [*KINDS, *ADAPTORS]
+"""Every kind of backup, for the argument spec."""
+
+
+def set_options() -> dict[str, t.Any]:
+    """Return the argument spec of what adaptors add to a set."""
+    return {name: spec for adaptor in ADAPTORS.values() for name, spec in adaptor.options.items()}
