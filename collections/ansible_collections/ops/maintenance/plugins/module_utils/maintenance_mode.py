@@ -10,7 +10,7 @@ import shutil
 import time
 import typing as t
 
-from . import deadman, maintenance_page, undo
+from . import deadman, maintenance_actions, maintenance_page, undo
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .http_probe import check_url, fetch
@@ -223,10 +223,11 @@ def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         return _enter_again(params, state)
     plan = _survey(params, host)
     running = [service["name"] for service in plan["services"] if service["was_active"]]
-    before = {"services": {service["name"]: _word(service["was_active"]) for service in plan["services"]}}
+    before = {"services": {service["name"]: maintenance_actions.word(service["was_active"]) for service in plan["services"]}}
     if check_mode:
         after = {"services": dict.fromkeys(before["services"], "stopped")}
-        return Outcome("host", "maintenance_mode", "due", f"would stop {_listed(running)}", before, after)
+        summary, actions = f"would stop {_listed(running)}", maintenance_actions.due(plan)
+        return Outcome("host", "maintenance_mode", "due", summary, before, after, actions=actions)
     ensure_private_folder(params["state_dir"])
     with undo.alone(params["state_dir"]):
         _refuse_a_lost_host(params)
@@ -235,11 +236,16 @@ def enter(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     try:
         findings += _take_out(params, plan, host)
     except (MaintenanceError, OSError, RuntimeError) as error:
-        raise MaintenanceError(f"Maintenance mode was not entered: {str(error).rstrip('.')}. {_give_up(params, plan)}") from error
+        said = f"Maintenance mode was not entered: {str(error).rstrip('.')}. {_give_up(params, plan)}"
+        told = Outcome("host", "maintenance_mode", "failed", said, actions=maintenance_actions.given_up(plan))
+        raise MaintenanceError(said, told) from error
     plan["phase"] = "entered"
     undo.save(params["state_dir"], plan)
-    after = {"services": {service["name"]: _word(undo.is_active(service)) for service in plan["services"]}}
-    return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed(running)}", before, after, findings)
+    now = maintenance_actions.states(plan["services"])
+    actions = maintenance_actions.taken_out(plan, now)
+    return Outcome(
+        "host", "maintenance_mode", "changed", f"stopped {_listed(running)}", before, {"services": now}, findings, actions=actions
+    )
 
 
 def _refuse_a_lost_host(params: dict[str, t.Any]) -> None:
@@ -272,7 +278,9 @@ def _enter_again(params: dict[str, t.Any], state: dict[str, t.Any]) -> Outcome:
         _stop(params["state_dir"], state, service)
     state["phase"], state["serving_at"] = "entered", None
     undo.save(params["state_dir"], state)
-    return Outcome("host", "maintenance_mode", "changed", f"stopped {_listed([s['name'] for s in again])} again")
+    actions = maintenance_actions.stopped_again(state, maintenance_actions.states(again))
+    summary = f"stopped {_listed([s['name'] for s in again])} again"
+    return Outcome("host", "maintenance_mode", "changed", summary, actions=actions)
 
 
 def _survey(params: dict[str, t.Any], host: Host) -> dict[str, t.Any]:
@@ -424,14 +432,16 @@ def serve(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         undo.save(params["state_dir"], {**state, "reboot_expected": True})
         return Outcome("host", "serve", "ok", "the next start of this host is expected")
     stopped = [service for service in state["services"] if service["was_active"] and service["stopped"]]
+    before = maintenance_actions.states(stopped)
     problems = undo.start_services(state) or _not_steady(params, stopped, host) or _not_ready(params, host)
     findings = [_service_finding(service["name"], problems) for service in stopped]
+    actions = maintenance_actions.started(before, maintenance_actions.states(stopped), stopped)
     if problems:
-        return Outcome("host", "serve", "failed", "; ".join(problems), findings=findings)
+        return Outcome("host", "serve", "failed", "; ".join(problems), findings=findings, actions=actions)
     state["phase"], state["serving_at"] = "serving", host.now().timestamp()
     undo.save(params["state_dir"], state)
     names = [service["name"] for service in stopped]
-    return Outcome("host", "serve", "changed", f"started {_listed(names)}", findings=findings)
+    return Outcome("host", "serve", "changed", f"started {_listed(names)}", findings=findings, actions=actions)
 
 
 def _not_steady(params: dict[str, t.Any], services: t.Sequence[dict[str, t.Any]], host: Host) -> list[str]:
@@ -491,6 +501,7 @@ def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         return Outcome("host", "leave", "ok", "nothing to bring back in check mode")
     outcome = Outcome("host", "leave", "ok", "was not in maintenance mode")
     if mine:
+        before = maintenance_actions.states(state["services"])
         with undo.alone(state_dir):
             problems = undo.bring_back(state_dir, "run", host.now().timestamp())
         if problems:
@@ -501,10 +512,11 @@ def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
                 summary=f"The host could not be brought back completely: {'; '.join(problems)}.",
                 advice="Mend this by hand now; the dead-man switch stays armed and tries again.",
             )
-            return Outcome("host", "leave", "failed", finding.summary, findings=[finding])
+            actions = maintenance_actions.started(before, maintenance_actions.states(state["services"]), state["services"])
+            return Outcome("host", "leave", "failed", finding.summary, findings=[finding], actions=actions)
         deadman.disarm(state)
         last = undo.load(state_dir, undo.LAST)
-        outcome = _left(last)
+        outcome = _left(last, before)
         undo.save(state_dir, {**last, "told": True}, undo.LAST)
     else:
         outcome = _left_already(state_dir, params, outcome)
@@ -513,11 +525,11 @@ def leave(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return outcome
 
 
-def _left(last: dict[str, t.Any]) -> Outcome:
+def _left(last: dict[str, t.Any], before: dict[str, str], how: str = "started again") -> Outcome:
     end = last["left_at"] if last.get("page") else last.get("serving_at") or last["left_at"]
     downtime = max(0.0, end - last["stopped_at"]) if last.get("stopped_at") else 0.0
-    running = {service["name"]: _word(undo.is_active(service)) for service in last["services"]}
-    wanted = {service["name"]: _word(service["was_active"]) for service in last["services"]}
+    running = maintenance_actions.states(last["services"])
+    wanted = {service["name"]: maintenance_actions.word(service["was_active"]) for service in last["services"]}
     summary = f"maintenance mode left; out of use for {human_seconds(downtime)}"
     metric = Metric("maintenance_mode.downtime", "host", round(downtime, 3), "seconds")
     finding = Finding(
@@ -528,29 +540,28 @@ def _left(last: dict[str, t.Any]) -> Outcome:
         advice="" if running == wanted else "Start the missing services now and read their journals.",
     )
     returned = {"downtime_seconds": round(downtime, 3), "services_restored": running == wanted}
-    stopped = {"services": dict.fromkeys(running, "stopped")}
-    return Outcome("host", "leave", "changed", summary, stopped, {"services": running}, [finding], [metric], returned=returned)
+    actions, was = maintenance_actions.brought_back(before, running, last, how), {"services": before}
+    return Outcome("host", "leave", "changed", summary, was, {"services": running}, [finding], [metric], actions, returned)
 
 
 def _left_already(state_dir: str, params: dict[str, t.Any], outcome: Outcome) -> Outcome:
     last = undo.load(state_dir, undo.LAST)
     if last.get("run_id") != params["run_id"]:
         return outcome
-    already = _left(last)
+    # What it had started to be validated ran already; the rest was started by whoever brought it back.
+    was_down = [] if last.get("serving_at") else [unit for unit in last["services"] if unit["was_active"] and unit["stopped"]]
+    before = {unit["name"]: "stopped" for unit in was_down}
+    already = _left(last, before, f"started again ({last.get('left_by')})")
     already.status = "ok"
     already.summary = f"already brought back by {last.get('left_by')}"
     if last.get("told"):
-        already.metrics = []
+        already.metrics, already.actions = [], []
     if last.get("left_by") in ("deadman", "boot"):
         summary = f"The host came back by itself ({last['left_by']}) while this run was at work; it was in use from then on."
         advice = "See in the report which steps came after that; give the run more time (maintenance_mode_grace_seconds)."
         already.findings.append(Finding("cycle.interrupted", "warning", "host", summary, advice=advice))
     undo.save(state_dir, {**last, "told": True}, undo.LAST)
     return already
-
-
-def _word(active: bool) -> str:
-    return "active" if active else "stopped"
 
 
 def _listed(names: t.Sequence[str]) -> str:

@@ -485,22 +485,14 @@ class Upkeep:
                 self._act(step, "due", due[step])
         if self.check_mode or not steps:
             return False
-        before, rows = self._measures(), sqlite_db.reading(self.path, _all_rows)
+        rows = sqlite_db.reading(self.path, _all_rows)
         place = os.lstat(self.path)
-        sqlite_work.carry_out(self.path, steps, self.spec["journal_mode"])
+        measured = sqlite_work.carry_out(self.path, steps, self.spec["journal_mode"])
         self._verify(facts, rows, place, steps)
-        for step in steps:
-            self._act(step, "changed", due[step], before, self._measures())
+        for step, before, after in zip(steps, measured, measured[1:]):
+            self._act(step, "changed", due[step], before, after)
         self._note_done(facts, steps)
         return True
-
-    def _measures(self) -> dict[str, Json]:
-        return {
-            "size_bytes": os.lstat(self.path).st_size,
-            "free_bytes": sqlite_db.reading(self.path, sqlite_db.freeable_bytes),
-            "wal_bytes": sqlite_restore.sized([self.path + "-wal"]),
-            "journal_mode": sqlite_db.read_header(self.path).journal_mode,
-        }
 
     def _allowed(self, due: dict[str, str]) -> list[str]:
         """Return the due steps that may be done now; each of the others becomes a deferred or skipped action."""

@@ -11,29 +11,45 @@ import pwd
 import sqlite3
 import typing as t
 
-from . import sqlite_db
+from . import sqlite_db, sqlite_restore
 from .errors import MaintenanceError
+from .record import Json
 
 STEPS = ("recover", "reindex", "vacuum", "journal_mode", "analyze", "checkpoint")
 """In this order: an interrupted transaction is undone first, the statistics of ANALYZE come last, and the checkpoint
 empties what all of it left in the -wal."""
 
 
-def carry_out(path: str, steps: t.Collection[str], journal_mode: str) -> None:
+def carry_out(path: str, steps: t.Collection[str], journal_mode: str) -> list[dict[str, Json]]:
     """Carry out steps (some of :data:`STEPS`) on a database, as the owner of its file.
 
+    :returns: the measures before the first step and after each one, so that each step answers for its own effect.
     :raises DatabaseBusyError: somebody else holds a lock.
     :raises MaintenanceError: a step failed; SQLite's transactions leave the database as it was before that step.
     """
     status = os.lstat(path)
 
-    def work() -> None:
+    def work() -> list[dict[str, Json]]:
         with sqlite_db.translated(path), contextlib.closing(sqlite_db.open_writable(path)) as connection:
+            measured = [_measures(connection, path)]
             for step in STEPS:
                 if step in steps:
                     _step(connection, step, journal_mode)
+                    measured.append(_measures(connection, path))
+            return measured
 
-    as_user(status.st_uid, status.st_gid, work, path)
+    return t.cast("list[dict[str, Json]]", as_user(status.st_uid, status.st_gid, work, path))
+
+
+def _measures(connection: sqlite3.Connection, path: str) -> dict[str, Json]:
+    """Measure what a step may change. The size is that of all pages: the file itself follows at the next checkpoint."""
+    pages, page_size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return {
+        "size_bytes": pages * page_size,
+        "free_bytes": sqlite_db.freeable_bytes(connection),
+        "wal_bytes": sqlite_restore.sized([path + "-wal"]),
+        "journal_mode": sqlite_db.journal_mode(connection),
+    }
 
 
 def recover(path: str) -> None:
@@ -69,8 +85,8 @@ def _step(connection: sqlite3.Connection, step: str, journal_mode: str) -> None:
             raise sqlite_db.DatabaseBusyError("The -wal file could not be emptied because somebody reads it; try again later.")
 
 
-def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
-    """Run a function in a child process under another user where we are root; its errors come back."""
+def as_user(uid: int, gid: int, work: t.Callable[[], Json], path: str) -> Json:
+    """Run a function in a child process under another user where we are root; its result or its error comes back."""
     read_fd, write_fd = os.pipe()
     child = os.fork()
     if not child:
@@ -86,6 +102,7 @@ def as_user(uid: int, gid: int, work: t.Callable[[], None], path: str) -> None:
         raise sqlite_db.DatabaseBusyError(answer["message"])
     if answer["error"]:
         raise MaintenanceError(answer["message"])
+    return answer["result"]
 
 
 def _become(uid: int, gid: int) -> None:
@@ -98,13 +115,13 @@ def _become(uid: int, gid: int) -> None:
     os.setuid(uid)
 
 
-def _in_child(uid: int, gid: int, work: t.Callable[[], None], read_fd: int, write_fd: int) -> t.NoReturn:
-    answer = {"error": "", "message": ""}
+def _in_child(uid: int, gid: int, work: t.Callable[[], Json], read_fd: int, write_fd: int) -> t.NoReturn:
+    answer: dict[str, Json] = {"error": "", "message": "", "result": None}
     try:
         os.close(read_fd)
         if os.geteuid() == 0 and uid != 0:
             _become(uid, gid)
-        work()
+        answer["result"] = work()
     except BaseException as error:  # whatever it is, the parent has to hear of it
         answer = {"error": type(error).__name__, "message": str(error) or type(error).__name__}
     finally:

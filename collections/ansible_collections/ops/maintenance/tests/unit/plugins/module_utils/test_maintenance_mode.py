@@ -226,6 +226,71 @@ def test_a_problem_on_the_way_back_fails_keeps_the_switch_and_can_be_mended(tmp_
     assert take(tmp_path, "left").returned["services_restored"] is True
 
 
+# -- what the record says of each unit ----------------------------------------------------------------------------------------
+
+
+def done(outcome, *operations):
+    """The actions: what was done to what, how it ended, and the state before and after."""
+    return [
+        (a.operation, a.subject, a.status, a.before.get("state"), a.after.get("state"))
+        for a in outcome.actions
+        if not operations or a.operation in operations
+    ]
+
+
+def test_each_service_that_was_stopped_and_started_is_an_action_with_its_states(tmp_path, services):
+    """The report lists them as the services affected; the one that did not run before was not affected."""
+    entered = take(tmp_path, "entered", services=services)
+    assert done(entered) == [("stop", "api", "changed", "active", "stopped"), ("stop", "db", "changed", "active", "stopped")]
+    served = take(tmp_path, "serving", services=services)
+    assert done(served) == [("start", "db", "changed", "stopped", "active"), ("start", "api", "changed", "stopped", "active")]
+    left = take(tmp_path, "left", services=services)
+    assert done(left) == [], "they ran already"
+    assert left.before["services"] == {"db": "active", "api": "active", "old": "stopped"}
+
+
+def test_leaving_without_serving_tells_what_it_started_and_resumed_once(tmp_path, services):
+    (tmp_path / "job").touch()
+    entered = take(tmp_path, "entered", services=services, cron_files=[f"{tmp_path}/job"])
+    assert done(entered, "suspend") == [("suspend", f"{tmp_path}/job", "changed", None, None)]
+    left = take(tmp_path, "left", services=services)
+    assert [a[:3] for a in done(left)] == [
+        ("start", "db", "changed"),
+        ("start", "api", "changed"),
+        ("resume", f"{tmp_path}/job", "changed"),
+    ]
+    assert done(take(tmp_path, "left", services=services)) == []
+
+
+def test_a_service_that_does_not_start_again_is_a_failed_action(tmp_path, services):
+    take(tmp_path, "entered", services=services)
+    (tmp_path / "db.broken").touch()
+    wanted = [("start", "db", "failed", "stopped", "stopped"), ("start", "api", "changed", "stopped", "active")]
+    assert done(take(tmp_path, "serving", services=services)) == wanted
+    assert done(take(tmp_path, "left", services=services)) == wanted[:1]
+
+
+def test_check_mode_names_what_it_would_stop(tmp_path, services):
+    outcome = take(tmp_path, "entered", check_mode=True, services=services)
+    assert [a[:3] for a in done(outcome)] == [("stop", "api", "due"), ("stop", "db", "due")]
+    assert order(tmp_path) == []
+
+
+def test_what_a_failed_entry_had_stopped_is_told_as_well(tmp_path, services):
+    (tmp_path / "db.stuck").touch()
+    with pytest.raises(MaintenanceError) as raised:
+        take(tmp_path, "entered", services=services)
+    assert ("stop", "api", "failed", "active", "active") in done(raised.value.outcome)
+
+
+def test_what_came_back_by_itself_is_told_by_the_run_that_finds_it(tmp_path, services):
+    take(tmp_path, "locked")
+    take(tmp_path, "entered", services=services)
+    with undo.alone(str(tmp_path / "state")):
+        undo.bring_back(str(tmp_path / "state"), "deadman")
+    assert [a.summary for a in take(tmp_path, "left").actions] == ["started again (deadman)"] * 2
+
+
 # -- a failed or interrupted entry --------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,19 @@ def test_upkeep_does_what_is_due_keeps_every_row_and_the_second_run_finds_nothin
     assert set(done(week)) == {"reindex", "analyze"}
 
 
+def test_each_step_answers_for_its_own_effect_only(tmp_path):
+    """Only VACUUM gives the unused pages back; before, the measures of the whole work stood beside every step."""
+    path = emptied(tmp_path / "a.db")
+    outcome = upkeep(tmp_path, spec(path, journal_mode="wal"))
+    by_step = {action.operation: action for action in outcome.actions}
+    reindex, vacuum, analyze = (by_step[step] for step in ("reindex", "vacuum", "analyze"))
+    assert reindex.after["size_bytes"] == reindex.before["size_bytes"]
+    assert reindex.after["free_bytes"] > 10_000
+    assert (vacuum.before, vacuum.after["free_bytes"]) == (reindex.after, 0)
+    assert analyze.before == vacuum.after
+    assert 0 <= analyze.after["size_bytes"] - analyze.before["size_bytes"] <= 20_000
+
+
 def test_check_mode_gives_the_same_verdicts_and_leaves_no_trace(tmp_path):
     path = emptied(tmp_path / "a.db")
     before = listing(tmp_path)
