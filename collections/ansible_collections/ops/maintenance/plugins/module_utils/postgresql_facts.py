@@ -7,7 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from .errors import MaintenanceError
-from .postgresql import Session, StatementError, major_version
+from .postgresql import Session, StatementError, extension_schema, major_version
 from .postgresql_dump import shown_name, split_name
 from .record import Json
 
@@ -100,8 +100,7 @@ def apply(session: Session, name: str, known: t.Mapping[str, Json]) -> None:
             who = f"ROLE {session.identifier(role)} IN DATABASE {database}" if role else f"DATABASE {database}"
             session.execute(f"ALTER {who} SET {_setting(session, setting)} TO {_value(session, setting, value)}")
         session.execute(f"COMMENT ON DATABASE {database} IS {session.literal(known['comment'])}")
-        template = "true" if known["is_template"] else "false"
-        session.execute(f"ALTER DATABASE {database} CONNECTION LIMIT {int(known['connection_limit'])} IS_TEMPLATE {template}")
+        session.execute(f"ALTER DATABASE {database} CONNECTION LIMIT {int(known['connection_limit'])}")
 
 
 def _privilege(name: str) -> str:
@@ -141,7 +140,7 @@ def _split_list(value: str) -> list[str]:
 
 def differences(wanted: t.Mapping[str, Json], now: t.Mapping[str, Json]) -> list[str]:
     """Name the properties of a database that are not as they were."""
-    names = ("owner", "encoding", "collate", "ctype", "acl", "settings", "comment", "connection_limit", "is_template", "tablespace")
+    names = ("owner", "encoding", "collate", "ctype", "acl", "settings", "comment", "connection_limit", "tablespace")
     return [name for name in names if wanted[name] != now.get(name)]
 
 
@@ -224,3 +223,24 @@ def row_problems(session: Session, wanted: t.Mapping[str, int], *, at_least: boo
         if now < count or (now > count and not at_least and table not in extensions):
             problems.append(f"{table} has {now} row(s), expected {count}")
     return problems
+
+
+def has_amcheck(session: Session) -> bool:
+    """Whether the extension that compares indexes with their tables is installed in this database."""
+    return bool(extension_schema(session, "amcheck"))
+
+
+def damage(session: Session) -> list[str]:
+    """Compare every B-tree index with its table through amcheck, where it is installed; the first damage is enough."""
+    schema = extension_schema(session, "amcheck")
+    if not schema:
+        return []
+    statement = (
+        "SELECT {function}(c.oid::regclass, true) FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = relam"
+        " WHERE amname = 'btree' AND relkind = 'i' AND relpersistence = 'p' AND indisvalid AND indisready"
+    )
+    try:
+        session.rows(statement.format(function=session.identifier(schema, "bt_index_check")))
+    except StatementError as error:
+        return [str(error)]
+    return []

@@ -15,7 +15,17 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import inventory_of_host, snapshot_copies, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore, sqlite_work
+from . import (
+    inventory_of_host,
+    postgresql_kept,
+    postgresql_switch,
+    snapshot_copies,
+    snapshot_postgresql,
+    snapshot_store,
+    sqlite_db,
+    sqlite_restore,
+    sqlite_work,
+)
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .judge import human_bytes
@@ -44,6 +54,7 @@ OPTIONS = {
     "python_environments": {"type": "list", "elements": "str", "default": []},
     "keep_count": {"type": "int", "default": 5},
     "keep_days": {"type": "float", "default": 30.0},
+    "drop_kept_after_days": {"type": "float", "default": 0.0},
     "reserve_bytes": {"type": "int", "default": 104857600},
 }
 
@@ -86,8 +97,8 @@ def _check_input(params: dict[str, t.Any]) -> None:
     problems += snapshot_postgresql.problems_of(params["postgresql"])
     if params["keep_count"] < 1:
         problems.append(f"keep_count is {params['keep_count']}, expected 1 or more")
-    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0:
-        problems.append("keep_days or reserve_bytes is negative, expected 0 or more")
+    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0 or not params["drop_kept_after_days"] >= 0:
+        problems.append("keep_days, drop_kept_after_days or reserve_bytes is negative, expected 0 or more")
     problems += [f"the unit name {name!r} begins with a dash" for name in params["units"] if name.startswith("-")]
     if problems:
         raise InputError("The snapshot cannot be taken: " + "; ".join(problems) + "; correct the inventory.")
@@ -169,6 +180,8 @@ class Snapshot:
         for problem in problems:
             advice = "Correct the cause; do not begin the maintenance without a snapshot."
             self.find("snapshot.present", "critical", self.name, problem, advice=advice)
+        if not problems:
+            self._review_kept()
         self._check_room()
         for path in self.params["paths"]:
             if not os.path.lexists(path):
@@ -240,8 +253,27 @@ class Snapshot:
 
     # Doing
 
+    def _settle(self) -> None:
+        """Finish or undo a restore that a killed run left: what lies half restored must not get into the snapshot."""
+        if not self.params["postgresql"]:
+            return
+        state_dir = self.params["state_dir"]
+        switcher = postgresql_switch.Switcher(state_dir, self.name, self.host)
+        if not switcher.entries():
+            return
+        with postgresql_switch.alone(state_dir):
+            for key, how in switcher.settle(self.params["postgresql"]):
+                self.actions.append(Action(key, "settle", "changed", f"the restore that a killed run left was {how}"))
+
+    def _review_kept(self) -> None:
+        if not self.params["postgresql"]:
+            return
+        more = (self.params["drop_kept_after_days"], self.host.now(), self.check_mode, self.find)
+        self.actions += postgresql_kept.review(self.params["postgresql"], self.params["state_dir"], *more)
+
     def make(self) -> None:
         """Take the snapshot under a temporary name, prove it, and only then give it its name."""
+        self._settle()
         leftovers = snapshot_store.partials(self.root)
         for leftover in leftovers:
             shutil.rmtree(os.path.join(self.root, leftover))
@@ -460,6 +492,7 @@ class Snapshot:
                 readable.append((snapshot_store.read(self.root, name)["finished"], name))
             except snapshot_store.BrokenSnapshotError as error:
                 broken.append(str(error))
+        self._review_kept()
         newest_first = sorted(readable, reverse=True)
         for finished, name in newest_first[self.params["keep_count"] :]:
             age = self.host.now() - datetime.fromisoformat(finished)

@@ -41,6 +41,7 @@ class Source:
     superuser: bool
     databases: dict[str, int]
     """Size in bytes by name."""
+    properties: dict[str, dict[str, Json]]
 
 
 def problems_of(servers: t.Sequence[Server]) -> list[str]:
@@ -88,7 +89,10 @@ def look(server: Server) -> Source:
             raise MaintenanceError(f"{session.where} has no database that allows connections; nothing could be dumped.")
         major = major_version(session)
         superuser = bool(session.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
-        source = Source(server, major, str(session.value("SHOW server_version")), system_identifier(session), superuser, sizes)
+        # Asked from here: in a database of another encoding its own name may not be what it is elsewhere.
+        properties = {name: postgresql_facts.properties(session, name) for name in sizes}
+        version = str(session.value("SHOW server_version"))
+        source = Source(server, major, version, system_identifier(session), superuser, sizes, properties)
     for program in ("pg_dump", "pg_restore", "pg_dumpall"):
         find_program(program, major, or_newer=True)
     _check_sentinels(source)
@@ -166,11 +170,12 @@ def _database(source: Source, database: str, folder: str, host: Host, left: t.Ca
         snapshot = str(session.value("SELECT pg_export_snapshot()"))
         position = str(session.value("SELECT pg_current_wal_lsn()"))
         sentinels, counted = _sentinels(session, source.server)
-        found = {"objects": postgresql_facts.objects(session), "properties": postgresql_facts.properties(session, database)}
+        objects = postgresql_facts.objects(session)
         postgresql_dump.dump(source.server, database, source.major, folder, snapshot=snapshot, timeout=left())
         session.execute("COMMIT")
     return {
-        **found,
+        "objects": objects,
+        "properties": source.properties[database],
         "database": database,
         "format": source.server["format"],
         "sentinels": sentinels,

@@ -170,6 +170,11 @@ options:
     description: A snapshot beyond O(keep_count) stays for this long.
     type: float
     default: 30.0
+  drop_kept_after_days:
+    description:
+      - Databases that a restore kept under the name C(<database>_before_<run>) are dropped after this many days; 0 means never.
+    type: float
+    default: 0.0
   reserve_bytes:
     description: Room that has to stay free.
     type: int
