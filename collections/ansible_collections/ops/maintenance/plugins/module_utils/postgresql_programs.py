@@ -78,10 +78,12 @@ def run_program(
     stdin: t.IO[bytes] | int = subprocess.DEVNULL,
     stdout: t.IO[bytes] | int = subprocess.PIPE,
     nice: int = 0,
+    pass_fds: t.Sequence[int] = (),
 ) -> Ran:
     """Run a program (absolute path first) as a user, with a clean environment in the C locale.
 
     :param timeout: seconds; the program and all that it started are killed after that.
+    :param pass_fds: open files and folders that the program shares; it reaches them as ``/proc/self/fd/<number>``.
     :raises MaintenanceError: it could not be started or did not end in time.
     """
     name = os.path.basename(argv[0])
@@ -96,6 +98,7 @@ def run_program(
                 env=clean_env,
                 cwd="/",
                 start_new_session=True,
+                pass_fds=pass_fds,
                 **identity(os_user),
             )
         except OSError as error:

@@ -10,7 +10,7 @@ import stat
 import typing as t
 from dataclasses import dataclass, field
 
-from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore
+from . import inventory_of_host, postgresql_switch, rollback_postgresql, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
 from .errors import InputError, MaintenanceError, VerifyError
 from .host import Host
 from .paths import fsync_folder, read_state, sha256_of, write_state
@@ -21,6 +21,8 @@ STATE = "rollback.json"
 OPTIONS = {
     "root": {"type": "path", "default": "/var/backups/ops_maintenance"},
     "snapshot": {"type": "str", "default": ""},
+    "postgresql": {"type": "list", "elements": "dict", "default": [], "options": snapshot_postgresql.SNAPSHOT_SERVER},
+    "other_cluster": {"type": "bool", "default": False},
     "packages": {"type": "bool", "default": False},
     "again": {"type": "bool", "default": False},
     "keep_sound": {"type": "bool", "default": False},
@@ -37,6 +39,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     if not wanted:
         raise InputError.of("snapshot", wanted, "the id of a run whose snapshot is to be restored", "give one")
     name = sqlite_restore.checked_run_id(wanted, host.now(), "snapshot")
+    problems = snapshot_postgresql.problems_of(params["postgresql"])
+    if problems:
+        raise InputError("The rollback cannot begin: " + "; ".join(problems) + "; correct the inventory.")
     job = Rollback(params, check_mode, host, name)
     try:
         job.run()
@@ -84,11 +89,17 @@ class Rollback:
         """Prove, compare, keep what is there, put back, verify."""
         self.manifest = snapshot_store.prove(self.root, self.name)
         self.find("rollback.snapshot", "ok", self.name, f"the snapshot of {self.manifest['finished']} is whole and sound")
+        more = (self.find, self.actions)
+        self.postgresql = rollback_postgresql.Part(self.params, self.check_mode, self.host, self.folder, self.manifest, *more)
         done = read_state(self.params["state_dir"], STATE).get(self.name)
         if done and not self.params["again"]:
             self._report_done(done)
-        else:
+        elif self.check_mode or not self.manifest.get("postgresql"):
             self._put_back()
+        else:
+            with postgresql_switch.alone(self.params["state_dir"]):
+                self.postgresql.settle()
+                self._put_back()
         self._packages()
         self._python()
 
@@ -98,8 +109,10 @@ class Rollback:
         files = [entry for entry in self.manifest["files"] if self._file_differs(entry)]
         self._report_new_files()
         self._check_users(databases)
+        self.postgresql.compare()
         if self.check_mode:
             self._assess(databases, files)
+            self.postgresql.assess()
         else:
             self._apply(databases, files)
 
@@ -116,6 +129,7 @@ class Rollback:
     def _report_done(self, done: dict[str, Json]) -> None:
         words = f"this snapshot was put back at {done['time']}; what was written since then stays"
         self.find("rollback.result", "ok", self.name, words)
+        self.postgresql.report_done()
         for entry in self.manifest["databases"]:
             problems = sqlite_restore.prove(entry["path"]).problems
             if problems:
@@ -211,6 +225,21 @@ class Rollback:
                 sqlite_restore.sweep(folder)
         if databases or files:
             self._room(databases, files)
+        self.postgresql.stage()
+        try:
+            self._put_back_files(databases, files)
+        except BaseException:
+            self.postgresql.drop_staged()
+            raise
+        self.postgresql.switch()
+        self._verify()
+        done = read_state(self.params["state_dir"], STATE)
+        time = self.host.now().isoformat()
+        write_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
+        self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
+
+    def _put_back_files(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
+        if databases or files:
             self._keep(databases, files)
         for entry in databases:
             self._restore_database(entry)
@@ -224,11 +253,6 @@ class Rollback:
             ran = self.host.run(["systemctl", "daemon-reload"])
             if ran.rc != 0:
                 raise MaintenanceError(f"systemd did not read the restored units: {ran.why()}.")
-        self._verify()
-        done = read_state(self.params["state_dir"], STATE)
-        time = self.host.now().isoformat()
-        write_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
-        self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
 
     def _room(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         reserve = self.params["reserve_bytes"]

@@ -15,7 +15,17 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore, sqlite_work
+from . import (
+    inventory_of_host,
+    postgresql_kept,
+    postgresql_switch,
+    snapshot_copies,
+    snapshot_postgresql,
+    snapshot_store,
+    sqlite_db,
+    sqlite_restore,
+    sqlite_work,
+)
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .judge import human_bytes
@@ -28,19 +38,25 @@ DATABASE = {
     "copy_as": {"type": "str", "default": ""},
 }
 
+PATH_COPY = {
+    "path": {"type": "path", "required": True},
+    "copy_as": {"type": "str", "required": True},
+}
+
 OPTIONS = {
     "root": {"type": "path", "default": "/var/backups/ops_maintenance"},
     "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE},
+    "postgresql": {"type": "list", "elements": "dict", "default": [], "options": snapshot_postgresql.SNAPSHOT_SERVER},
     "paths": {"type": "list", "elements": "str", "default": []},
+    "path_copies": {"type": "list", "elements": "dict", "default": [], "options": PATH_COPY},
     "packages": {"type": "bool", "default": True},
     "units": {"type": "list", "elements": "str", "default": []},
     "python_environments": {"type": "list", "elements": "str", "default": []},
     "keep_count": {"type": "int", "default": 5},
     "keep_days": {"type": "float", "default": 30.0},
+    "drop_kept_after_days": {"type": "float", "default": 0.0},
     "reserve_bytes": {"type": "int", "default": 104857600},
 }
-
-_TIME = "%Y%m%d_%H%M%S"
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
@@ -76,11 +92,13 @@ def _check_input(params: dict[str, t.Any]) -> None:
             problems.append(f"{path} holds the snapshots themselves (root is {params['root']})")
     problems += [f"{path} is declared twice" for path in sorted({path for path in paths if paths.count(path) > 1})]
     for entry in params["databases"]:
-        problems += _copy_problems(entry)
+        problems += snapshot_copies.problems(entry["path"], entry["copy_as"]) if entry["copy_as"] else []
+    problems += snapshot_copies.problems_of_paths(params["path_copies"], params["paths"])
+    problems += snapshot_postgresql.problems_of(params["postgresql"])
     if params["keep_count"] < 1:
         problems.append(f"keep_count is {params['keep_count']}, expected 1 or more")
-    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0:
-        problems.append("keep_days or reserve_bytes is negative, expected 0 or more")
+    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0 or not params["drop_kept_after_days"] >= 0:
+        problems.append("keep_days, drop_kept_after_days or reserve_bytes is negative, expected 0 or more")
     problems += [f"the unit name {name!r} begins with a dash" for name in params["units"] if name.startswith("-")]
     if problems:
         raise InputError("The snapshot cannot be taken: " + "; ".join(problems) + "; correct the inventory.")
@@ -88,13 +106,6 @@ def _check_input(params: dict[str, t.Any]) -> None:
 
 def _inside(root: str, path: str) -> bool:
     return path == root or root.startswith(path + "/")
-
-
-def _copy_problems(entry: dict[str, t.Any]) -> list[str]:
-    shown = entry["copy_as"]
-    if shown and (not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown)):
-        return [f"copy_as of {entry['path']} is {shown!r}, expected an absolute path with {{time}} in the file's name"]
-    return []
 
 
 @contextlib.contextmanager
@@ -128,6 +139,8 @@ class Snapshot:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
+        self.sources: list[snapshot_postgresql.Source] = []
+        self.path_copies = {entry["path"]: entry["copy_as"] for entry in self.params["path_copies"]}
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
@@ -159,13 +172,24 @@ class Snapshot:
             self._report_proven(self._existing())
             return
         problems = self._source_problems()
+        for server in self.params["postgresql"]:
+            try:
+                self.sources.append(snapshot_postgresql.look(server))
+            except MaintenanceError as error:
+                problems.append(str(error))
         for problem in problems:
             advice = "Correct the cause; do not begin the maintenance without a snapshot."
             self.find("snapshot.present", "critical", self.name, problem, advice=advice)
+        if not problems:
+            self._review_kept()
         self._check_room()
         for path in self.params["paths"]:
             if not os.path.lexists(path):
                 self._missing(path)
+        for source in self.sources:
+            for database, size in source.databases.items():
+                words = f"{human_bytes(size)} will be dumped in the format {source.server['format']}"
+                self.actions.append(Action(f"{source.server['name']}/{database}", "dump", "due", words))
         self.actions.append(Action(self.folder, "take", "due", f"the snapshot {self.name} will be taken"))
 
     def _existing(self) -> dict[str, Json]:
@@ -174,6 +198,11 @@ class Snapshot:
         held = {entry["path"] for entry in [*manifest["databases"], *manifest["files"]]}
         wanted = [entry["path"] for entry in self.params["databases"]]
         missing = [path for path in [*wanted, *self.params["paths"]] if path not in held and os.path.lexists(path)]
+        dumped = {(server["name"], entry["database"]) for server, entry in snapshot_postgresql.databases(manifest)}
+        servers = {name for name, _database in dumped}
+        for server in self.params["postgresql"]:
+            missing += [f"{server['name']}/{name}" for name in server["databases"] if (server["name"], name) not in dumped]
+            missing += [server["name"]] if server["name"] not in servers else []
         if missing:
             raise MaintenanceError(
                 f"The snapshot {self.name} is there already, but does not hold {', '.join(missing[:5])}; "
@@ -196,13 +225,14 @@ class Snapshot:
             sqlite_restore.sized(sqlite_restore.with_sidecars(entry["path"])) * (2 if entry["copy_as"] else 1)
             for entry in self.params["databases"]
         )
+        total += snapshot_postgresql.needed_bytes(self.sources)
         return total + sum(status.st_size for _path, status in self._walk() if stat.S_ISREG(status.st_mode))
 
     def _check_room(self) -> int:
         needed = self._needed_bytes() + self.params["reserve_bytes"]
         free = sqlite_restore.free_bytes(self.root)
         threshold = f"critical below {human_bytes(needed)}"
-        more = {"value": free, "unit": "bytes", "threshold": threshold}
+        more = {"value": free, "unit": "bytes", "threshold": threshold, "basis": "estimated" if self.sources else "exact"}
         if free < needed:
             words = f"{self.root} has {human_bytes(free)} free, the snapshot needs {human_bytes(needed)}"
             self.find("snapshot.disk_room", "critical", self.root, words, advice="Make room and run again.", **more)
@@ -223,8 +253,27 @@ class Snapshot:
 
     # Doing
 
+    def _settle(self) -> None:
+        """Finish or undo a restore that a killed run left: what lies half restored must not get into the snapshot."""
+        if not self.params["postgresql"]:
+            return
+        state_dir = self.params["state_dir"]
+        switcher = postgresql_switch.Switcher(state_dir, self.name, self.host)
+        if not switcher.entries():
+            return
+        with postgresql_switch.alone(state_dir):
+            for key, how in switcher.settle(self.params["postgresql"]):
+                self.actions.append(Action(key, "settle", "changed", f"the restore that a killed run left was {how}"))
+
+    def _review_kept(self) -> None:
+        if not self.params["postgresql"]:
+            return
+        more = (self.params["drop_kept_after_days"], self.host.now(), self.check_mode, self.find)
+        self.actions += postgresql_kept.review(self.params["postgresql"], self.params["state_dir"], *more)
+
     def make(self) -> None:
         """Take the snapshot under a temporary name, prove it, and only then give it its name."""
+        self._settle()
         leftovers = snapshot_store.partials(self.root)
         for leftover in leftovers:
             shutil.rmtree(os.path.join(self.root, leftover))
@@ -234,6 +283,7 @@ class Snapshot:
             self._copies(manifest)
             self._report_proven(manifest)
             return
+        self.sources = [snapshot_postgresql.look(server) for server in self.params["postgresql"]]
         if self._check_room():
             raise MaintenanceError(f"There is not enough room below {self.root} for the snapshot; nothing was written.")
         partial = snapshot_store.PARTIAL + self.name
@@ -247,9 +297,9 @@ class Snapshot:
             shutil.rmtree(work, ignore_errors=True)
             raise
         fsync_folder(self.root)
-        manifest = snapshot_store.prove(self.root, self.name)
+        manifest = snapshot_store.prove(self.root, self.name, archives=False)
         self._copies(manifest)
-        after = {"databases": len(manifest["databases"]), "files": len(manifest["files"])}
+        after = {"databases": len(_database_entries(manifest)), "files": len(manifest["files"])}
         self.actions.append(Action(self.folder, "take", "changed", f"the snapshot {self.name} was taken", {}, after))
         self._report_proven(manifest)
 
@@ -259,6 +309,7 @@ class Snapshot:
             "id": self.name,
             "started": self.started.isoformat(),
             "databases": [self._database(work, number, entry) for number, entry in enumerate(self.params["databases"])],
+            "postgresql": [self._postgresql(work, number, source) for number, source in enumerate(self.sources)],
             "files": list(self._files(work)),
             "packages": self._packages(),
             "units": self._units(),
@@ -302,13 +353,17 @@ class Snapshot:
             "uid": status.st_uid,
             "gid": status.st_gid,
             "mode": stat.S_IMODE(status.st_mode),
-            "copy": self._copy_path(entry),
+            "copy": snapshot_copies.named(entry["copy_as"], self.started),
             "folder": os.path.realpath(os.path.dirname(path)),
         }
 
-    def _copy_path(self, entry: dict[str, t.Any]) -> str:
-        """Name the copy by the host's own clock, as a person on it would."""
-        return str(entry["copy_as"]).replace("{time}", self.started.astimezone().strftime(_TIME))
+    def _postgresql(self, work: str, number: int, source: snapshot_postgresql.Source) -> dict[str, Json]:
+        entry = snapshot_postgresql.take(source, work, number, self.host, self.started, self.params["deadline"])
+        for database in entry["databases"]:
+            self.metrics.append(Metric("snapshot.database_bytes", f"{entry['name']}/{database['database']}", database["size"], "bytes"))
+        if not source.superuser:
+            self.not_covered.append(f"{entry['name']}: the passwords of its roles, which only a superuser can read")
+        return entry
 
     def _files(self, work: str) -> t.Iterator[dict[str, Json]]:
         for path in self.params["paths"]:
@@ -349,6 +404,7 @@ class Snapshot:
             "file": relative,
             "sha256": sha256_of(target),
             "size": os.lstat(target).st_size,
+            "copy": snapshot_copies.named(self.path_copies.get(path, ""), self.started),
         }
 
     def _packages(self) -> Json:
@@ -382,22 +438,9 @@ class Snapshot:
 
     def _copies(self, manifest: dict[str, Json]) -> None:
         """Write the copies under the names that people know; a killed run's are completed."""
-        for entry in manifest["databases"]:
-            target = entry["copy"]
-            if not target or (os.path.lexists(target) and sha256_of(target) == entry["sha256"]):
-                continue
-            folder = os.path.dirname(target)
-            sqlite_restore.make_folders(folder)
-            temporary = os.path.join(folder, f".snapshot-{self.name}.tmp")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            sqlite_restore.require_room(folder, entry["size"] + self.params["reserve_bytes"], f"the copy {target}")
-            sqlite_restore.copy_flushed(snapshot_store.stored(entry, self.folder), temporary)
-            if sha256_of(temporary) != entry["sha256"]:
-                raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
-            os.rename(temporary, target)
-            fsync_folder(folder)
-            self.actions.append(Action(target, "copy", "changed", f"a proven copy of {entry['path']} was written"))
+        for entry in snapshot_copies.wanted(manifest):
+            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"]):
+                self.actions.append(Action(entry["copy"], "copy", "changed", f"a proven copy of {entry['what']} was written"))
 
     def _report_leftovers(self, leftovers: list[str], status: str) -> None:
         for leftover in leftovers:
@@ -405,18 +448,39 @@ class Snapshot:
             self.actions.append(Action(os.path.join(self.root, leftover), "sweep", status, words))
 
     def _report_proven(self, manifest: dict[str, Json]) -> None:
+        databases = _database_entries(manifest)
         words = (
-            f"snapshot {self.name} is proven: {len(manifest['databases'])} database(s) passed the integrity check, "
+            f"snapshot {self.name} is proven: {len(databases)} database(s) passed the integrity check or were read whole, "
             f"{len(manifest['files'])} file(s) have their checksums"
         )
+        self._report_postgresql(manifest)
         gaps = "; ".join(manifest["not_covered"])
-        if not manifest["databases"] and not manifest["files"]:
-            advice = "Declare snapshot_databases and snapshot_paths, or a rollback has nothing to put back."
+        if not databases and not manifest["files"]:
+            advice = "Declare snapshot_databases, snapshot_postgresql and snapshot_paths, or a rollback has nothing to put back."
             self.find("snapshot.present", "unknown", self.name, "the snapshot holds no database and no file", advice=advice)
         else:
             self.find("snapshot.present", "ok", self.name, words, not_covered=gaps)
-        size = sum(entry.get("size", 0) for entry in [*manifest["databases"], *manifest["files"]])
+        size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"]])
         self.metrics.append(Metric("snapshot.size_bytes", self.name, size, "bytes"))
+
+    def _report_postgresql(self, manifest: dict[str, Json]) -> None:
+        for server, entry in snapshot_postgresql.databases(manifest):
+            subject = f"{server['name']}/{entry['database']}"
+            rows = sum(entry["rows"].values())
+            words = (
+                f"the dump ({entry['format']}, {human_bytes(entry['size'])}) was read whole: {len(entry['rows'])} table(s), {rows} row(s)"
+            )
+            evidence = [f"{table}: {count} row(s) at the moment of the dump" for table, count in entry["sentinels"].items()]
+            self.find("snapshot.postgresql", "ok", subject, words, value=entry["size"], unit="bytes", evidence=evidence)
+        for server in manifest.get("postgresql", ()):
+            words = "roles and tablespaces are kept"
+            if server["globals"]["passwords"]:
+                self.find("snapshot.globals", "ok", server["name"], f"{words}, with the hashes of passwords, mode 0600")
+            else:
+                advice = "Connect as a superuser to keep them, or be ready to set the passwords again after the loss of the whole cluster."
+                self.find(
+                    "snapshot.globals", "warning", server["name"], f"{words} without passwords: the role is no superuser", advice=advice
+                )
 
     # Letting go
 
@@ -428,6 +492,7 @@ class Snapshot:
                 readable.append((snapshot_store.read(self.root, name)["finished"], name))
             except snapshot_store.BrokenSnapshotError as error:
                 broken.append(str(error))
+        self._review_kept()
         newest_first = sorted(readable, reverse=True)
         for finished, name in newest_first[self.params["keep_count"] :]:
             age = self.host.now() - datetime.fromisoformat(finished)
@@ -445,13 +510,16 @@ class Snapshot:
     def _remove(self, name: str) -> None:
         """Remove a snapshot in an order that leaves no half one behind that looks whole."""
         manifest, folder = snapshot_store.read(self.root, name), os.path.join(self.root, name)
-        for copy, digest in ((entry["copy"], entry["sha256"]) for entry in manifest["databases"] if entry["copy"]):
-            if os.path.isfile(copy) and not os.path.islink(copy) and sha256_of(copy) == digest:
-                os.unlink(copy)
+        for entry in snapshot_copies.wanted(manifest):
+            snapshot_copies.remove(entry)
         doomed = os.path.join(self.root, snapshot_store.PARTIAL + name)
         os.rename(folder, doomed)
         shutil.rmtree(doomed)
         self.actions.append(Action(folder, "prune", "changed", f"snapshot {name} of {manifest['finished']} was removed"))
+
+
+def _database_entries(manifest: dict[str, Json]) -> list[dict[str, Json]]:
+    return [*manifest["databases"], *(entry for _server, entry in snapshot_postgresql.databases(manifest))]
 
 
 def _tree(path: str) -> t.Iterator[tuple[str, os.stat_result]]:

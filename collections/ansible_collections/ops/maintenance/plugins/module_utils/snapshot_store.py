@@ -10,7 +10,7 @@ import os
 import typing as t
 from datetime import datetime
 
-from . import sqlite_db
+from . import snapshot_postgresql, sqlite_db
 from .errors import MaintenanceError
 from .paths import open_regular, sha256_of
 from .record import Json
@@ -83,13 +83,15 @@ def stored(entry: t.Mapping[str, Json], folder: str) -> str:
     return os.path.join(folder, relative)
 
 
-def prove(root: str, name: str) -> dict[str, Json]:
+def prove(root: str, name: str, *, archives: bool = True) -> dict[str, Json]:
     """Read every byte of a snapshot against its manifest, check the database copies, and return the manifest.
 
+    :param archives: unpack PostgreSQL's archives as well; their bytes alone do for the one that was read whole just now.
     :raises BrokenSnapshotError: anything is missing or differs.
     """
     manifest, folder = read(root, name), os.path.join(root, name)
-    for entry in [*manifest["databases"], *(entry for entry in manifest["files"] if entry["kind"] == "file")]:
+    held = (entry for entry in manifest["files"] if entry["kind"] == "file")
+    for entry in [*manifest["databases"], *held, *snapshot_postgresql.files(manifest)]:
         path = stored(entry, folder)
         try:
             same = sha256_of(path) == entry["sha256"]
@@ -99,6 +101,9 @@ def prove(root: str, name: str) -> dict[str, Json]:
             raise BrokenSnapshotError(f"{path} of the snapshot {name} does not have its checksum; use another one.")
     for entry in manifest["databases"]:
         _prove_database(stored(entry, folder), entry, name)
+    wrong = snapshot_postgresql.prove_archives(manifest, folder) if archives else ""
+    if wrong:
+        raise BrokenSnapshotError(f"The snapshot {name} is not sound: {wrong}")
     return manifest
 
 

@@ -17,6 +17,10 @@ description:
   - Refuses while a process has a database open that will be replaced.
   - Keeps the present files as evidence, removes old C(-wal) and C(-shm) files, which would be replayed over the restored
     database, puts every file in place in one step with its owner and mode, and reads everything back.
+  - A PostgreSQL database is restored beside the live one and verified (rows of every table, objects, no invalid index) before anything
+    live is touched. Then both change names in one transaction, so that there always is a database of the live name. The one before
+    is kept as C(<database>_before_<run>). A journal in O(state_dir) lets the next run finish or undo what a killed one left.
+  - Connections are ended only to the database that is switched, and only inside maintenance mode; outside, a connection is a refusal.
   - Files that came after the snapshot stay and are reported. Packages and Python environments are compared; packages
     are put back on request.
   - A snapshot that was put back is not put back again, because that would lose what was written since; see O(again).
@@ -32,6 +36,89 @@ options:
     description: Id of the snapshot; empty means the one of this run.
     type: str
     default: ''
+  postgresql:
+    description:
+      - The PostgreSQL servers of the snapshot, by the names it has them under. Needs psycopg 3 or psycopg2 on the host.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the server is called in findings and rules.
+        type: str
+        required: true
+      host:
+        description: Host name or address, or the folder of the socket; empty is V(/var/run/postgresql).
+        type: str
+        default: ''
+      port:
+        description: Port, on a socket too.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as.
+        type: str
+        default: postgres
+      os_user:
+        description:
+          - Operating system's user to connect as on a socket, and to run PostgreSQL's programs as, where the module runs as root.
+            Peer authentication wants it. Empty stays the user that the module runs as.
+        type: str
+        default: postgres
+      password:
+        description: Password, from a vault. Never part of a record or of a command line.
+        type: str
+        default: ''
+      password_file:
+        description: File on the host with the password in its first line; mode 0600.
+        type: path
+        default: ''
+      ssl_mode:
+        description: How a TCP connection is protected.
+        type: str
+        choices: [prefer, require, verify-ca, verify-full]
+        default: prefer
+      ssl_root_certificate:
+        description: File with the certificates of the authorities that the server's certificate is checked against.
+        type: path
+        default: ''
+      connect_timeout_seconds:
+        description: Longest wait for a session.
+        type: int
+        default: 10
+      connect_database:
+        description: Database to connect to for what concerns the whole server.
+        type: str
+        default: postgres
+      databases:
+        description: Databases to work on; none means all that allow connections and are no templates.
+        type: list
+        elements: str
+        default: []
+      format:
+        description: Format of the dumps. Only V(directory) is written by several processes.
+        type: str
+        choices: [custom, directory]
+        default: custom
+      jobs:
+        description: Processes that dump (format V(directory)) and restore at once.
+        type: int
+        default: 2
+      sentinels:
+        description:
+          - Tables (C(schema.table), letter case as in the catalog) that have to be there. Their rows are counted at the moment of the dump.
+        type: list
+        elements: str
+        default: []
+      copy_as:
+        description:
+          - A second copy for people, mode 0600, with C({time}) in its name and C({database}) where there are several. Format V(custom) only.
+        type: str
+        default: ''
+  other_cluster:
+    description: Restore PostgreSQL databases into a cluster with another system identifier than that of the snapshot.
+    type: bool
+    default: false
   packages:
     description: Put packages back to the versions of the snapshot, where the package source still has them (apt only).
     type: bool
@@ -43,6 +130,8 @@ options:
   keep_sound:
     description:
       - Leave a database alone that is sound and has every row of the snapshot, so that what users wrote since is kept.
+      - Of PostgreSQL that is one whose tables were all read, whose objects and properties are those of the snapshot, whose indexes are
+        valid, and agree with their tables where the extension amcheck is installed in it.
     type: bool
     default: false
   reserve_bytes:

@@ -12,6 +12,8 @@ author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
   - Copies SQLite databases while they are in use, committed rows in the C(-wal) file included, and proves each copy.
+  - Dumps PostgreSQL databases. Row counts and dump are of the same exported moment, and the archive is read whole, because a list of
+    its contents would not notice that it is cut off.
   - Copies files and folders with owner, mode and time, and keeps package versions, unit states and the contents of Python
     environments for comparison.
   - Everything is written below a temporary name, flushed to disk and renamed last. A half-written one of a killed run is removed.
@@ -46,11 +48,106 @@ options:
             on the host's clock. It is removed together with its snapshot.
         type: str
         default: ''
+  postgresql:
+    description:
+      - PostgreSQL servers, version 13 or newer, whose databases are dumped together with roles and tablespaces. Needs psycopg 3 or
+        psycopg2 on the host, and PostgreSQL's client programs of the server's version or newer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the server is called in findings and rules.
+        type: str
+        required: true
+      host:
+        description: Host name or address, or the folder of the socket; empty is V(/var/run/postgresql).
+        type: str
+        default: ''
+      port:
+        description: Port, on a socket too.
+        type: int
+        default: 5432
+      user:
+        description: Role to log in as.
+        type: str
+        default: postgres
+      os_user:
+        description:
+          - Operating system's user to connect as on a socket, and to run PostgreSQL's programs as, where the module runs as root.
+            Peer authentication wants it. Empty stays the user that the module runs as.
+        type: str
+        default: postgres
+      password:
+        description: Password, from a vault. Never part of a record or of a command line.
+        type: str
+        default: ''
+      password_file:
+        description: File on the host with the password in its first line; mode 0600.
+        type: path
+        default: ''
+      ssl_mode:
+        description: How a TCP connection is protected.
+        type: str
+        choices: [prefer, require, verify-ca, verify-full]
+        default: prefer
+      ssl_root_certificate:
+        description: File with the certificates of the authorities that the server's certificate is checked against.
+        type: path
+        default: ''
+      connect_timeout_seconds:
+        description: Longest wait for a session.
+        type: int
+        default: 10
+      connect_database:
+        description: Database to connect to for what concerns the whole server.
+        type: str
+        default: postgres
+      databases:
+        description: Databases to work on; none means all that allow connections and are no templates.
+        type: list
+        elements: str
+        default: []
+      format:
+        description: Format of the dumps. Only V(directory) is written by several processes.
+        type: str
+        choices: [custom, directory]
+        default: custom
+      jobs:
+        description: Processes that dump (format V(directory)) and restore at once.
+        type: int
+        default: 2
+      sentinels:
+        description:
+          - Tables (C(schema.table), letter case as in the catalog) that have to be there. Their rows are counted at the moment of the dump.
+        type: list
+        elements: str
+        default: []
+      copy_as:
+        description:
+          - A second copy for people, mode 0600, with C({time}) in its name and C({database}) where there are several. Format V(custom) only.
+        type: str
+        default: ''
   paths:
     description: Files and folders, with everything below them. Symbolic links are kept as links.
     type: list
     elements: str
     default: []
+  path_copies:
+    description:
+      - Second copies of files in O(paths), for people, mode 0600. Never inside the tree of the file itself or inside a work tree.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The file.
+        type: path
+        required: true
+      copy_as:
+        description: Absolute path with C({time}) in the file's name.
+        type: str
+        required: true
   packages:
     description: Keep the versions of installed packages.
     type: bool
@@ -73,6 +170,11 @@ options:
     description: A snapshot beyond O(keep_count) stays for this long.
     type: float
     default: 30.0
+  drop_kept_after_days:
+    description:
+      - Databases that a restore kept under the name C(<database>_before_<run>) are dropped after this many days; 0 means never.
+    type: float
+    default: 0.0
   reserve_bytes:
     description: Room that has to stay free.
     type: int
@@ -87,6 +189,18 @@ EXAMPLES = r"""
         copy_as: "/srv/backups/maintenance/app_{time}.db"
     paths: [/srv/app/.env, /etc/systemd/system/app.service]
     units: [app.service]
+
+- name: Snapshot of a PostgreSQL database and of the configuration, with copies that people find
+  ops.maintenance.snapshot:
+    postgresql:
+      - name: main
+        databases: [netpost_production]
+        sentinels: [public.users]
+        copy_as: "/srv/backups/manual/backup_{time}.dump"
+    paths: [/srv/netpost/.env.production]
+    path_copies:
+      - path: /srv/netpost/.env.production
+        copy_as: "/srv/backups/config/.env.production.backup.{time}"
 
 - name: Snapshot of configuration only
   ops.maintenance.snapshot:

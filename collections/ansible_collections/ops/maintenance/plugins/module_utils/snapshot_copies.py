@@ -1,0 +1,95 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies of what a snapshot holds, under names that people know: mode 0600, whole or not there, never beside what may be published."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+from datetime import datetime
+
+from . import snapshot_postgresql, snapshot_store, sqlite_restore
+from .errors import MaintenanceError
+from .paths import fsync_folder, sha256_of
+from .record import Json
+
+_TIME = "%Y%m%d_%H%M%S"
+
+
+def problems(what: str, shown: str) -> list[str]:
+    """Say what is wrong with the name of a copy."""
+    if not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown):
+        return [f"copy_as of {what} is {shown!r}, expected an absolute path with {{time}} in the file's name"]
+    return []
+
+
+def problems_of_paths(copies: t.Sequence[t.Mapping[str, str]], paths: t.Sequence[str]) -> list[str]:
+    """Say what is wrong with the declared copies of files; one in a tree that is committed or deployed would give secrets away."""
+    found = []
+    for entry in copies:
+        path, folder = entry["path"], os.path.dirname(entry["copy_as"])
+        found += problems(path, entry["copy_as"])
+        if not any(path == held or path.startswith(held + "/") for held in paths):
+            found.append(f"path_copies names {path}, which paths does not hold; add it there")
+        tree = os.path.dirname(path)
+        if folder == tree or folder.startswith(tree + "/"):
+            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the tree of the file itself; name a folder outside")
+        elif _work_tree(folder):
+            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the work tree {_work_tree(folder)}; name a folder outside")
+    return found
+
+
+def _work_tree(folder: str) -> str:
+    while folder not in ("/", ""):
+        if any(os.path.lexists(os.path.join(folder, name)) for name in (".git", ".hg", ".svn")):
+            return folder
+        folder = os.path.dirname(folder)
+    return ""
+
+
+def named(shown: str, moment: datetime) -> str:
+    """Name a copy by the host's own clock, as a person on it would."""
+    return shown.replace("{time}", moment.astimezone().strftime(_TIME))
+
+
+def wanted(manifest: t.Mapping[str, Json]) -> t.Iterator[dict[str, Json]]:
+    """Yield what a snapshot copies: ``what``, ``copy``, and where the snapshot keeps it with its checksum."""
+    for entry in [*manifest["databases"], *manifest["files"]]:
+        if entry.get("copy"):
+            yield {**entry, "what": entry["path"]}
+    for server, entry in snapshot_postgresql.databases(manifest):
+        if entry["copy"]:
+            yield {**entry["files"][0], "copy": entry["copy"], "what": f"{server['name']}/{entry['database']}"}
+
+
+def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int) -> bool:
+    """Write a copy under a temporary name, compare it, and give it its name; return whether that was needed.
+
+    :param folder: the snapshot's.
+    :raises MaintenanceError: something else lies under that name, there is no room, or it came out different.
+    """
+    target = entry["copy"]
+    if os.path.lexists(target):
+        if not os.path.islink(target) and sha256_of(target) == entry["sha256"]:
+            return False
+        raise MaintenanceError(f"The copy {target} is there already with other content; it was left alone. Move it away.")
+    parent = os.path.dirname(target)
+    sqlite_restore.make_folders(parent)
+    temporary = os.path.join(parent, f".snapshot-{name}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    sqlite_restore.require_room(parent, entry["size"] + reserve, f"the copy {target}")
+    sqlite_restore.copy_flushed(snapshot_store.stored(entry, folder), temporary)
+    if sha256_of(temporary) != entry["sha256"]:
+        raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
+    os.rename(temporary, target)
+    fsync_folder(parent)
+    return True
+
+
+def remove(entry: t.Mapping[str, Json]) -> None:
+    """Remove a copy, if it is still the one that was written."""
+    copy = entry["copy"]
+    if os.path.isfile(copy) and not os.path.islink(copy) and sha256_of(copy) == entry["sha256"]:
+        os.unlink(copy)
