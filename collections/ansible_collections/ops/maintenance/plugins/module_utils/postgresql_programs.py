@@ -78,6 +78,7 @@ def run_program(
     stdin: t.IO[bytes] | int = subprocess.DEVNULL,
     stdout: t.IO[bytes] | int = subprocess.PIPE,
     nice: int = 0,
+    cwd: str = "/",
 ) -> Ran:
     """Run a program (absolute path first) as a user, with a clean environment in the C locale.
 
@@ -94,7 +95,7 @@ def run_program(
                 stdout=stdout,
                 stderr=errors,
                 env=clean_env,
-                cwd="/",
+                cwd=cwd,
                 start_new_session=True,
                 **identity(os_user),
             )
