@@ -12,6 +12,7 @@ from .backup_kinds import Verdict
 from .backup_proof import Known, Scratch
 from .backup_sets import Backup, Declared, Listing
 from .host import Host
+from .record import Finding
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Climb:
     :param known: what earlier runs noted of each file (SHA-256, time stamp).
     :param verdicts: what each rung said; a demanded rung without any verdict is ``unknown``.
     :param digests: SHA-256 by path, noted for the next run.
+    :param sampled: by rung, what it did not look at.
+    :param findings: what there is to say beside the rungs.
     """
 
     declared: Declared
@@ -55,6 +58,8 @@ class Climb:
     read_seconds: float | None = None
     restore_seconds: float | None = None
     rpo_seconds: float | None = None
+    sampled: dict[int, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def level(self) -> int:

@@ -7,11 +7,15 @@ from __future__ import annotations
 import typing as t
 
 from .backup_adaptor import Adaptor
+from .backup_borg import Borg
 from .backup_kinds import KINDS
 from .backup_postgresql import Postgresql
+from .backup_restic import Restic
 
 ADAPTORS: dict[str, Adaptor] = {
     "postgresql": Postgresql(),
+    "borg": Borg(),
+    "restic": Restic(),
 }
 
 CHOICES = [*KINDS, *ADAPTORS]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import re
@@ -138,11 +139,14 @@ def prove_whole(adaptor: Adaptor, climb: Climb) -> Proof:
     adaptor.climb(climb)
     name = climb.declared["name"]
     proof = Proof(digests=climb.digests, basis=", ".join(sorted(climb.basis)), rpo_seconds=climb.rpo_seconds)
+    proof.findings += climb.findings
     for level in range(1, climb.level + 1):
         said = [verdict for verdict in climb.verdicts if verdict.level == level]
         said = said or [Verdict(level, "unknown", f"nothing was looked at at this level ({LEVELS[level]})")]
         unsure = level == 2 and "first look" in climb.basis
         finding = _summed_up(level, climb.backup, said, climb.content_bytes, climb.notes if level == 1 else [], unsure)
+        if level in climb.sampled:
+            finding = dataclasses.replace(finding, basis="sampled", not_covered=climb.sampled[level])
         proof.findings.append(finding)
         if finding.state in ("critical", "unknown"):
             break

@@ -79,6 +79,7 @@ def run_program(
     stdout: t.IO[bytes] | int = subprocess.PIPE,
     nice: int = 0,
     pass_fds: t.Sequence[int] = (),
+    cwd: str = "/",
 ) -> Ran:
     """Run a program (absolute path first) as a user, with a clean environment in the C locale.
 
@@ -96,7 +97,7 @@ def run_program(
                 stdout=stdout,
                 stderr=errors,
                 env=clean_env,
-                cwd="/",
+                cwd=cwd,
                 start_new_session=True,
                 pass_fds=pass_fds,
                 **identity(os_user),

@@ -149,7 +149,7 @@ def scratch_cluster(scratch: str, major: int, os_user: str = "postgres") -> t.It
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX)
         if owner:
-            _let_through(scratch)
+            let_through(scratch)
             os.chown(folder, owner["user"], owner["group"])
         for name in (cluster.data, cluster.socket):
             os.mkdir(name, 0o700)
@@ -187,7 +187,7 @@ def sweep(scratch: str) -> list[str]:
     return swept
 
 
-def _let_through(scratch: str) -> None:
+def let_through(scratch: str) -> None:
     """Let the cluster's user enter the scratch folder and the one that holds it, without showing what lies in them.
 
     :raises MaintenanceError: a folder further up lets nobody through.
