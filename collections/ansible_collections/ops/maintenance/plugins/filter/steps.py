@@ -24,6 +24,11 @@ options:
     type: list
     elements: str
     default: []
+  idle:
+    description: Names to leave out of the last stage, because nothing is declared for them.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -43,7 +48,7 @@ from ansible.errors import AnsibleFilterError
 STAGES = ("before", "offline", "after")
 
 
-def steps(stages, only=(), skip=()):
+def steps(stages, only=(), skip=(), idle=()):
     if not all(isinstance(names, (list, tuple)) for names in (only, skip)):
         raise AnsibleFilterError(f"maintenance_only is {only!r} and maintenance_skip {skip!r}, expected lists of steps; make them lists.")
     known = {name for stage in STAGES for name in stages.get(stage) or []}
@@ -52,7 +57,8 @@ def steps(stages, only=(), skip=()):
         raise AnsibleFilterError(
             f"maintenance_only and maintenance_skip name {', '.join(strangers)}, expected some of {', '.join(sorted(known))}."
         )
-    return {stage: [name for name in stages.get(stage) or [] if (not only or name in only) and name not in skip] for stage in STAGES}
+    wanted = {stage: [name for name in stages.get(stage) or [] if (not only or name in only) and name not in skip] for stage in STAGES}
+    return {**wanted, "after": [name for name in wanted["after"] if name not in idle]}
 
 
 class FilterModule:
