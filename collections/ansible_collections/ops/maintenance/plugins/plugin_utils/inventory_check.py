@@ -26,7 +26,7 @@ _SHARED = frozenset(
     for name in (
         *("run_id", "deadline", "state_dir", "self_test", "cadence", "steps", "only", "skip", "budgets"),
         *("system", "title", "windows", "blackouts", "contacts", "checklist", "duties", "targets", "integrations", "roster"),
-        *("postgresql",),
+        *("postgresql", "redis"),
         *("force_window", "break_lock", "serial", "target", "failure_budget_percent", "become", "fail_on", "require_backup"),
         *("report_dir", "store_url", "performed_by", "waivers", "signed_by", "signature", "note"),
     )
