@@ -13,7 +13,7 @@ import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_scratch import scratch_cluster
 
@@ -462,6 +462,32 @@ def test_amcheck_passes_a_sound_database(instance):
         assert found.state == "ok", found
     finally:
         ask(instance, CLEAN, "DROP EXTENSION amcheck")
+
+
+def test_both_drivers_say_the_same(instance, monkeypatch):
+    given = {"limits": LOW, "pgstattuple": True}
+    first = review(instance, FAULTY, **given)
+    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg2",))
+    second = review(instance, FAULTY, **given)
+    assert [(finding.id, finding.state, finding.subject) for finding in first.findings] == [
+        (finding.id, finding.state, finding.subject) for finding in second.findings
+    ]
+
+
+def test_without_a_driver_everything_is_unknown(instance, monkeypatch):
+    arguments = options(instance, CLEAN)
+    monkeypatch.setattr(postgresql, "DRIVERS", ("no_such_driver",))
+    outcome = postgresql_review.run(arguments, True, Host())
+    assert {finding.state for finding in outcome.findings} == {"unknown"}
+    assert "install python3-psycopg2" in by_id(outcome)["postgresql.reachable"].summary
+
+
+def test_what_was_found_is_told_even_if_it_cannot_be_kept(instance, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(MaintenanceError, match="could not be kept") as caught:
+        review(instance, CLEAN, state_dir=str(tmp_path / "open"), check_mode=False)
+    assert by_id(caught.value.outcome)["postgresql.reachable"].state == "ok"
 
 
 # -- the faults of a server --

@@ -58,9 +58,9 @@ def test_a_statement_is_shown_without_literals(statement, shown):
 @example("'", False)
 def test_no_literal_survives(secret, escaped):
     """neff-weekly-01: the text of a query may contain personal data."""
-    marked = f"geheim{secret}geheim"
-    body = marked.replace("'", "''")
-    quoted = "E'" + body.replace("\\", "\\\\") + "'" if escaped else f"'{body}'"
+    marked = "geheim" + (secret.replace("\\", "\\\\") if escaped else secret) + "geheim"
+    body = marked.replace("'", r"\'" if escaped else "''")
+    quoted = f"E'{body}'" if escaped else f"'{body}'"
     assert "geheim" not in postgresql_review_statements.normalised(f"SELECT a FROM t WHERE b = {quoted} AND c = 1", 10**6)
 
 
