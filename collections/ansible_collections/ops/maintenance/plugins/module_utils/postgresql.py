@@ -26,6 +26,9 @@ DRIVERS = ("psycopg", "psycopg2")
 
 SOCKET_FOLDER = "/var/run/postgresql"
 
+ABSENT_PASSFILE = "/nonexistent/pgpass"
+"""Nobody's ``~/.pgpass`` is used; of a file that is not there libpq says nothing, of ``/dev/null`` it warns."""
+
 SERVER: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "host": {"type": "str", "default": ""},
@@ -296,7 +299,7 @@ def connect(
         "connect_timeout": server["connect_timeout_seconds"],
         "application_name": application_name,
         "client_encoding": "UTF8",
-        "passfile": "/nonexistent/pgpass",
+        "passfile": ABSENT_PASSFILE,
     }
     if password:
         given["password"] = password

@@ -16,7 +16,7 @@ import typing as t
 
 from .errors import InputError, MaintenanceError
 from .host import OUTPUT_LIMIT_BYTES, Ran
-from .postgresql import Server, password_of, socket_folder
+from .postgresql import ABSENT_PASSFILE, Server, password_of, socket_folder
 
 _PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/usr/local/pgsql/bin", "/usr/bin", "/usr/local/bin")
 
@@ -131,7 +131,7 @@ def client_environment(server: Server) -> t.Iterator[dict[str, str]]:
         "PGUSER": str(server["user"]),
         "PGCONNECT_TIMEOUT": str(server["connect_timeout_seconds"]),
         "PGAPPNAME": "ops.maintenance",
-        "PGPASSFILE": "/nonexistent/pgpass",
+        "PGPASSFILE": ABSENT_PASSFILE,
     }
     if not socket_folder(server):
         env["PGSSLMODE"] = server["ssl_mode"]

@@ -121,7 +121,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome.returned = {"servers": {reviewed.name: _lists(reviewed) for reviewed in servers}}
     fitted(outcome)
     if not check_mode:
-        write_state(params["state_dir"], STATE, {**kept, **{reviewed.name: _remembered(reviewed, kept) for reviewed in servers}})
+        _keep(params["state_dir"], {**kept, **{reviewed.name: _remembered(reviewed, kept) for reviewed in servers}}, outcome)
     return outcome
 
 
@@ -356,6 +356,21 @@ def _trusted(finding: Finding, distrusted: t.Collection[str]) -> Finding:
 
 
 # -- keeping --
+
+
+def _keep(state_dir: str, state: t.Mapping[str, Json], outcome: Outcome) -> None:
+    """Write what the next run compares with.
+
+    :raises MaintenanceError: it cannot be written; what was found is still in the record.
+    """
+    try:
+        write_state(state_dir, STATE, state)
+    except (MaintenanceError, OSError) as error:
+        words = (
+            f"What the next run compares with could not be kept in {state_dir}: {error}; run with become: true or name another state_dir."
+        )
+        outcome.summary = words
+        raise MaintenanceError(words, outcome) from error
 
 
 def _remembered(reviewed: Reviewed, kept: t.Mapping[str, Json]) -> Json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from .postgresql import Row, extension_schema
+from .postgresql import Row
 from .postgresql_review_common import DAY, About, Check, Fault, Look, Wording, found
 from .record import Finding
 
@@ -27,8 +27,6 @@ SELECT rolname AS name, rolpassword LIKE 'md5%' AS is_md5 FROM pg_authid WHERE r
 RULES = """
 SELECT line_number AS line, type, database AS databases, user_name AS users, address, netmask, auth_method AS method, error
 FROM pg_hba_file_rules ORDER BY line_number"""
-
-WHO_RAN = "SELECT DISTINCT userid AS oid FROM {view}"
 
 SUPERUSERS = Wording(
     "postgresql.superusers",
@@ -79,24 +77,19 @@ def judge_superusers(about: About, roles: t.Sequence[Row]) -> list[Finding]:
 
 
 def fetch_use(look: Look) -> Row:
-    """Read roles, and which of them ran a statement that is still counted."""
-    facts: Row = {"roles": look.rows(ROLES), "ran": set()}
-    schema = extension_schema(look.session, "pg_stat_statements")
-    if schema and "pg_stat_statements" in look.about.settings.get("shared_preload_libraries", ""):
-        view = look.session.identifier(schema, "pg_stat_statements")
-        facts["ran"] = {str(row["oid"]) for row in look.rows(WHO_RAN.replace("{view}", view))}
-    return facts
+    """Read roles; which of them ran a statement that is still counted is read with the statements."""
+    return {"roles": look.rows(ROLES), "statements": look.shared.setdefault("statements", {})}
 
 
 def judge_use(about: About, facts: Row) -> list[Finding]:
     """Judge which roles were never seen; PostgreSQL keeps no last login, so runs remember whom they met."""
     now, days = about.now.timestamp(), about.limits["role_unused_days"]
-    kept = about.kept.get("roles", {})
+    kept, ran = about.kept.get("roles", {}), facts["statements"].get("ran", ())
     keep, faults, young = {}, [], []
     for row in facts["roles"]:
         if not row["logs_in"]:
             continue
-        seen = row["is_here"] or row["oid"] in facts["ran"]
+        seen = row["is_here"] or row["oid"] in ran
         first, last = kept.get(row["name"], [now, 0])
         last = now if seen else last
         keep[row["name"]] = [first, last]
@@ -216,7 +209,12 @@ def _roles(look: Look) -> list[Row]:
 CHECKS = (
     Check((SUPERUSERS.id,), _roles, judge_superusers, lambda: [_bad_role()]),
     Check(
-        (UNUSED.id,), fetch_use, judge_use, lambda: {"roles": [_bad_role()], "ran": set()}, sample_kept={"roles": {"r": [0, 0]}}, stats=True
+        (UNUSED.id,),
+        fetch_use,
+        judge_use,
+        lambda: {"roles": [_bad_role()], "statements": {}},
+        sample_kept={"roles": {"r": [0, 0]}},
+        stats=True,
     ),
     Check((EXPIRED.id,), _roles, judge_expired, lambda: [_bad_role()]),
     Check((PASSWORDS.id,), fetch_passwords, judge_passwords, lambda: {"hashes": [{"name": "r", "is_md5": True}]}),

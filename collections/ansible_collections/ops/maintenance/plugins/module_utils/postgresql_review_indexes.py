@@ -189,7 +189,7 @@ def _with_replicas(facts: Row) -> str:
 
 def _in_use(about: About, row: Row, days: float) -> bool:
     quiet = age_of(about, row["used"])
-    if quiet is not None and quiet > days * DAY:
+    if days and quiet is not None and quiet > days * DAY:
         return False
     return bool(row["scans"])
 

@@ -26,7 +26,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name, s.seqincrement AS step, s.
        s.seqcycle AS cycles, has_sequence_privilege(c.oid, 'SELECT') OR has_sequence_privilege(c.oid, 'USAGE') AS readable,
        CASE WHEN has_sequence_privilege(c.oid, 'SELECT') OR has_sequence_privilege(c.oid, 'USAGE')
             THEN pg_sequence_last_value(c.oid) END AS last,
-       format('%I.%I', tn.nspname, tc.relname) AS table_name, format('%I', a.attname) AS column, a.attidentity::text <> '' AS is_identity,
+       quote_ident(tn.nspname) || '.' || quote_ident(tc.relname) AS table_name, quote_ident(a.attname) AS column, a.attidentity::text <> '' AS is_identity,
        CASE a.atttypid WHEN 'int2'::regtype THEN 2 WHEN 'int4'::regtype THEN 4 WHEN 'int8'::regtype THEN 8 END AS width
 FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid

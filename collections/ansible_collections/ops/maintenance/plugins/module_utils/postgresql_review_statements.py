@@ -61,6 +61,8 @@ WITH named AS (
 )
 SELECT * FROM ranked WHERE by_total <= {shown} OR (often AND by_mean <= {shown})"""
 
+WHO_RAN = "SELECT DISTINCT userid::text AS oid FROM {view}"
+
 COUNTING = "SELECT stats_reset AS since, dealloc AS lost FROM {view}"
 
 COLUMNS = """
@@ -95,6 +97,7 @@ def fetch_statements(look: Look) -> Row:
     limits = look.about.limits
     given = [limits["statement_min_calls"], f"%{MARK}%", limits["statement_mean_ms"]]
     shared["rows"] = look.rows(_filled(STATEMENTS, view=view, shown=str(SHOWN), **columns), given)
+    shared["ran"] = {row["oid"] for row in look.rows(_filled(WHO_RAN, view=view))}
     shared.update(_counting_since(look, schema))
     return facts
 

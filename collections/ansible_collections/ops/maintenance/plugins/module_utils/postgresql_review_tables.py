@@ -12,7 +12,8 @@ from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wor
 from .record import Finding
 
 # Sizes are asked for one file at a time, because a relation that is locked exclusively would make us wait: its size is
-# the planner's last one. So is that of an empty index or TOAST table, because to open thousands of them takes long. What belongs together is added up here: joins of thousands of rows without statistics are slow.
+# the planner's last one. So is that of an empty index or TOAST table, because to open thousands of them takes long. What
+# belongs together is added up here: joins of thousands of rows without statistics are slow.
 SIZES = """
 SELECT c.oid::bigint AS oid, i.indrelid::bigint AS table_oid,
        CASE WHEN g.guessed OR g.empty THEN c.relpages * current_setting('block_size')::bigint ELSE coalesce(pg_relation_size(c.oid), 0) END AS main,

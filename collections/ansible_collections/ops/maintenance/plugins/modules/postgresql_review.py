@@ -45,7 +45,7 @@ options:
       - C(analyse_days) V(30) and C(analyse_changed_percent) V(20) since the last ANALYZE.
       - C(vacuum_lag_hours) V(24) that a table has been due for VACUUM, C(freeze_percent) V(100) of C(autovacuum_freeze_max_age).
       - C(growth_percent) V(50) and C(growth_min_bytes) V(104857600) since the last run.
-      - C(unused_index_days) V(30) that an index was not used.
+      - C(unused_index_days) V(30) that an index was not used; V(0) asks only whether it ever was since counting began.
       - C(foreign_key_min_rows) V(0) of tables whose foreign keys need an index.
       - C(missing_index_scans) V(100) whole scans of C(missing_index_min_rows) V(10000) rows on average.
       - C(sequence_percent) V(75), C(sequence_critical_percent) V(90) of the numbers of a sequence or of its column.

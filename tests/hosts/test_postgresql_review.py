@@ -1,0 +1,812 @@
+"""The review of real servers: every fault is planted and found, and a clean twin stays silent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+import typing as t
+
+import pytest
+from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
+
+from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_scratch import scratch_cluster
+
+FAULTY, CLEAN, DAMAGED = 'Shop "of" all', "clean", "da'maged=1"
+PASSWORD = "m0nitor-s3cret"
+# Autovacuum is on, as it should be, but does not come: the faults have to stay.
+SETTINGS = {"autovacuum": "on", "autovacuum_naptime": "'2147483s'", "track_io_timing": "on", "max_replication_slots": "5"}
+HBA = "local all postgres peer\nlocal all all scram-sha-256\nlocal replication all peer\n"
+LOW = {
+    "statement_min_calls": 2,
+    "statement_mean_ms": 30,
+    "error_min_transactions": 1,
+    "temporary_bytes": 1000,
+    "bloat_min_bytes": 65536,
+    "freeze_percent": 0.0000001,
+    "missing_index_min_rows": 1000,
+    "missing_index_scans": 5,
+    "unused_index_days": 0,
+    "role_unused_days": 0,
+}
+"""Limits as low as a small and young database needs them for its faults to show."""
+
+BOTH = """
+CREATE TABLE parent (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL UNIQUE, note text);
+CREATE TABLE child (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, parent_id bigint NOT NULL REFERENCES parent, at timestamptz);
+CREATE INDEX child_parent ON child (parent_id);
+CREATE TABLE parts (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+INSERT INTO parent (code, note) SELECT 'c' || n, repeat('x', 60) FROM generate_series(1, 3000) n;
+INSERT INTO child (parent_id, at) SELECT n, now() FROM generate_series(1, 3000) n;
+INSERT INTO parts SELECT n, '2026-05-05' FROM generate_series(1, 100) n;
+CREATE SEQUENCE "Round And Round" MAXVALUE 3 CYCLE;
+SELECT nextval('"Round And Round"') FROM generate_series(1, 3);
+"""
+FAULTS = """
+CREATE SCHEMA "my schema";
+CREATE TABLE "my schema"."order" (id int PRIMARY KEY, "select" int, filler text) WITH (autovacuum_enabled = false);
+INSERT INTO "my schema"."order" SELECT n, n % 10, repeat('y', 100) FROM generate_series(1, 5000) n;
+DELETE FROM "my schema"."order" WHERE id % 2 = 0;
+CREATE TABLE "Bloat ed" (id int PRIMARY KEY, filler text);
+INSERT INTO "Bloat ed" SELECT n, repeat('z', 100) FROM generate_series(1, 20000) n;
+DELETE FROM "Bloat ed" WHERE id % 20 <> 0;
+CREATE TABLE "no ""key"" here" (a int, b text);
+INSERT INTO "no ""key"" here" SELECT n, 'b' FROM generate_series(1, 5000) n;
+CREATE UNLOGGED TABLE "Unlogged" (id int PRIMARY KEY);
+CREATE TABLE never_analysed (id int PRIMARY KEY);
+INSERT INTO never_analysed VALUES (1);
+CREATE INDEX "unused Index" ON parent (note);
+CREATE INDEX code_twin ON parent (code);
+CREATE INDEX parent_twin ON child (parent_id);
+CREATE TABLE orphan (id int PRIMARY KEY, parent_id bigint REFERENCES parent, a int);
+ALTER TABLE orphan ADD CONSTRAINT positive CHECK (a > 0) NOT VALID;
+CREATE TABLE narrow (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+SELECT setval(pg_get_serial_sequence('narrow', 'id'), 2147483000);
+CREATE SEQUENCE wide;
+CREATE TABLE fed_by_wide (id int DEFAULT nextval('wide') PRIMARY KEY);
+SELECT setval('wide', 2000000000);
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER "Off" BEFORE INSERT ON parent FOR EACH ROW EXECUTE FUNCTION nothing();
+ALTER TABLE parent DISABLE TRIGGER "Off";
+GRANT CREATE ON SCHEMA public TO PUBLIC;
+CREATE EXTENSION pgstattuple;
+"""
+
+
+def options(cluster, *databases, **given):
+    spec = {name: option.get("default") for name, option in postgresql_review.OPTIONS.items()}
+    server = {**cluster.server, "name": "main", "databases": list(databases)}
+    common = {"run_id": "", "deadline": 0.0, "state_dir": given.pop("state_dir", "/tmp/review_state_unused"), "self_test": False}
+    return {**spec, **common, "newest_minor": {str(MAJOR): minor(cluster)}, "servers": [server], **given}
+
+
+def minor(cluster):
+    with postgresql.connect(cluster.server) as session:
+        return str(int(session.value("SHOW server_version_num")) % 10000)
+
+
+def review(cluster, *databases, check_mode=True, **given):
+    return postgresql_review.run(options(cluster, *databases, **given), check_mode, Host())
+
+
+def by_id(outcome, subject=None):
+    return {finding.id: finding for finding in outcome.findings if subject is None or finding.subject == subject}
+
+
+def bad(outcome):
+    return {finding.id: finding.state for finding in outcome.findings if finding.state != "ok"}
+
+
+def ask(cluster, database, *statements):
+    with postgresql.connect(cluster.server, database) as session:
+        session.execute("SET search_path = public, pg_catalog")
+        for statement in statements:
+            with contextlib.suppress(postgresql.StatementError) if statement.startswith("-- fails") else contextlib.nullcontext():
+                session.execute(statement)
+
+
+def damage(cluster, database, table):
+    """Overwrite a page of a table in its file, behind the server's back."""
+    with postgresql.connect(cluster.server, database) as session:
+        path = os.path.join(cluster.data, session.value("SELECT pg_relation_filepath(%s::regclass)", [f"public.{table}"]))
+        session.execute("CHECKPOINT")
+    cluster.stop()
+    with open(path, "r+b") as target:
+        target.seek(4000)
+        target.write(b"damage" * 10)
+    cluster.start({**AS_IN_PRODUCTION, **SETTINGS})
+
+
+@pytest.fixture(scope="module")
+def instance():
+    """A server with a faulty database, its clean twin, and one with a damaged page."""
+    with running_cluster(SETTINGS) as cluster:
+        with postgresql.connect(cluster.server) as session:
+            for name in (FAULTY, CLEAN, DAMAGED):
+                session.execute(f"CREATE DATABASE {session.identifier(name)}")
+            session.execute(f"CREATE ROLE monitor LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
+        ask(
+            cluster, DAMAGED, "CREATE TABLE broken AS SELECT n, repeat('x', 50) FROM generate_series(1, 1000) n", "CREATE EXTENSION amcheck"
+        )
+        damage(cluster, DAMAGED, "broken")
+        with open(os.path.join(cluster.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
+            target.write(HBA)
+        ask(cluster, "postgres", "SELECT pg_reload_conf()")
+        ask(cluster, DAMAGED, "-- fails\nSELECT count(*) FROM broken")
+        for name in (FAULTY, CLEAN):
+            # The old version has the columns total_time and mean_time, whatever the server.
+            version = " VERSION '1.7'" if name == FAULTY else ""
+            ask(cluster, name, f"CREATE EXTENSION pg_stat_statements{version}", "REVOKE CREATE ON SCHEMA public FROM PUBLIC", BOTH)
+        ask(cluster, FAULTY, FAULTS, '-- fails\nCREATE UNIQUE INDEX CONCURRENTLY dup_ccnew ON "no ""key"" here" (b)')
+        ask(cluster, FAULTY, 'VACUUM ANALYZE "Bloat ed"', "ANALYZE parent", 'ANALYZE "my schema"."order"')
+        ask(cluster, CLEAN, "VACUUM ANALYZE")
+        ask(
+            cluster,
+            CLEAN,
+            *["SELECT * FROM public.child WHERE parent_id = 5", "SELECT 'a literal', 1 FROM public.parent WHERE id = 7"] * 20,
+        )
+        yield cluster
+
+
+@pytest.fixture
+def state_dir(tmp_path):
+    return str(tmp_path / "state")
+
+
+# -- the clean twin --
+
+
+def test_a_clean_database_on_a_sound_server_is_silent(instance, state_dir):
+    """netpost-monthly-2: no warning, no critical, no unknown where nothing is wrong."""
+    limits = {"unused_index_days": 0, "role_unused_days": 90}
+    with session_of(instance, "monitor"):
+        outcome = review(instance, CLEAN, state_dir=state_dir, limits=limits, recommended_settings={"fsync": True, "wal_level": "replica"})
+    wrong = {name: by_id(outcome)[name].summary for name in bad(outcome)}
+    # The damaged page of the third database is the server's, and of all that use it.
+    assert set(wrong) == {"postgresql.checksum_failures"}
+    assert len(outcome.findings) > 40
+    assert not os.path.exists(state_dir)
+
+
+@contextlib.contextmanager
+def session_of(cluster, role, database="postgres"):
+    with postgresql.connect({**cluster.server, "user": role, "password": PASSWORD}, database) as session:
+        yield session
+
+
+def test_select_1_is_asked_of_every_declared_database(instance):
+    """neff-daily-03, flow-em-2: with a time limit, never asking for a password, never showing it."""
+    found = [finding for finding in review(instance, CLEAN, FAULTY).findings if finding.id == "postgresql.reachable"]
+    assert [(finding.subject, finding.state) for finding in found] == [("main", "ok"), ("main/clean", "ok"), (f"main/{FAULTY}", "ok")]
+    server = {"user": "monitor", "password": "wrong-s3cret"}
+    outcome = review(instance, CLEAN, servers=[{**instance.server, "name": "main", "databases": [CLEAN], **server}])
+    reachable = by_id(outcome)["postgresql.reachable"]
+    assert reachable.state == "critical"
+    assert "Correct the password" in reachable.summary
+    assert "s3cret" not in json.dumps(outcome.record())
+
+
+@pytest.mark.parametrize("change", [{"port": 5999}, {"connect_database": "no such"}])
+def test_without_a_session_everything_else_is_unknown(instance, change):
+    outcome = review(instance, servers=[{**instance.server, "name": "main", "databases": [CLEAN], **change}])
+    states = {finding.id: finding.state for finding in outcome.findings}
+    assert states.pop("postgresql.reachable") == "critical"
+    assert len(states) > 35
+    assert set(states.values()) == {"unknown"}
+    assert len(json.dumps(outcome.record())) < 65536
+
+
+def test_a_missing_database_does_not_hide_the_others(instance):
+    outcome = review(instance, CLEAN, "not here")
+    assert by_id(outcome, "main/not here")["postgresql.reachable"].state == "critical"
+    assert by_id(outcome, "main/not here")["postgresql.dead_rows"].state == "unknown"
+    assert by_id(outcome, "main/clean")["postgresql.dead_rows"].state == "ok"
+    assert by_id(outcome, "main")["postgresql.connections"].state == "ok"
+
+
+# -- the faults of a database --
+
+
+@pytest.fixture(scope="module")
+def faulty(instance):
+    """The review of the faulty database, after its statements ran."""
+    statements = [
+        "SELECT pg_sleep(0.05), 'Anna Example', 4711",
+        "SELECT pg_sleep(0.05), 'Berta Example', 4712",
+        'SELECT count(*) FROM public."no ""key"" here" WHERE a < 7',
+        "-- fails\nSELECT 1/0",
+    ]
+    ask(
+        instance,
+        FAULTY,
+        *statements * 3,
+        *[statements[2]] * 4,
+        "SET work_mem = '64kB'",
+        "SELECT * FROM generate_series(1, 50000) n ORDER BY n",
+    )
+    ask(instance, FAULTY, "CREATE ROLE \"O'Brien\" PASSWORD 'hidden-s3cret'", 'DROP ROLE "O\'Brien"')
+    deadlock(instance)
+    time.sleep(1.2)  # until the sessions have handed their counters over
+    return review(instance, FAULTY, limits=LOW)
+
+
+def deadlock(cluster):
+    def other():
+        with contextlib.suppress(postgresql.StatementError), postgresql.connect(cluster.server, FAULTY) as session:
+            session.execute("BEGIN; SELECT * FROM public.parent WHERE id = 2 FOR UPDATE")
+            barrier.wait()
+            session.execute("SELECT * FROM public.parent WHERE id = 1 FOR UPDATE")
+
+    barrier = threading.Barrier(2)
+    thread = threading.Thread(target=other)
+    with postgresql.connect(cluster.server, FAULTY) as session:
+        session.execute("SET deadlock_timeout = '50ms'")
+        session.execute("BEGIN; SELECT * FROM public.parent WHERE id = 1 FOR UPDATE")
+        thread.start()
+        barrier.wait()
+        with contextlib.suppress(postgresql.StatementError):
+            session.execute("SELECT * FROM public.parent WHERE id = 2 FOR UPDATE")
+        session.close()
+        thread.join(10)
+
+
+FOUND: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
+    ("slow_statements", "warning", ["pg_sleep"]),
+    ("error_share", "warning", ["rolled back"]),
+    ("deadlocks", "warning", ["deadlocks"]),
+    ("dead_rows", "warning", ['"my schema"."order"', "50 percent dead"]),
+    ("vacuum_due", "warning", ['"my schema"."order"', "never vacuumed"]),
+    ("statistics", "warning", ["public.never_analysed: never analysed"]),
+    ("autovacuum_tables", "warning", ['"my schema"."order"']),
+    ("freeze_due", "warning", ["percent of the way"]),
+    ("bloat", "critical", ['public."Bloat ed"']),
+    ("unused_indexes", "warning", ['public."unused Index"']),
+    ("duplicate_indexes", "warning", ["public.code_twin is superfluous beside public.parent_code_key (constraint)", "child_parent"]),
+    ("invalid_indexes", "warning", ["public.dup_ccnew", "leftover of a concurrent rebuild"]),
+    ("foreign_key_indexes", "warning", ["public.orphan (parent_id) → public.parent"]),
+    ("missing_indexes", "warning", ['public."no ""key"" here"']),
+    (
+        "sequences",
+        "critical",
+        ["public.narrow_id_seq (identity column id of public.narrow, int4)", "public.wide (column id of public.fed_by_wide"],
+    ),
+    ("primary_keys", "warning", ['public."no ""key"" here"']),
+    ("triggers", "warning", ['public.parent: "Off"']),
+    ("constraints", "warning", ["public.orphan: positive (check)"]),
+    ("unlogged_tables", "warning", ['public."Unlogged"']),
+    ("extensions", "warning", ["pg_stat_statements: 1.7"]),
+    ("public_schema", "warning", ["schema public"]),
+)
+
+
+@pytest.mark.parametrize(("name", "state", "says"), FOUND, ids=[name for name, _state, _says in FOUND])
+def test_each_fault_of_a_database_is_found(faulty, name, state, says):
+    finding = by_id(faulty, f"main/{FAULTY}")[f"postgresql.{name}"]
+    assert finding.state == state, finding
+    text = "\n".join([finding.summary, *finding.evidence])
+    assert [words for words in says if words not in text] == []
+    assert finding.advice
+
+
+def test_temporary_files_are_counted(faulty):
+    found = by_id(faulty, f"main/{FAULTY}")["postgresql.temporary_files"]
+    # Without a beginning of the statistics no rate can be told: that is not ok either.
+    assert found.state in ("warning", "unknown")
+    assert "temporary files" in found.summary
+
+
+def test_one_record_is_small_and_valid(faulty):
+    assert len(json.dumps(faulty.record())) < 65536
+    ids = [(finding.id, finding.subject) for finding in faulty.findings]
+    assert len(ids) == len(set(ids))
+    assert all(finding.threshold or finding.state == "ok" or finding.unit in ("count", "", "bytes") for finding in faulty.findings)
+
+
+def test_the_ten_statements_with_most_time_are_listed_without_literals(instance, faulty):
+    """neff-weekly-01, netpost-db-02: columns by the extension's version, a minimum of calls, no personal data."""
+    lists = faulty.returned["servers"]["main"]["databases"][FAULTY]
+    total, mean = lists["statements_by_total_time"], lists["statements_by_mean_time"]
+    assert 0 < len(total) <= 10
+    assert [row["total_ms"] for row in total] == sorted((row["total_ms"] for row in total), reverse=True)
+    assert mean[0]["query"].startswith("SELECT pg_sleep(")
+    assert mean[0]["calls"] == 6
+    assert all(row["calls"] >= LOW["statement_min_calls"] for row in mean)
+    everything = json.dumps([faulty.record(), faulty.returned])
+    for literal in ("Anna", "Berta", "4711", "s3cret"):
+        assert literal not in everything
+
+
+def test_new_names_of_the_columns_are_used_too(instance):
+    """neff-weekly-01: the clean database has the extension of the server's own version."""
+    outcome = review(instance, CLEAN)
+    assert by_id(outcome, "main/clean")["postgresql.slow_statements"].state == "ok"
+    assert outcome.returned["servers"]["main"]["databases"][CLEAN]["statements_by_total_time"]
+
+
+def test_one_slow_call_is_no_slow_statement(instance):
+    """netpost-db-02: ordering by the mean lets single calls dominate."""
+    ask(instance, CLEAN, "SELECT pg_sleep(0.3) AS once_only")
+    assert by_id(review(instance, CLEAN), "main/clean")["postgresql.slow_statements"].state == "ok"
+    limits = {"statement_min_calls": 1}
+    assert by_id(review(instance, CLEAN, limits=limits), "main/clean")["postgresql.slow_statements"].state == "warning"
+
+
+def test_statements_are_read_from_whichever_database_has_the_extension(instance):
+    """neff-weekly-01: the counters are the server's; without the extension anywhere it is unknown, never ok."""
+    outcome = review(instance, DAMAGED, CLEAN)
+    assert by_id(outcome, f"main/{DAMAGED}")["postgresql.slow_statements"].state == "ok"
+    alone = by_id(review(instance, DAMAGED), f"main/{DAMAGED}")["postgresql.slow_statements"]
+    assert alone.state == "unknown"
+    assert "pg_stat_statements" in alone.summary
+    assert "CREATE EXTENSION" in alone.advice
+
+
+def test_tables_are_listed_by_total_size_whatever_their_names(instance, faulty):
+    """asr-06-2, neff-weekly-02: mixed case, quotes, reserved words; views are no tables."""
+    listed = faulty.returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"]
+    with postgresql.connect(instance.server, FAULTY) as session:
+        statement = (
+            "SELECT format('%I.%I', nspname, relname) AS name, pg_total_relation_size(c.oid) AS bytes FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'r' AND nspname IN ('public', 'my schema') ORDER BY 2 DESC LIMIT 5"
+        )
+        expected = session.rows(statement)
+    assert [row["table"] for row in listed[:5]] == [row["name"] for row in expected]
+    assert [row["total_bytes"] for row in listed[:5]] == pytest.approx([row["bytes"] for row in expected], rel=0.1)
+    assert '"my schema"."order"' in [row["table"] for row in listed]
+
+
+def test_index_usage_is_listed_most_used_first(instance):
+    """neff-weekly-03, flow-monthly-5: from the statistics of indexes, not from pg_stats."""
+    time.sleep(1.1)
+    outcome = review(instance, CLEAN)
+    usage = outcome.returned["servers"]["main"]["databases"][CLEAN]["index_usage"]
+    assert usage[0]["scans"] >= 20
+    assert [row["scans"] for row in usage] == sorted((row["scans"] for row in usage), reverse=True)
+    used = {row["index"]: row for row in usage}
+    assert {"rows_read", "rows_fetched", "table"} <= set(used["public.child_parent"])
+    assert used["public.child_parent"]["scans"] >= 20
+
+
+def test_unused_indexes_never_name_what_something_needs(faulty):
+    """asr-06-1, neff-perf-03, flow-monthly-8: idx_scan = 0 also holds for keys and unique indexes that must stay."""
+    found = by_id(faulty, f"main/{FAULTY}")["postgresql.unused_indexes"]
+    named = {line.split(" on ")[0] for line in found.evidence}
+    assert named == {'public."unused Index"', "public.code_twin", "public.parent_twin", "public.child_parent"} - _used(faulty)
+    assert "_pkey" not in str(found)
+    assert "_key" not in str(found)
+
+
+def _used(outcome):
+    listed = outcome.returned["servers"]["main"]["databases"][FAULTY]["index_usage"]
+    return {row["index"] for row in listed if row["scans"]}
+
+
+def test_young_statistics_prove_no_index_unused(instance):
+    """asr-06-1, flow-monthly-8: how long the counters have been counting decides."""
+    found = by_id(review(instance, FAULTY), f"main/{FAULTY}")["postgresql.unused_indexes"]
+    assert found.state == "unknown"
+    assert "days only, expected 30" in found.summary
+
+
+def test_a_replica_identity_is_never_unused(instance):
+    ask(instance, CLEAN, "CREATE TABLE ident (a int NOT NULL PRIMARY KEY, b int NOT NULL)", "CREATE UNIQUE INDEX ident_b ON ident (b)")
+    try:
+        ask(instance, CLEAN, "ALTER TABLE ident REPLICA IDENTITY USING INDEX ident_b")
+        found = by_id(review(instance, CLEAN, limits={"unused_index_days": 0}), "main/clean")["postgresql.unused_indexes"]
+        assert "ident_b" not in str(found)
+    finally:
+        ask(instance, CLEAN, "DROP TABLE ident")
+
+
+def test_bloat_is_measured_where_asked(instance, faulty):
+    """asr-06-3, netpost-db-06: an estimate otherwise; nothing is rewritten, and the advice is the online form."""
+    estimated = by_id(faulty, f"main/{FAULTY}")["postgresql.bloat"]
+    assert estimated.basis == "estimated"
+    limits = {**LOW, "index_bloat_percent": 30}
+    outcome = by_id(review(instance, FAULTY, limits=limits, pgstattuple=True), f"main/{FAULTY}")
+    measured, index = outcome["postgresql.bloat"], outcome["postgresql.index_bloat"]
+    assert measured.basis == "sampled"
+    assert abs(measured.value - estimated.value) < 15
+    assert "(measured)" in str(measured.evidence)
+    assert 'Bloat ed_pkey"' in str(index.evidence)
+    assert index.state == "warning"
+    assert "CONCURRENTLY" in index.advice
+    absent = by_id(review(instance, CLEAN, limits=LOW, pgstattuple=True), "main/clean")["postgresql.bloat"]
+    assert absent.state == "unknown"
+    assert "pgstattuple is not in this database" in absent.summary
+
+
+def test_counters_lost_in_a_crash_are_no_proof_of_health(instance):
+    """asr-06-3: the server crashed after this table was written, so there are no dead rows to be seen."""
+    found = by_id(review(instance, DAMAGED), f"main/{DAMAGED}")
+    assert found["postgresql.dead_rows"].state == "unknown"
+    assert "public.broken" in found["postgresql.dead_rows"].summary
+    assert found["postgresql.statistics"].state == "warning"
+
+
+def test_a_table_that_is_locked_is_not_waited_for(instance):
+    with postgresql.connect(instance.server, FAULTY) as holder:
+        holder.execute('BEGIN; LOCK TABLE public."Bloat ed" IN ACCESS EXCLUSIVE MODE')
+        begun = time.monotonic()
+        outcome = review(instance, FAULTY)
+        assert time.monotonic() - begun < 20
+        found = by_id(outcome, f"main/{FAULTY}")["postgresql.size"]
+        assert found.state == "ok"
+        assert 'public."Bloat ed"' in found.not_covered
+        holder.execute("ROLLBACK")
+
+
+def test_a_damaged_page_is_found(instance):
+    outcome = review(instance, DAMAGED, CLEAN, amcheck=True)
+    failures = by_id(outcome, "main")["postgresql.checksum_failures"]
+    assert failures.state == "critical"
+    assert DAMAGED in failures.summary
+    checked = by_id(outcome, f"main/{DAMAGED}")["postgresql.amcheck"]
+    assert checked.state == "critical", checked
+    assert "public.broken" in checked.summary
+    without = by_id(outcome, "main/clean")["postgresql.amcheck"]
+    assert without.state == "unknown"
+    assert "amcheck is not in this database" in without.summary
+
+
+def test_amcheck_passes_a_sound_database(instance):
+    ask(instance, CLEAN, "CREATE EXTENSION amcheck")
+    try:
+        found = by_id(review(instance, CLEAN, amcheck=True), "main/clean")["postgresql.amcheck"]
+        assert found.state == "ok", found
+    finally:
+        ask(instance, CLEAN, "DROP EXTENSION amcheck")
+
+
+def test_both_drivers_say_the_same(instance, monkeypatch):
+    given = {"limits": LOW, "pgstattuple": True}
+    first = review(instance, FAULTY, **given)
+    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg2",))
+    second = review(instance, FAULTY, **given)
+    assert [(finding.id, finding.state, finding.subject) for finding in first.findings] == [
+        (finding.id, finding.state, finding.subject) for finding in second.findings
+    ]
+
+
+def test_without_a_driver_everything_is_unknown(instance, monkeypatch):
+    arguments = options(instance, CLEAN)
+    monkeypatch.setattr(postgresql, "DRIVERS", ("no_such_driver",))
+    outcome = postgresql_review.run(arguments, True, Host())
+    assert {finding.state for finding in outcome.findings} == {"unknown"}
+    assert "install python3-psycopg2" in by_id(outcome)["postgresql.reachable"].summary
+
+
+def test_what_was_found_is_told_even_if_it_cannot_be_kept(instance, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(MaintenanceError, match="could not be kept") as caught:
+        review(instance, CLEAN, state_dir=str(tmp_path / "open"), check_mode=False)
+    assert by_id(caught.value.outcome)["postgresql.reachable"].state == "ok"
+
+
+# -- the faults of a server --
+
+
+@pytest.fixture(scope="module")
+def troubled(instance):
+    """The review of the server while it is in trouble."""
+    hba = HBA + "host all all 0.0.0.0/0 md5\nhost all all ::/0 trust\nhost app all 127.0.0.1/0 trust\nnonsense\n"
+    with open(os.path.join(instance.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
+        target.write(hba)
+    ask(
+        instance,
+        "postgres",
+        "ALTER SYSTEM SET max_connections = 61",
+        "SELECT pg_reload_conf()",
+        'CREATE ROLE "second Root" SUPERUSER LOGIN',
+        "CREATE ROLE gone LOGIN VALID UNTIL '2020-01-01'",
+        "SET password_encryption = 'md5'",
+        "CREATE ROLE weak LOGIN PASSWORD 'weak-s3cret'",
+        "SELECT pg_create_physical_replication_slot('forgotten', true)",
+        "SELECT pg_stat_reset_shared('bgwriter')",
+    )
+    limits = {
+        "connections_percent": 5,
+        "idle_in_transaction_seconds": 0.2,
+        "transaction_seconds": 0.2,
+        "lock_wait_seconds": 0.2,
+        "prepared_seconds": 0.2,
+        "wraparound_percent": 0.00000001,
+        "role_unused_days": 0,
+    }
+    ask(instance, FAULTY, "BEGIN; CREATE TABLE public.by_two_phases (a int PRIMARY KEY); PREPARE TRANSACTION 'left over'")
+    waiter = postgresql.connect(instance.server, FAULTY, lock_timeout_seconds=0)
+    with postgresql.connect(instance.server, FAULTY, application_name="the holder") as holder:
+        holder.execute("BEGIN; LOCK TABLE public.parent")
+        thread = threading.Thread(target=_suppressed, args=(waiter, "LOCK TABLE public.parent"))
+        waiter.execute("BEGIN")
+        thread.start()
+        time.sleep(0.8)
+        settings = {"work_mem": ">=1GB", "fsync": True, "shared_buffers": "<=4TB", "no_such": 1}
+        outcome = review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"})
+    thread.join(10)
+    waiter.close()
+    ask(instance, FAULTY, "ROLLBACK PREPARED 'left over'")
+    ask(instance, "postgres", "SELECT pg_drop_replication_slot('forgotten')", 'DROP ROLE "second Root", gone, weak')
+    ask(instance, "postgres", "ALTER SYSTEM SET max_connections = 60")
+    with open(os.path.join(instance.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
+        target.write(HBA)
+    ask(instance, "postgres", "SELECT pg_reload_conf()")
+    return outcome
+
+
+def _suppressed(session, statement):
+    with contextlib.suppress(postgresql.StatementError):
+        session.execute(statement)
+
+
+OF_SERVER: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
+    ("connections", "warning", ["of 57 connections", "active", "idle in transaction"]),
+    ("idle_in_transaction", "warning", ["the holder"]),
+    ("long_transactions", "warning", ["the holder"]),
+    ("lock_waits", "warning", ["waits for a relation lock held by pid", "the holder"]),
+    ("prepared_transactions", "warning", ["left over"]),
+    ("replication_slots", "warning", ["forgotten (physical): inactive, keeps"]),
+    ("version", "warning", [f"{MAJOR}.99 is the newest"]),
+    ("settings", "warning", ["work_mem is 4096 x kB, recommended >=1GB"]),
+    ("settings_changed", "warning", ["max_connections waits for a restart"]),
+    ("wraparound", "warning", ["template0, which allows no connection"]),
+    ("superusers", "warning", ["second Root"]),
+    ("unused_roles", "warning", ["second Root"]),
+    ("expired_roles", "warning", ["gone, valid until 2020-01-01"]),
+    ("password_encryption", "warning", ["weak has an MD5 password"]),
+    ("hba", "critical", ["0.0.0.0): open to every address", "trust lets everybody in", "host app all 127.0.0.1", "not in force"]),
+)
+
+
+@pytest.mark.parametrize(("name", "state", "says"), OF_SERVER, ids=[name for name, _state, _says in OF_SERVER])
+def test_each_fault_of_a_server_is_found(troubled, name, state, says):
+    finding = by_id(troubled, "main")[f"postgresql.{name}"]
+    assert finding.state == state, finding
+    text = "\n".join([finding.summary, *finding.evidence, finding.not_covered])
+    assert [words for words in says if words not in text] == []
+
+
+def test_settings_that_cannot_be_compared_are_said(troubled):
+    assert "no_such is not known" in by_id(troubled, "main")["postgresql.settings"].not_covered
+
+
+def test_connections_are_client_backends_by_state(instance):
+    """neff-daily-09, netpost-db-01, neff-mon-03: background processes do not count; a pooler has its own figures."""
+    with session_of(instance, "monitor"), session_of(instance, "monitor") as second:
+        second.execute("BEGIN")
+        outcome = review(instance, CLEAN)
+        found = by_id(outcome, "main")["postgresql.connections"]
+    with postgresql.connect(instance.server) as session:
+        assert session.value("SELECT count(*) FROM pg_stat_activity") > 4
+    assert found.summary.startswith("3 of 57 connections (")
+    assert "1 idle in transaction" in found.summary
+    assert "1 idle" in found.summary
+    assert "pooler" in found.not_covered
+    metrics = {metric.name: metric.value for metric in outcome.metrics if metric.subject == "main"}
+    assert metrics["postgresql.connections"] == 3
+    assert metrics["postgresql.connections_idle_in_transaction"] == 1
+
+
+# -- privileges --
+
+
+def test_pg_monitor_suffices_for_most_and_the_rest_says_what_is_wanting(instance):
+    server = {**instance.server, "name": "main", "user": "monitor", "password": PASSWORD, "databases": [CLEAN]}
+    limits = {"unused_index_days": 0, "bloat_min_bytes": 65536}
+    found = by_id(review(instance, servers=[server], limits=limits))
+    unknown = {name: finding for name, finding in found.items() if finding.state == "unknown"}
+    assert set(unknown) == {
+        "postgresql.hba",
+        "postgresql.password_encryption",
+        "postgresql.sequences",
+        "postgresql.bloat",
+        "postgresql.index_bloat",
+    }
+    assert all("for want of" in finding.summary for finding in unknown.values())
+    assert all(
+        "GRANT" in finding.advice or "superuser" in finding.advice or "pgstattuple" in finding.advice for finding in unknown.values()
+    )
+    assert found["postgresql.connections"].state == "ok"
+
+
+def test_a_role_without_pg_monitor_is_told_so(instance):
+    ask(instance, "postgres", f"CREATE ROLE nobody_special LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        server = {**instance.server, "name": "main", "user": "nobody_special", "password": PASSWORD, "databases": [CLEAN]}
+        found = by_id(review(instance, servers=[server]))
+        for name in ("connections", "idle_in_transaction", "lock_waits", "slow_statements"):
+            assert found[f"postgresql.{name}"].state == "unknown", name
+        assert "pg_monitor" in found["postgresql.connections"].summary
+        assert found["postgresql.primary_keys"].state == "ok"
+    finally:
+        ask(instance, "postgres", "DROP ROLE nobody_special")
+
+
+# -- between runs --
+
+
+def test_growth_errors_and_settings_are_compared_with_the_last_run(instance, state_dir):
+    """neff-kpi-05: the share of failed transactions since the last run, not since the server was made."""
+    given = {"state_dir": state_dir, "limits": {"growth_min_bytes": 10000, "error_min_transactions": 20}}
+    ask(instance, CLEAN, "CREATE TABLE growing (id int PRIMARY KEY)", "ANALYZE growing", *["-- fails\nSELECT 1/0"] * 50)
+    try:
+        time.sleep(1.1)
+        first = by_id(review(instance, CLEAN, check_mode=False, **given))
+        assert "there is no earlier run" in first["postgresql.size"].not_covered
+        assert first["postgresql.error_share"].state == "warning"
+        ask(instance, "postgres", "ALTER SYSTEM SET work_mem = '9MB'", "ALTER SYSTEM SET archive_command = 'cp --password=s3cret'")
+        ask(instance, "postgres", "SELECT pg_reload_conf()")
+        ask(instance, CLEAN, "INSERT INTO growing SELECT generate_series(1, 20000)", *["SELECT 1"] * 30)
+        time.sleep(1.2)
+        preview = bad(review(instance, CLEAN, **given))
+        outcome = review(instance, CLEAN, check_mode=False, **given)
+        second = by_id(outcome)
+        assert preview == bad(outcome)  # check mode says the same, and keeps nothing
+        assert second["postgresql.error_share"].state == "ok", second["postgresql.error_share"]
+        assert second["postgresql.size"].state == "warning"
+        assert "public.growing" in second["postgresql.size"].summary
+        assert "work_mem: its default → 9216 x kB" in str(second["postgresql.settings_changed"].evidence)
+        assert "archive_command changed" in str(second["postgresql.settings_changed"].evidence)
+        with open(os.path.join(state_dir, "postgresql_review.json"), encoding="utf-8") as source:
+            assert "s3cret" not in source.read() + json.dumps(outcome.record())
+        third = by_id(review(instance, CLEAN, check_mode=False, **given))
+        assert {name: third[name].state for name in ("postgresql.size", "postgresql.settings_changed")} == dict.fromkeys(
+            ("postgresql.size", "postgresql.settings_changed"), "ok"
+        ), third
+    finally:
+        ask(instance, CLEAN, "DROP TABLE growing")
+        ask(instance, "postgres", "ALTER SYSTEM RESET work_mem", "ALTER SYSTEM RESET archive_command", "SELECT pg_reload_conf()")
+
+
+# -- cost --
+
+
+def counted(monkeypatch, cluster, database):
+    seen = []
+    original = postgresql.Session._run
+
+    def run(self, statement, params):
+        seen.append(statement)
+        return original(self, statement, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql.Session, "_run", run)
+        outcome = review(cluster, database, limits={"foreign_key_min_rows": 0})
+    return seen, outcome
+
+
+def test_a_thousand_tables_take_as_many_statements_as_ten(instance, monkeypatch):
+    make = "DO $$ BEGIN FOR i IN 1..{} LOOP EXECUTE format('CREATE TABLE {}%s (id int PRIMARY KEY, b int REFERENCES parent)', i); END LOOP; END $$"
+    with postgresql.connect(instance.server) as session:
+        session.execute("CREATE DATABASE large")
+    try:
+        ask(instance, "large", "CREATE TABLE parent (id int PRIMARY KEY)", make.format(10, "a"))
+        few, outcome = counted(monkeypatch, instance, "large")
+        assert by_id(outcome, "main/large")["postgresql.foreign_key_indexes"].value == 10
+        ask(instance, "large", make.format(500, "b"), make.format(490, "c"))
+        many, outcome = counted(monkeypatch, instance, "large")
+        found = by_id(outcome, "main/large")["postgresql.foreign_key_indexes"]
+        assert found.value == 1000
+        assert len(found.evidence) == 11
+        assert len(many) == len(few) < 60
+        assert len(json.dumps(outcome.record())) < 65536
+    finally:
+        with postgresql.connect(instance.server) as session:
+            session.execute("DROP DATABASE large WITH (FORCE)")
+
+
+def test_the_server_itself_refuses_to_write(instance, monkeypatch):
+    """The sessions are read-only, so nothing that is read here can change anything."""
+    seen = []
+    original = postgresql_review.connect
+    monkeypatch.setattr(postgresql_review, "connect", lambda *args, **given: seen.append(given) or original(*args, **given))
+    review(instance, CLEAN, FAULTY)
+    assert [given["read_only"] for given in seen] == [True] * 3
+
+
+# -- replicas --
+
+
+@contextlib.contextmanager
+def standby_of(cluster):
+    folder = os.path.dirname(os.path.dirname(cluster.folder))
+    with scratch_cluster(os.path.join(folder, "r"), MAJOR) as standby:
+        argv = [
+            standby.program("pg_basebackup"),
+            "-D",
+            standby.data,
+            "-h",
+            cluster.socket,
+            "-U",
+            "postgres",
+            "-c",
+            "fast",
+            "--no-verify-checksums",
+        ]
+        ran = postgresql_programs.run_program(argv, os_user="postgres", timeout=120)
+        assert ran.rc == 0, ran.why()
+        with open(os.path.join(standby.data, "standby.signal"), "w", encoding="utf-8"):
+            pass
+        source = f"'host={cluster.socket} user=postgres application_name=replica_one'"
+        standby.start({**AS_IN_PRODUCTION, **SETTINGS, "primary_conninfo": source, "hot_standby": "on"})
+        yield standby
+
+
+def test_an_index_that_a_replica_uses_is_not_unused(instance, state_dir):
+    """neff-perf-03: the counters of each server are its own."""
+    ask(instance, CLEAN, "CREATE TABLE only_there (id int PRIMARY KEY, a int)", "CREATE INDEX there ON only_there (a)")
+    ask(instance, CLEAN, "CREATE INDEX nowhere ON only_there (id, a)")
+    ask(instance, CLEAN, "INSERT INTO only_there SELECT n, n FROM generate_series(1, 3000) n", "VACUUM ANALYZE only_there")
+    limits = {"unused_index_days": 0}
+    try:
+        with standby_of(instance) as standby:
+            for _ in range(100):
+                with postgresql.connect(instance.server) as session:
+                    if session.value("SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()"):
+                        break
+                time.sleep(0.1)
+            with postgresql.connect(standby.server, CLEAN) as session:
+                for _ in range(3):
+                    session.execute("SELECT * FROM public.only_there WHERE a = 5")
+            time.sleep(1.2)
+            alone = by_id(review(instance, CLEAN, limits=limits, state_dir=state_dir), "main/clean")["postgresql.unused_indexes"]
+            assert alone.state == "unknown"
+            assert "1 connected replicas were not looked at" in alone.summary
+            servers = [{**instance.server, "name": "main", "databases": [CLEAN]}, {**standby.server, "name": "copy", "databases": [CLEAN]}]
+            both = review(instance, servers=servers, limits=limits, state_dir=state_dir, check_mode=False)
+            found = by_id(both, "main/clean")["postgresql.unused_indexes"]
+            assert found.state == "warning"
+            assert "public.nowhere" in str(found.evidence)
+            assert "public.there" not in str(found.evidence)
+            assert by_id(both, "main")["postgresql.replication_lag"].state == "ok"
+            assert by_id(both, "copy")["postgresql.replication_lag"].state == "ok"
+            assert "postgresql.dead_rows" not in by_id(both, "copy/clean")
+            copy = review(instance, servers=servers[1:], limits=limits)
+            assert by_id(copy, "copy/clean")["postgresql.dead_rows"].state == "unknown"
+        time.sleep(0.5)
+        away = by_id(review(instance, CLEAN, state_dir=state_dir), "main")["postgresql.replication_lag"]
+        assert away.state == "critical"
+        assert "replica_one at the socket is away" in away.summary
+    finally:
+        ask(instance, CLEAN, "DROP TABLE only_there")
+
+
+# -- input, self-test, time --
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"limits": {"dead_rows": 3}}, "limits is 'dead_rows', expected one of the documented limits"),
+        ({"limits": {"dead_rows_percent": "many"}}, "limits.dead_rows_percent is 'many', expected a number"),
+        ({"limits": {"connections_percent": 96}}, "limits.connections_critical_percent is 95, expected connections_percent"),
+        ({"newest_minor": {"17": 17.1}}, "quote it"),
+        ({"newest_minor": {"17": "16.4"}}, "expected a minor release"),
+        ({"amcheck_seconds": 0}, "amcheck_seconds is 0"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(instance, given, says):
+    with pytest.raises(InputError, match=says.replace(".", r"\.").replace("(", r"\(")):
+        review(instance, CLEAN, **given)
+
+
+def test_a_judge_that_passes_a_planted_sample_is_not_trusted(instance, monkeypatch):
+    assert postgresql_review.self_test() == set()
+    monkeypatch.setattr(postgresql_review.postgresql_review_tables, "percent", lambda *_of: 0.0)
+    outcome = by_id(review(instance, CLEAN, self_test=True), "main/clean")
+    assert outcome["postgresql.dead_rows"].state == "unknown"
+    assert "self-test failed" in outcome["postgresql.dead_rows"].summary
+    assert outcome["postgresql.primary_keys"].state == "ok"
+
+
+def test_what_the_window_leaves_no_time_for_is_deferred(instance):
+    outcome = review(instance, CLEAN, deadline=time.time() - 1)
+    assert by_id(outcome, "main/clean")["postgresql.dead_rows"].state == "unknown"
+    assert [(action.subject, action.status) for action in outcome.actions] == [("main/clean", "deferred")]
