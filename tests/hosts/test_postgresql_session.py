@@ -61,6 +61,15 @@ def test_locks_and_statements_are_not_waited_for_without_end(cluster, database, 
         assert caught.value.sqlstate == postgresql.QUERY_CANCELED
 
 
+def test_a_lost_session_says_so_each_time_it_is_used(cluster, database, driver):
+    with postgresql.connect(cluster.server) as other, postgresql.connect(cluster.server, database) as session:
+        other.execute("SELECT pg_terminate_backend(%s)", [session.value("SELECT pg_backend_pid()")])
+        for _turn in range(2):
+            with pytest.raises(postgresql.StatementError, match="was lost") as caught:
+                session.rows("SELECT 1")
+            assert caught.value.sqlstate == postgresql.CONNECTION_LOST
+
+
 def test_the_process_is_root_again_after_connecting_as_the_server_s_user(cluster):
     with postgresql.connect(cluster.server):
         assert os.geteuid() == 0

@@ -210,13 +210,11 @@ class Session:
 
     def identifier(self, *parts: str) -> str:
         """Quote a name, qualified where several parts are given, the way the driver does."""
-        composed = importlib.import_module(f"{self._driver.__name__}.sql").Identifier(*parts)
-        return str(composed.as_string(self.raw))
+        return self._composed("Identifier", *parts)
 
     def literal(self, value: t.Any) -> str:
         """Quote a value for the few statements that take no parameters, the way the driver does."""
-        composed = importlib.import_module(f"{self._driver.__name__}.sql").Literal(value)
-        return str(composed.as_string(self.raw))
+        return self._composed("Literal", value)
 
     def set(self, name: str, value: str | int) -> None:
         """Change a setting for the rest of the session."""
@@ -248,6 +246,13 @@ class Session:
 
     def __exit__(self, *_of: t.Any) -> None:
         self.close()
+
+    def _composed(self, kind: str, *values: t.Any) -> str:
+        composed = getattr(importlib.import_module(f"{self._driver.__name__}.sql"), kind)(*values)
+        try:
+            return str(composed.as_string(self.raw))
+        except self._driver.Error as error:
+            raise self._worded(error) from error
 
     def _run(self, statement: str, params: t.Sequence[t.Any] | t.Mapping[str, t.Any] | None) -> t.Any:
         try:

@@ -20,6 +20,9 @@ from .postgresql_upkeep_report import Result
 from .postgresql_upkeep_tables import Table
 from .postgresql_upkeep_work import Bounds, Done, Job, Pool, open_worker
 
+TIDY_SECONDS = 2.0
+"""What a stopped rebuild left is still dropped when the time for work is over."""
+
 READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'"
 NOT_ALLOWED = "the role may not: it has to own the table, or to have MAINTAIN (pg_maintain) from PostgreSQL 17"
 ALLOW_ADVICE = "Run the upkeep as the owner, as a superuser, or grant pg_maintain (PostgreSQL 17 and newer)."
@@ -96,7 +99,7 @@ class DatabaseUpkeep:
         self._declared_indexes()
         self._reindex()
         if not self.check_mode:
-            self._sweep()
+            self._sweep(self.bounds.later(TIDY_SECONDS))
         self._analyze(every=self._reset_statistics())
 
     # Limits and declarations
@@ -115,7 +118,7 @@ class DatabaseUpkeep:
 
     # Doing
 
-    def _do(self, jobs: t.Sequence[Job]) -> list[Done]:
+    def _do(self, jobs: t.Sequence[Job], bounds: Bounds | None = None) -> list[Done]:
         """Do jobs, or in check mode report them as due."""
         if self.check_mode or self.pool is None:
             for job in jobs:
@@ -123,7 +126,7 @@ class DatabaseUpkeep:
             return []
         if not jobs:
             return []
-        done = self.pool.run(jobs)
+        done = self.pool.run(jobs, bounds or self.bounds)
         for one in done:
             words = f"{one.job.reason}; {tables_of.shown(one.before, one.after)}" if "dead_rows" in one.after else ""
             self.result.note(one, words)
@@ -140,7 +143,7 @@ class DatabaseUpkeep:
             self.result.fail("upkeep.failed", subject, f"{operation}: {NOT_ALLOWED}", ALLOW_ADVICE)
         return False
 
-    def _sweep(self) -> None:
+    def _sweep(self, bounds: Bounds | None = None) -> None:
         indexes = indexes_of.read_indexes(self.look)
         jobs = []
         for index in indexes_of.leftovers(indexes, self._there_before):
@@ -149,7 +152,7 @@ class DatabaseUpkeep:
                 self._busy(index, "a rebuild works on its table right now, so it is no leftover yet")
             elif twin and self._permitted(index, "drop_leftover", "it is left over"):
                 jobs.append(self.plan.drop_leftover(index, twin.name))
-        self._do(jobs)
+        self._do(jobs, bounds)
 
     def _busy(self, index: Index, words: str) -> None:
         subject = self.plan.subject(index.schema, index.name)
@@ -267,7 +270,11 @@ class DatabaseUpkeep:
         for index in indexes_of.invalid(indexes):
             if self._of(index).skip:
                 continue
-            if index.busy:
+            if self._of(index).reindex == "never":
+                words = "it is invalid, and the inventory says never to rebuild indexes of this table"
+                advice = "Rebuild it with REINDEX INDEX CONCURRENTLY, or allow that with reindex: online."
+                self.result.find("upkeep.index", "warning", self.plan.subject(index.schema, index.name), words, advice=advice)
+            elif index.busy:
                 self._busy(index, "something builds on its table right now")
             else:
                 job = self._reindex_job(index, "it is invalid: a build of it was cut short", {})
@@ -282,6 +289,11 @@ class DatabaseUpkeep:
         jobs = []
         for index in sorted(bloated, key=lambda one: -survey.bloat[one.oid].lost):
             bloat, limits = survey.bloat[index.oid], self._of(index)
+            if limits.reindex == "locking" and bloat.basis != "exact":
+                words = f"{bloat.percent:.0f} percent bloat are estimated only, which does not do for locking the table"
+                advice = "CREATE EXTENSION pgstattuple in this database, or use reindex: online."
+                self.result.find("upkeep.bloat", "unknown", self.plan.subject(index.schema, index.name), words, advice=advice)
+                continue
             how = "measured" if bloat.basis == "exact" else "estimated"
             why = f"{human_bytes(bloat.lost)} ({bloat.percent:.0f} percent) bloat, {how} (limit {limits.reindex_bloat_percent:g})"
             job = self._reindex_job(index, why, {"bloat_percent": round(bloat.percent, 1)})
@@ -303,6 +315,9 @@ class DatabaseUpkeep:
                 subject, "reindex_locking", why, index.size, index.tablespace
             ) else None  # fmt: skip
         no = no_room(self.folder, index.tablespace, index.size, self.params["reserve_bytes"])
+        if not self.folder and not any(f.id == "upkeep.disk_room" and f.subject == self.where for f in self.result.findings):
+            words = "the server is not on this host, so rebuilds are done without a look at its disk"
+            self.result.find("upkeep.disk_room", "unknown", self.where, words, advice="Look at the disk of the server's host yourself.")
         if no:
             self.result.find("upkeep.disk_room", "warning", subject, no, advice="Make room; a rebuild needs a second copy and its log.")
             self.result.act(subject, "reindex", "skipped", f"{why}; {no}")

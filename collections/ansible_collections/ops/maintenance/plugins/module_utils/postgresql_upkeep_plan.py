@@ -159,11 +159,13 @@ class Planner:
 
 
 def no_room(folder: str, tablespace: str, size: int, reserve: int) -> str:
-    """Say why there is no room for a new copy of so many bytes and as much log; empty when there is.
+    """Say why there is no room for a new copy of so many bytes and as much log; empty when there is, or when the server is elsewhere.
 
     :param folder: the server's data folder; empty when it is not on this host.
     """
     needed = 2 * size + reserve
+    if not folder:
+        return ""
     for place in filter(None, (folder, tablespace)):
         try:
             status = os.statvfs(place)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 import typing as t
@@ -18,6 +19,7 @@ APPLICATION = "ops.maintenance.upkeep"
 """What the sessions call themselves, so that those of a killed run are known."""
 
 _TURN_SECONDS = 0.1
+_PAUSES = (0.0, 0.3, 0.7)
 _DEADLOCK = "40P01"
 _GONE = (UNDEFINED_TABLE, "42704")
 
@@ -79,6 +81,10 @@ class Bounds:
         """Return the seconds that are left."""
         return self.stop_at - self.clock() if self.stop_at else float("inf")
 
+    def later(self, seconds: float) -> Bounds:
+        """Return bounds with that much more time, for what tidies up after work that was stopped."""
+        return dataclasses.replace(self, stop_at=self.stop_at + seconds if self.stop_at else 0.0)
+
     def over(self) -> bool:
         """Whether the window has closed."""
         return self.left() <= 0
@@ -115,8 +121,9 @@ class Pool:
         self._done: list[Done] = []
         self._stopping = False
 
-    def run(self, jobs: t.Sequence[Job]) -> list[Done]:
+    def run(self, jobs: t.Sequence[Job], bounds: Bounds | None = None) -> list[Done]:
         """Do the jobs in their order, and return what became of each; nothing is left running."""
+        self._bounds = bounds or self._bounds
         self._waiting = [(job, 1) for job in jobs]
         self._done = []
         self._stopping = False
@@ -193,9 +200,18 @@ class Pool:
             return Done(job, "skipped", "it is gone meanwhile")
         session.execute(job.statement)
         session.set("statement_timeout", 60_000)
-        after = job.measure(session)
-        problem = job.problem(session, before, after, started)
+        after, problem = self._effect(session, job, before, started)
         return Done(job, "failed" if problem else "changed", problem, before, after)
+
+    def _effect(self, session: Session, job: Job, before: Figures, started: str) -> tuple[Figures, str]:
+        """Measure again; counters of PostgreSQL 13 and 14 come a moment late."""
+        for pause in _PAUSES:
+            time.sleep(pause)
+            after = job.measure(session)
+            problem = job.problem(session, before, after, started)
+            if not problem:
+                break
+        return after, problem
 
     def _failed(self, job: Job, pid: int, error: StatementError) -> Done:
         blockers = list(self._blockers.get(pid, {}).values())
