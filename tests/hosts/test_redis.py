@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,18 @@ class Server:
         self.folder, self.process = folder, process
         self.socket = os.path.join(folder, "s")
 
+    def wait(self):
+        """Wait until it answers at all, for then every port of it is open."""
+        for _attempt in range(500):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
+                asked.settimeout(10)
+                asked.connect(self.socket)
+                asked.sendall(b"PING\r\n")
+                if asked.recv(1):
+                    return
+            time.sleep(0.02)
+        raise AssertionError("redis-server does not answer")
+
     def client(self, **more):
         return Client(declared(self.socket, **more))
 
@@ -42,10 +55,7 @@ def running(*arguments):
         with open(os.path.join(folder, "log"), "wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
             try:
                 server = Server(folder, process)
-                for _attempt in range(200):
-                    if os.path.exists(server.socket):
-                        break
-                    time.sleep(0.02)
+                server.wait()
                 yield server
             finally:
                 process.send_signal(signal.SIGCONT)
