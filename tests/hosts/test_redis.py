@@ -80,8 +80,8 @@ def redis(shared):
     return shared
 
 
-def run(tmp_path, *servers, check=False, deadline=0.0, sample_keys=200000):
-    params = {"run_id": "", "deadline": deadline, "state_dir": str(tmp_path / "state"), "self_test": False, "sample_keys": sample_keys}
+def run(tmp_path, *servers, check=False, deadline=0.0, sample_size=200000):
+    params = {"run_id": "", "deadline": deadline, "state_dir": str(tmp_path / "state"), "self_test": False, "sample_size": sample_size}
     outcome = redis_upkeep.run({**params, "servers": list(servers)}, check, Host())
     outcome.record()
     return outcome
@@ -350,7 +350,7 @@ def test_a_large_database_is_a_sample_and_says_so(redis, tmp_path):
     with redis.client() as client:
         client.pipeline([["SET", f"cache:{number}", "v"] for number in range(5000)])
         client.pipeline([["SET", f"session:{number}", "v", "EX", 600] for number in range(5000)])
-    outcome = run(tmp_path, declared(redis.socket, databases=[database(prefix("cache:"))]), sample_keys=2000)
+    outcome = run(tmp_path, declared(redis.socket, databases=[database(prefix("cache:"))]), sample_size=2000)
     finding = one(outcome, "redis.keys_without_ttl", "cache/0 cache:")
     assert finding.basis == "sampled"
     assert "of 10000 keys" in finding.not_covered
