@@ -588,15 +588,13 @@ def at_statement(number, strike, after):
         postgresql.Session._run = original
 
 
-POINTS = range(1, 10)
 # A batch is BEGIN, lock, move, COMMIT: before and after each of them, and in the second batch.
 STRIKES = [(1, False), (2, True), (3, False), (3, True), (4, False), (4, True), (8, False), (8, True)]
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_client_killed_at_every_statement(mortal, after):
+def test_client_killed_at_every_statement(mortal):
     moved = set()
-    for number in POINTS:
+    for number, after in STRIKES:
         battle = Battle(mortal)
         child = os.fork()
         if not child:
