@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,18 @@ class Server:
         self.folder, self.process = folder, process
         self.socket = os.path.join(folder, "s")
 
+    def wait(self):
+        """Wait until it answers at all, for then every port of it is open."""
+        for _attempt in range(500):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asked:
+                asked.settimeout(10)
+                asked.connect(self.socket)
+                asked.sendall(b"PING\r\n")
+                if asked.recv(1):
+                    return
+            time.sleep(0.02)
+        raise AssertionError("redis-server does not answer")
+
     def client(self, **more):
         return Client(declared(self.socket, **more))
 
@@ -42,10 +55,7 @@ def running(*arguments):
         with open(os.path.join(folder, "log"), "wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as process:
             try:
                 server = Server(folder, process)
-                for _attempt in range(200):
-                    if os.path.exists(server.socket):
-                        break
-                    time.sleep(0.02)
+                server.wait()
                 yield server
             finally:
                 process.send_signal(signal.SIGCONT)
@@ -70,8 +80,8 @@ def redis(shared):
     return shared
 
 
-def run(tmp_path, *servers, check=False, deadline=0.0, sample_keys=200000):
-    params = {"run_id": "", "deadline": deadline, "state_dir": str(tmp_path / "state"), "self_test": False, "sample_keys": sample_keys}
+def run(tmp_path, *servers, check=False, deadline=0.0, sample_size=200000):
+    params = {"run_id": "", "deadline": deadline, "state_dir": str(tmp_path / "state"), "self_test": False, "sample_size": sample_size}
     outcome = redis_upkeep.run({**params, "servers": list(servers)}, check, Host())
     outcome.record()
     return outcome
@@ -340,7 +350,7 @@ def test_a_large_database_is_a_sample_and_says_so(redis, tmp_path):
     with redis.client() as client:
         client.pipeline([["SET", f"cache:{number}", "v"] for number in range(5000)])
         client.pipeline([["SET", f"session:{number}", "v", "EX", 600] for number in range(5000)])
-    outcome = run(tmp_path, declared(redis.socket, databases=[database(prefix("cache:"))]), sample_keys=2000)
+    outcome = run(tmp_path, declared(redis.socket, databases=[database(prefix("cache:"))]), sample_size=2000)
     finding = one(outcome, "redis.keys_without_ttl", "cache/0 cache:")
     assert finding.basis == "sampled"
     assert "of 10000 keys" in finding.not_covered

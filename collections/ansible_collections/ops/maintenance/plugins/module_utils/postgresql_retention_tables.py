@@ -256,7 +256,9 @@ def _table_faults(session: Session, rule: Rule, table: Table) -> t.Iterator[str]
     for name, _value in rule.equals:
         if name not in table.columns:
             yield f"has equals.{name}, expected one of the table's columns ({', '.join(table.columns)}); correct it."
-    if not session.value("SELECT count(*) FROM pg_timezone_names WHERE name = %s", [rule.timezone]):
+    try:
+        session.value("SELECT now() AT TIME ZONE %s", [rule.timezone])
+    except postgresql.StatementError:
         yield f"has timezone {rule.timezone!r}, which PostgreSQL does not know; correct it, for example Europe/Berlin."
     lacking = _lacking(session, [table.named, *table.leaves], ("SELECT", "DELETE", "UPDATE"))
     if lacking:

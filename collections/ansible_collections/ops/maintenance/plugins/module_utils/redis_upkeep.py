@@ -41,7 +41,7 @@ OPTIONS: dict[str, t.Any] = {
             "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE},
         },
     },
-    "sample_keys": {"type": "int", "default": 200000},
+    "sample_size": {"type": "int", "default": 200000},
 }
 
 STATE = "redis.json"
@@ -95,8 +95,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 def _check_input(params: dict[str, t.Any]) -> None:
     problems: list[str] = []
     names: set[str] = set()
-    if params["sample_keys"] < 1:
-        problems.append(f"sample_keys is {params['sample_keys']}, expected 1 or more; correct it.")
+    if params["sample_size"] < 1:
+        problems.append(f"sample_size is {params['sample_size']}, expected 1 or more; correct it.")
     for server in params["servers"]:
         try:
             check_server(server)
@@ -228,7 +228,7 @@ class Upkeep:
 
     def _census(self, client: Client, database: Spec, subject: str) -> None:
         declared = {entry["prefix"]: entry for entry in database["prefixes"]}
-        found = redis_keys.census(client, list(declared), self.params["sample_keys"])
+        found = redis_keys.census(client, list(declared), self.params["sample_size"])
         basis = "exact" if found.whole else "sampled"
         not_covered = "" if found.whole else f"{found.total - found.seen} of {found.total} keys"
         self.result.metrics.append(Metric("redis.keys", subject, found.total, "count"))

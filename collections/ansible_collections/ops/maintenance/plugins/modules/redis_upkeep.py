@@ -167,7 +167,7 @@ options:
                 description: Remove idle keys that have a time to live too, though Redis will drop them by itself.
                 type: bool
                 default: false
-  sample_keys:
+  sample_size:
     description: Most keys to look at in one database for their time to live.
     type: int
     default: 200000
