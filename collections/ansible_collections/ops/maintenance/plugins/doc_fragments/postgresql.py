@@ -67,3 +67,5 @@ options:
         elements: str
         default: []
 """
+
+    OPTIONAL = DOCUMENTATION.replace("required: true", "default: []", 1)

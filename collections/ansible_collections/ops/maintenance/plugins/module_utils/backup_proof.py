@@ -67,7 +67,7 @@ class Proof:
 
 
 @dataclass
-class _FileProof:
+class FileProof:
     file: File
     verdicts: list[Verdict] = field(default_factory=list)
     digest: str = ""
@@ -119,11 +119,11 @@ class Scratch:
 
 def prove(declared: Declared, backup: Backup, scratch: Scratch, known: Known, now: float) -> Proof:
     """Climb from level 1 to the demanded one; rung 0 is judged from the listing before."""
-    manifest = _manifest(declared, backup)
-    files = [_prove_file(file, declared, scratch, known, manifest, now) for file in backup.files]
+    manifest = read_manifest(declared, backup)
+    files = [prove_file(file, declared, scratch, known, manifest, now) for file in backup.files]
     proof = Proof(digests={item.file.path: item.digest for item in files if item.digest})
     proof.basis = ", ".join(sorted({item.basis for item in files if item.basis}))
-    whole = _whole(declared, backup, manifest)
+    whole = whole_verdicts(declared, backup, manifest)
     for level in range(1, declared["level"] + 1):
         finding = _rung(level, backup, files, whole if level == 1 else [])
         proof.findings.append(finding)
@@ -158,7 +158,7 @@ def prove_whole(adaptor: Adaptor, climb: Climb) -> Proof:
     return proof
 
 
-def _measure(proof: Proof, files: t.Sequence[_FileProof], declared: Declared) -> None:
+def _measure(proof: Proof, files: t.Sequence[FileProof], declared: Declared) -> None:
     behind = [item.seen.rpo_seconds for item in files if item.seen.rpo_seconds is not None]
     if proof.reached >= 3:
         proof.rto_seconds = sum(item.restore_seconds for item in files)
@@ -168,19 +168,19 @@ def _measure(proof: Proof, files: t.Sequence[_FileProof], declared: Declared) ->
         proof.metrics.append(Metric("backup.rpo_seconds", declared["name"], proof.rpo_seconds, "seconds"))
 
 
-def _whole(declared: Declared, backup: Backup, manifest: _Manifest | None) -> list[Verdict]:
+def whole_verdicts(declared: Declared, backup: Backup, manifest: Manifest | None) -> list[Verdict]:
     """Judge what only the backup as a whole can show: that the files that matter are among its files."""
     verdicts = []
-    if not any(_is_payload(file, declared) for file in backup.files):
+    if not any(is_payload(file, declared) for file in backup.files):
         verdicts.append(Verdict(1, "critical", f"no file in {backup.path} matches {declared['pattern']!r}"))
-    if manifest is not None and declared["layout"] == "dated_folders":
+    if manifest is not None and _is_inside(declared):
         there = {os.path.relpath(file.path, backup.path) for file in backup.files}
         lost = sorted(name for name in manifest.digests if os.path.normpath(name) not in there)
         verdicts += [Verdict(1, "critical", f"the manifest lists {name!r}, which is not there") for name in lost[:10]]
     return verdicts
 
 
-def _is_payload(file: File, declared: Declared) -> bool:
+def is_payload(file: File, declared: Declared) -> bool:
     if declared["layout"] == "files":
         return True
     if declared["kind"] == "sqlite" and file.path.endswith(SIDECARS):
@@ -188,28 +188,28 @@ def _is_payload(file: File, declared: Declared) -> bool:
     return matches(os.path.basename(file.path), declared["pattern"].rsplit("/", 1)[-1])
 
 
-def _prove_file(file: File, declared: Declared, scratch: Scratch, known: Known, manifest: _Manifest | None, now: float) -> _FileProof:
-    item = _FileProof(file)
-    is_payload = _is_payload(file, declared)
-    if (manifest is not None and file.path == manifest.path) or not (is_payload or file.size):
+def prove_file(file: File, declared: Declared, scratch: Scratch, known: Known, manifest: Manifest | None, now: float) -> FileProof:
+    item = FileProof(file)
+    payload = is_payload(file, declared)
+    if (manifest is not None and file.path == manifest.path) or not (payload or file.size):
         return item
-    kind = KINDS[declared["kind"] if is_payload else "files"]
-    level = int(declared["level"]) if is_payload else min(int(declared["level"]), 2)
+    kind = KINDS[declared["kind"] if payload else "files"]
+    level = int(declared["level"]) if payload else min(int(declared["level"]), 2)
     needed = file.size if level >= 3 else 0
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(scratch.target(needed, level >= 4)) if level >= 3 else Target(None)
         started = time.monotonic()
         try:
-            with one_pass(file.path) as reading:
+            with one_pass(file.path, declared["decrypt_command"]) as reading:
                 item.seen = kind.read(reading, declared, target)
                 item.digest = reading.finish()
         except (DamagedError, UnsupportedError, OSError) as error:
-            item.verdicts.append(_unreadable(file, error))
+            item.verdicts.append(unreadable(file.path, error))
             return item
         item.restore_seconds = time.monotonic() - started
         target.flush()
         item.verdicts += kind.quick(file.path, declared) if level < 3 else []
-        item.verdicts.append(_checksum(item, known.get(file.path), manifest, declared))
+        item.verdicts.append(checksum(item, known.get(file.path), manifest, declared))
         if level >= 3:
             item.verdicts.append(_restored(item, target))
         if level >= 4 and not target.problem:
@@ -224,16 +224,17 @@ def _fails(verdicts: t.Iterable[Verdict]) -> bool:
     return any(verdict.state in ("critical", "unknown") for verdict in verdicts)
 
 
-def _unreadable(file: File, error: Exception) -> Verdict:
+def unreadable(path: str, error: Exception) -> Verdict:
+    """Say why a file could not be read: that is rung 1."""
     if isinstance(error, DamagedError):
         return Verdict(1, "critical", f"{error.kind}: {error}")
     if isinstance(error, OSError):
         state = "unknown" if error.errno in (errno.EACCES, errno.EPERM) else "critical"
-        return Verdict(1, state, f"unreadable: {file.path}: {error.strerror}")
+        return Verdict(1, state, f"unreadable: {path}: {error.strerror}")
     return Verdict(1, "unknown", str(error))
 
 
-def _restored(item: _FileProof, target: Target) -> Verdict:
+def _restored(item: FileProof, target: Target) -> Verdict:
     if target.problem:
         return Verdict(3, "unknown", target.problem)
     seconds = human_seconds(item.restore_seconds)
@@ -243,25 +244,25 @@ def _restored(item: _FileProof, target: Target) -> Verdict:
 # Checksums -----------------------------------------------------------------------------------------------------------
 
 
-class _Manifest(t.NamedTuple):
+class Manifest(t.NamedTuple):
     path: str
     digests: dict[str, str]
     problem: str
 
 
-def _manifest(declared: Declared, backup: Backup) -> _Manifest | None:
+def read_manifest(declared: Declared, backup: Backup) -> Manifest | None:
     if not declared["manifest"]:
         return None
     name = declared["manifest"].replace("{name}", os.path.basename(backup.path))
-    folder = backup.path if declared["layout"] == "dated_folders" else os.path.dirname(backup.path)
+    folder = backup.path if _is_inside(declared) else os.path.dirname(backup.path)
     path = os.path.join(folder, name)
     try:
         with open_regular(path) as source:
             lines = source.read(64 * 1024 * 1024).splitlines()
     except FileNotFoundError:
-        return _Manifest(path, {}, f"the declared manifest {path} is not there")
+        return Manifest(path, {}, f"the declared manifest {path} is not there")
     except (OSError, MaintenanceError) as error:
-        return _Manifest(path, {}, f"the manifest {path} cannot be read: {error}")
+        return Manifest(path, {}, f"the manifest {path} cannot be read: {error}")
     found = {}
     for line in lines:
         match = _MANIFEST_LINE.match(line)
@@ -271,10 +272,15 @@ def _manifest(declared: Declared, backup: Backup) -> _Manifest | None:
                 raw = re.sub(rb"\\(.)", lambda sign: b"\n" if sign.group(1) == b"n" else sign.group(1), raw)
             found[os.fsdecode(raw)] = match.group(2).decode().lower()
     problem = "" if found else f"the manifest {path} holds no line of the form that sha256sum writes"
-    return _Manifest(path, found, problem)
+    return Manifest(path, found, problem)
 
 
-def _checksum(item: _FileProof, before: t.Mapping[str, t.Any] | None, manifest: _Manifest | None, declared: Declared) -> Verdict:
+def _is_inside(declared: Declared) -> bool:
+    """Whether the manifest lies in the backup's folder, not beside the backup."""
+    return declared["layout"] == "dated_folders" or (declared["layout"] == "folders" and "{name}" not in declared["manifest"])
+
+
+def checksum(item: FileProof, before: t.Mapping[str, t.Any] | None, manifest: Manifest | None, declared: Declared) -> Verdict:
     file = item.file
     if before and before.get("mtime_ns") == file.mtime_ns and before.get("sha256") != item.digest:
         return Verdict(2, "critical", f"{file.path} changed since {before.get('first_seen')} though its time stamp did not: silent damage")
@@ -292,7 +298,7 @@ def _checksum(item: _FileProof, before: t.Mapping[str, t.Any] | None, manifest: 
     return Verdict(2, "ok", "read completely; SHA-256 noted, there is nothing yet to compare it with")
 
 
-def _against_manifest(item: _FileProof, manifest: _Manifest) -> Verdict:
+def _against_manifest(item: FileProof, manifest: Manifest) -> Verdict:
     if manifest.problem:
         return Verdict(2, "unknown", manifest.problem)
     path = item.file.path
@@ -307,7 +313,7 @@ def _against_manifest(item: _FileProof, manifest: _Manifest) -> Verdict:
     return Verdict(2, "ok", f"agrees with {os.path.basename(manifest.path)}")
 
 
-def _rung(level: int, backup: Backup, files: t.Sequence[_FileProof], whole: t.Sequence[Verdict]) -> Finding:
+def _rung(level: int, backup: Backup, files: t.Sequence[FileProof], whole: t.Sequence[Verdict]) -> Finding:
     """Sum up what the files said at one level; the worst speaks."""
     verdicts = [*whole, *(verdict for item in files for verdict in item.verdicts if verdict.level == level)]
     content = sum(item.seen.content_bytes for item in files)

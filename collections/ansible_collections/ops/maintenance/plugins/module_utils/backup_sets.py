@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -74,6 +75,8 @@ def list_backups(declared: Declared, zone: tzinfo | None) -> Listing:
     with open_root(declared["root"], f"root of set {declared['name']}") as root_fd:
         if declared["layout"] == "dated_folders":
             _list_folders(root_fd, declared, zone, listing)
+        elif declared["layout"] == "folders":
+            _list_whole_folders(root_fd, declared["root"], "", declared, zone, listing)
         else:
             _list_files(root_fd, declared, zone, listing)
     listing.backups.sort(key=lambda backup: (backup.moment, backup.path))
@@ -101,13 +104,39 @@ def _list_folders(root_fd: int, declared: Declared, zone: tzinfo | None, listing
         if not stat.S_ISDIR(os.stat(name, dir_fd=root_fd, follow_symlinks=False).st_mode):
             listing.strange.append(f"{path} is not a folder")
             continue
-        folder_fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
-        try:
-            files = tuple(_files_of(path, folder_fd, listing))
-            made = os.fstat(folder_fd).st_mtime_ns
-        finally:
-            os.close(folder_fd)
-        listing.backups.append(_backup_of(path, name, files, declared["date_format"], zone, made))
+        with _opened(name, root_fd) as folder_fd:
+            _note_folder(path, folder_fd, declared, zone, listing)
+
+
+@contextlib.contextmanager
+def _opened(name: str, dir_fd: int) -> t.Iterator[int]:
+    folder_fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield folder_fd
+    finally:
+        os.close(folder_fd)
+
+
+def _note_folder(path: str, folder_fd: int, declared: Declared, zone: tzinfo | None, listing: Listing) -> None:
+    files = tuple(_files_of(path, folder_fd, listing))
+    made = os.fstat(folder_fd).st_mtime_ns
+    listing.backups.append(_backup_of(path, os.path.basename(path), files, declared["date_format"], zone, made))
+
+
+def _list_whole_folders(folder_fd: int, path: str, relative: str, declared: Declared, zone: tzinfo | None, listing: Listing) -> None:
+    """Take each folder that matches for a backup; look into the others."""
+    for name in sorted(os.listdir(folder_fd)):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+            continue
+        below, full = os.path.join(relative, name), os.path.join(path, name)
+        if is_unfinished(name):
+            listing.unfinished.append(full)
+            continue
+        with _opened(name, folder_fd) as child_fd:
+            if matches(below, declared["pattern"]):
+                _note_folder(full, child_fd, declared, zone, listing)
+            else:
+                _list_whole_folders(child_fd, full, below, declared, zone, listing)
 
 
 def _files_of(path: str, folder_fd: int, listing: Listing) -> t.Iterator[File]:
@@ -175,7 +204,20 @@ def check_date_format(date_format: str, option: str) -> None:
 
 
 def matches(relative: str, pattern: str) -> bool:
-    """Match a path below the root: without ``/`` the pattern is for the name, else for the whole path."""
+    """Match a path below the root: without ``/`` the pattern is for the name, else for the whole path; ``{a,b}`` is either."""
+    return any(_matches_one(relative, single) for single in alternatives(pattern))
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Spell out the braces of a pattern: ``{daily,weekly}/*`` is ``daily/*`` and ``weekly/*``."""
+    found = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
+    if not found:
+        return [pattern]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [one for part in found.group(1).split(",") for one in alternatives(before + part + after)]
+
+
+def _matches_one(relative: str, pattern: str) -> bool:
     if "/" not in pattern:
         return fnmatch.fnmatchcase(os.path.basename(relative), pattern)
     return _match_parts(relative.split("/"), pattern.split("/"))

@@ -9,11 +9,16 @@ import contextlib
 import hashlib
 import lzma
 import os
+import shutil
+import subprocess
 import tarfile
+import tempfile
+import threading
 import typing as t
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from .backup_encryption import encryption_of
 from .errors import MaintenanceError
 from .paths import open_regular
 
@@ -94,7 +99,7 @@ class OnePass:
     The hash is calculated in a second thread; both it and decompression leave Python's lock.
     """
 
-    def __init__(self, path: str, source: t.BinaryIO) -> None:
+    def __init__(self, path: str, source: t.BinaryIO, decrypt_command: t.Sequence[str] = ()) -> None:
         self._source = source
         self._digest = hashlib.sha256()
         self._pool = ThreadPoolExecutor(1)
@@ -105,8 +110,13 @@ class OnePass:
         self._first = source.read(_CHUNK)
         if not self._first:
             raise DamagedError("empty", f"{path} is empty (0 bytes); look why the backup job wrote nothing.")
-        self.compression = compression_of(path, self._first)
-        self.reader = Reader(_decompressed(self._stored(), self.compression, path))
+        self.encryption = encryption_of(self._first)
+        stored: t.Iterator[bytes] = self._stored()
+        beginning = self._first
+        if self.encryption:
+            beginning, stored = _decrypted(stored, path, self.encryption, decrypt_command)
+        self.compression = compression_of("" if self.encryption else path, beginning)
+        self.reader = Reader(_decompressed(stored, self.compression, path))
 
     def _stored(self) -> t.Iterator[bytes]:
         chunk = self._first
@@ -137,9 +147,10 @@ class OnePass:
 
 
 @contextlib.contextmanager
-def one_pass(path: str) -> t.Iterator[OnePass]:
+def one_pass(path: str, decrypt_command: t.Sequence[str] = ()) -> t.Iterator[OnePass]:
     """Open a backup file for its one reading.
 
+    :param decrypt_command: argument list that turns an encrypted file, on its input, into what was encrypted.
     :raises DamagedError: it is empty, or no regular file.
     """
     try:
@@ -147,7 +158,7 @@ def one_pass(path: str) -> t.Iterator[OnePass]:
     except MaintenanceError as error:
         raise DamagedError("wrong content", str(error)) from None
     with source:
-        reading = OnePass(path, source)
+        reading = OnePass(path, source, decrypt_command)
         try:
             yield reading
         finally:
@@ -164,14 +175,85 @@ def compression_of(path: str, first: bytes) -> str:
             f"{path} ought to be {promised} data by its name, but begins with {first[:6].hex(' ')}; "
             "it was overwritten, damaged or never compressed.",
         )
-    if found == "zstd":
-        raise UnsupportedError(f"{path} is zstd data, which Python cannot read here; verify it with its own tool.")
     return found
+
+
+def _decrypted(chunks: t.Iterator[bytes], path: str, encryption: str, command: t.Sequence[str]) -> tuple[bytes, t.Iterator[bytes]]:
+    if not command:
+        raise UnsupportedError(f"{path} is encrypted ({encryption}) and cannot be read without its key; declare decrypt_command.")
+    clear = piped(chunks, command, path, f"be decrypted ({encryption}): the key does not fit, or its data is damaged")
+    first = next(clear, b"")
+    if not first:
+        raise DamagedError("empty", f"{path} holds 0 bytes once decrypted; look at the backup job.")
+
+    def whole() -> t.Iterator[bytes]:
+        yield first
+        yield from clear
+
+    return first, whole()
+
+
+def piped(chunks: t.Iterator[bytes], command: t.Sequence[str], path: str, what: str) -> t.Iterator[bytes]:
+    """Send bytes through a program and yield what it makes of them, in constant memory.
+
+    :raises UnsupportedError: the program is not installed.
+    :raises DamagedError: it ended with an error.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise UnsupportedError(f"{path} needs the program {command[0]}, which is not installed; install it.")
+    problems: list[BaseException] = []
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [program, *command[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "LC_ALL": "C"}
+        ) as child,
+    ):
+        feeder = threading.Thread(target=feed, args=(chunks, child.stdin, problems), daemon=True)
+        feeder.start()
+        try:
+            yield from read_pipe(child)
+        finally:
+            if feeder.is_alive():
+                child.kill()
+            feeder.join()
+        if problems:
+            raise problems[0]
+        if child.wait() != 0:
+            errors.seek(0)
+            said = errors.read(2000).decode("utf-8", "replace").strip().splitlines()
+            raise DamagedError("damaged", f"{path} cannot {what} ({said[-1] if said else 'no message'}).")
+
+
+def read_pipe(child: subprocess.Popen[bytes]) -> t.Iterator[bytes]:
+    """Yield what a program writes, as it comes."""
+    if child.stdout is not None:
+        descriptor = child.stdout.fileno()
+        yield from iter(lambda: os.read(descriptor, _CHUNK), b"")
+
+
+def feed(chunks: t.Iterable[bytes], target: t.Any, problems: list[BaseException]) -> None:
+    """Write every chunk to a program and close its input; one that is no longer wanted is still read, for the checksum."""
+    is_wanted = True
+    try:
+        for chunk in chunks:
+            try:
+                if is_wanted:
+                    target.write(chunk)
+            except BrokenPipeError:
+                is_wanted = False
+    except BaseException as error:
+        problems.append(error)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            target.close()
 
 
 def _decompressed(chunks: t.Iterator[bytes], compression: str, path: str) -> t.Iterator[bytes]:
     if not compression:
         return chunks
+    if compression == "zstd":
+        return piped(chunks, ["zstd", "-dcq"], path, "be decompressed: its zstd data is cut off or damaged")
     if compression == "gzip":
         return _guarded(_inflate(chunks), path, compression)
     make = lzma.LZMADecompressor if compression == "xz" else bz2.BZ2Decompressor

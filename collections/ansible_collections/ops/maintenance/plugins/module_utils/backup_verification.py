@@ -12,9 +12,11 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 
-from . import backup_self_test
+from . import backup_objectives, backup_self_test
 from .backup_adaptor import Around, Climb
 from .backup_adaptors import ADAPTORS, CHOICES, set_options
+from .backup_encryption import command_problems
+from .backup_older import older
 from .backup_proof import LEVELS, Proof, Scratch, prove, prove_whole
 from .backup_sets import (
     HOUR,
@@ -34,6 +36,7 @@ from .host import Host
 from .judge import below_limit, from_limit, human_bytes, human_seconds, limits
 from .log_lines import zone_of
 from .paths import open_root, read_state, write_state
+from .postgresql import SERVER
 from .record import Action, Finding, Metric, Outcome, status_of
 
 PROOFS = "backup_proofs.json"
@@ -49,13 +52,13 @@ _SET: dict[str, t.Any] = {
     "kind": {"type": "str", "choices": CHOICES, "default": "files"},
     "root": {"type": "path", "default": ""},
     "pattern": {"type": "str", "default": "*"},
-    "layout": {"type": "str", "choices": ["files", "dated_folders"], "default": "files"},
+    "layout": {"type": "str", "choices": ["files", "folders", "dated_folders"], "default": "files"},
     "date_format": {"type": "str", "default": ""},
     "maximum_age_hours": {"type": "float", "default": 26.0},
     "expected": {
         "type": "dict",
         "options": {
-            "every": {"type": "str", "choices": ["daily", "weekly"], "required": True},
+            "every": {"type": "str", "choices": ["hourly", "daily", "weekly"], "required": True},
             "days": {"type": "int", "default": 7},
             "keep_count": {"type": "int", "default": 0},
         },
@@ -80,12 +83,20 @@ _SET: dict[str, t.Any] = {
     "minimum_size_bytes": {"type": "int", "default": 1},
     "size_change_percent": {"type": "float", "default": 50.0},
     "emergency": {"type": "bool", "default": False},
+    "every_level": {"type": "int", "choices": [0, 1, 2], "default": 0},
+    "maximum_rto_minutes": {"type": "float", "default": 0.0},
+    "minimum_history_days": {"type": "float", "default": 0.0},
+    "encrypted": {"type": "bool", "default": False},
+    "decrypt_command": {"type": "list", "elements": "str", "default": []},
     **set_options(),
 }
 
 OPTIONS: dict[str, t.Any] = {
     "sets": {"type": "list", "elements": "dict", "required": True, "options": _SET},
+    "servers": {"type": "list", "elements": "dict", "default": [], "options": SERVER},
     "scratch": {"type": "path", "default": "/var/lib/ops_maintenance/scratch"},
+    "level": {"type": "int", "choices": [-1, 0, 1, 2, 3, 4, 5], "default": -1},
+    "maximum_level": {"type": "int", "choices": [0, 1, 2, 3, 4, 5], "default": 5},
     "timezone": {"type": "str", "default": ""},
     "emergency_command": {"type": "list", "elements": "str", "default": []},
     "emergency_timeout_seconds": {"type": "float", "default": 1800.0},
@@ -130,6 +141,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """
     zone = zone_of(params["timezone"]) if params["timezone"] else None
     check_declared(params)
+    params = {**params, "sets": [{**declared, "level": level_of(declared, params)} for declared in params["sets"]]}
     history, proofs = read_state(params["state_dir"], HISTORY), read_state(params["state_dir"], PROOFS)
     work = _Run(params, check_mode, host, zone, history, proofs.get("sets", {}))
     failed = [set_["name"] for set_ in params["sets"] if not _verify_set(set_, work)]
@@ -148,6 +160,12 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             "go no further before there is one.", outcome,
         )  # fmt: skip
     return outcome
+
+
+def level_of(declared: Declared, params: t.Mapping[str, t.Any]) -> int:
+    """Return the level that a set is verified to in this run: its own, unless the run asks for another or caps it."""
+    wanted = params["level"] if params["level"] >= 0 else declared["level"]
+    return int(min(wanted, params["maximum_level"]))
 
 
 def _outcome(work: _Run) -> Outcome:
@@ -173,7 +191,7 @@ def _finding(id_: str, state: str, subject: str, summary: str, *, advice: str = 
 # Declarations --------------------------------------------------------------------------------------------------------
 
 _POSITIVE = ("maximum_age_hours", "minimum_size_bytes", "size_change_percent")
-_NOT_NEGATIVE = ("maximum_rpo_hours", "count_change_percent", "application_id")
+_NOT_NEGATIVE = ("maximum_rpo_hours", "maximum_rto_minutes", "minimum_history_days", "count_change_percent", "application_id")
 
 
 def check_declared(params: t.Mapping[str, t.Any]) -> None:
@@ -189,6 +207,7 @@ def check_declared(params: t.Mapping[str, t.Any]) -> None:
                 check(declared, params, names)
             except InputError as error:
                 problems.append(str(error))
+        problems += command_problems(declared["decrypt_command"], f"decrypt_command of set {declared['name']}")
         if declared["kind"] in ADAPTORS:
             problems += ADAPTORS[declared["kind"]].problems(declared, params)
     if params["emergency_timeout_seconds"] <= 0:
@@ -265,6 +284,7 @@ def _verify_set(declared: Declared, work: _Run) -> bool:
         _forget(declared, work)
         return True
     _judge_listing(declared, listing, newest, work)
+    work.findings += backup_objectives.conflicts(declared)
     if newest is not None:
         _climb(declared, listing, newest, work)
     else:
@@ -350,6 +370,7 @@ def _judge_listing(declared: Declared, listing: Listing, newest: Backup | None, 
             Metric("backup.size_bytes", declared["name"], newest.size, "bytes"),
         ]
         work.findings += _duration(declared, listing)
+        work.findings += backup_objectives.encryption(declared, newest)
     future = [backup.path for backup in listing.backups if backup.moment > work.now + HOUR]
     if future:
         work.findings.append(
@@ -427,11 +448,12 @@ def _duration(declared: Declared, listing: Listing) -> list[Finding]:
 def _completeness(declared: Declared, listing: Listing, work: _Run) -> Finding:
     expected, name = declared["expected"], declared["name"]
     days = expected["days"]
-    if expected["every"] == "weekly":
-        made, wanted = len(made_within(listing.backups, work.now, days)), max(days // 7, 1)
+    if expected["every"] != "daily":
+        each = {"hourly": 24, "weekly": 1 / 7}[expected["every"]]
+        made, wanted = len(made_within(listing.backups, work.now, days)), max(int(days * each), 1)
         return _finding(
             "backup.completeness", "critical" if made < wanted else "ok", name,
-            f"{made} of {wanted} weekly backups in the last {days} days", value=made, unit="count",
+            f"{made} of {wanted} {expected['every']} backups in the last {days} days", value=made, unit="count",
             threshold=f"critical below {wanted}", advice=_MAKE_ONE,
         )  # fmt: skip
     missing = missing_days(listing.backups, work.now, work.zone, days)
@@ -472,7 +494,7 @@ def _retention(declared: Declared, listing: Listing, work: _Run) -> Finding:
 def _climb(declared: Declared, listing: Listing, newest: Backup, work: _Run) -> None:
     name = declared["name"]
     known = work.history.setdefault("files", {}).get(name, {})
-    last = float(work.history.setdefault("seconds", {}).get(name, 0.0))
+    last = _usual_seconds(work.history.setdefault("seconds", {}).get(name), declared["level"])
     proof, state, why = Proof(), "critical", ""
     started = work.now
     if not newest.size:
@@ -483,11 +505,39 @@ def _climb(declared: Declared, listing: Listing, newest: Backup, work: _Run) -> 
     elif declared["level"]:
         proof = _proven(declared, newest, known, work)
         state, why = proof.findings[-1].state, proof.findings[-1].summary
-        work.history["seconds"][name] = round(work.now - started, 3)
+        kept = work.history["seconds"].get(name)
+        kept = kept if isinstance(kept, dict) else {}
+        work.history["seconds"][name] = {**kept, str(declared["level"]): round(work.now - started, 3)}
     work.findings += proof.findings
+    work.findings += backup_objectives.measured(declared, proof, work.proofs.get(name, {}), work.host.now().isoformat(timespec="seconds"))
     work.metrics += [*proof.metrics, Metric("backup.level", name, proof.reached, "level")]
     work.findings.append(_level_finding(declared, newest, proof.reached, state, why))
     _remember(declared, listing, newest, proof, work)
+    _older(declared, listing, newest, known, work)
+
+
+def _older(declared: Declared, listing: Listing, newest: Backup, known: t.Mapping[str, t.Any], work: _Run) -> None:
+    level = min(declared["every_level"], work.params["maximum_level"])
+    rest = [backup for backup in reversed(listing.backups) if backup.path != newest.path and backup.moment <= work.now + HOUR]
+    if not level or not rest:
+        return
+    deadline = work.params["deadline"]
+    finding, digests = older(
+        {**declared, "every_level": level}, rest, lambda asked, backup: _proven(asked, backup, known, work), lambda: 0 < deadline < work.now
+    )
+    work.findings.append(finding)
+    stamp, files = work.host.now().isoformat(timespec="seconds"), work.history["files"].setdefault(declared["name"], {})
+    for file in (file for backup in rest for file in backup.files if file.path in digests):
+        before = files.get(file.path, {})
+        if (before.get("sha256"), before.get("mtime_ns")) != (digests[file.path], file.mtime_ns):
+            files[file.path] = {"sha256": digests[file.path], "mtime_ns": file.mtime_ns, "size": file.size, "first_seen": stamp}
+
+
+def _usual_seconds(kept: t.Any, level: int) -> float:
+    """Return how long verifying to a level took last time: a drill takes longer than a reading."""
+    if isinstance(kept, dict):
+        return max((float(seconds) for at, seconds in kept.items() if int(at) <= level), default=0.0)
+    return float(kept or 0.0)
 
 
 def _proven(declared: Declared, newest: Backup, known: t.Mapping[str, t.Any], work: _Run) -> Proof:
@@ -550,6 +600,7 @@ def _remember(declared: Declared, listing: Listing, newest: Backup, proof: Proof
         "source": declared["source"],
         "rpo_seconds": proof.rpo_seconds,
         "rto_seconds": proof.rto_seconds,
+        "measured": backup_objectives.remembered(proof, work.proofs.get(name, {}), stamp),
         "verified": stamp,
         "run_id": work.params["run_id"],
     }
@@ -560,6 +611,7 @@ def _forget(declared: Declared, work: _Run) -> None:
     levels = work.proofs.get(declared["name"], {}).get("levels", {})
     work.proofs[declared["name"]] = {
         "path": "", "level": -1, "demanded": declared["level"], "levels": levels, "is_fresh": False, "sha256": {},
+        "measured": work.proofs.get(declared["name"], {}).get("measured", {}),
         "source": declared["source"], "verified": work.host.now().isoformat(timespec="seconds"),
         "run_id": work.params["run_id"],
     }  # fmt: skip

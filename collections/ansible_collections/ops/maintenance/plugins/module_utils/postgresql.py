@@ -296,7 +296,7 @@ def connect(
         "connect_timeout": server["connect_timeout_seconds"],
         "application_name": application_name,
         "client_encoding": "UTF8",
-        "passfile": "/dev/null",
+        "passfile": "/nonexistent/pgpass",
     }
     if password:
         given["password"] = password

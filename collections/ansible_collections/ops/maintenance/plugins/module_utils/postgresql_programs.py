@@ -128,7 +128,7 @@ def client_environment(server: Server) -> t.Iterator[dict[str, str]]:
         "PGUSER": str(server["user"]),
         "PGCONNECT_TIMEOUT": str(server["connect_timeout_seconds"]),
         "PGAPPNAME": "ops.maintenance",
-        "PGPASSFILE": os.devnull,
+        "PGPASSFILE": "/nonexistent/pgpass",
     }
     if not socket_folder(server):
         env["PGSSLMODE"] = server["ssl_mode"]

@@ -49,15 +49,18 @@ options:
       pattern:
         type: str
         description:
-          - Names of the backups below the root. Without C(/) it is matched with the name, else with the path below the root. In dated folders,
+          - Names of the backups below the root. Without C(/) it is matched with the name, else with the path below the root; C({daily,weekly}) is
+            either. In dated folders,
             the files that hold what O(sets[].kind) says.
         default: '*'
       layout:
         type: str
         description:
-          - V(files) when each matching file is a backup, V(dated_folders) when each folder below the root whose name is a date is one.
+          - V(files) when each matching file is a backup, V(folders) when each folder whose name or path matches is one,
+            V(dated_folders) when each folder below the root whose name is a date is one.
         choices:
           - files
+          - folders
           - dated_folders
         default: files
       date_format:
@@ -78,8 +81,9 @@ options:
           every:
             type: str
             description:
-              - One a day or one a week.
+              - One an hour, a day or a week.
             choices:
+              - hourly
               - daily
               - weekly
             required: true
@@ -198,11 +202,98 @@ options:
         description:
           - Run O(emergency_command) when the newest backup is missing, empty or too old.
         default: false
+        every_level:
+          type: int
+          description:
+            - Level that every older backup of the set is read to as well, V(1) its structure, V(2) every byte. V(0) looks at the newest alone.
+          choices:
+            - 0
+            - 1
+            - 2
+          default: 0
+        maximum_rto_minutes:
+          type: float
+          description:
+            - Recovery time objective in minutes, which the measured restore is compared with. V(0) means none.
+          default: 0.0
+        minimum_history_days:
+          type: float
+          description:
+            - How long after it happened damage must still be recoverable, in days; compared with the retention. V(0) means none.
+          default: 0.0
+        encrypted:
+          type: bool
+          description:
+            - The backups must be encrypted, which is told by their first bytes (age, OpenPGP, openssl enc, LUKS).
+          default: false
+        decrypt_command:
+          type: list
+          description:
+            - Argument list of the command that decrypts from its input to its output. A key file or an agent, never a secret among the arguments.
+          elements: str
+          default: []
+        database:
+          type: str
+          description:
+            - For kind V(postgresql), the name of the database in the source. An archive of another one is refused.
+          default: ''
+        source_server:
+          type: str
+          description:
+            - For kind V(postgresql), the name of the server in O(servers) that the content is compared with; it is only read.
+          default: ''
+        restore_into:
+          type: str
+          description:
+            - For kind V(postgresql), the name of the server in O(servers) to restore into, under a generated name that is dropped afterwards. Empty
+              means a throw-away cluster in O(scratch).
+          default: ''
+        restore_database:
+          type: str
+          description:
+            - A fixed name for the database that is restored, allowed only where no such database exists and O(sets[].restore_into) is proven to be
+              another server than O(sets[].source_server), by system identifier.
+          default: ''
+        restore_jobs:
+          type: int
+          description:
+            - Number of parallel jobs of C(pg_restore).
+          default: 2
+        minimum_rows:
+          type: dict
+          description:
+            - Least number of rows by table that a restored database must have.
+          default: {}
   scratch:
     type: path
     description:
       - Private folder for restore drills, with room for the largest backup. Nothing stays in it.
     default: /var/lib/ops_maintenance/scratch
+  level:
+    type: int
+    description:
+      - Level that every set is verified to in this run, instead of its own. V(-1) means its own.
+    choices:
+      - -1
+      - 0
+      - 1
+      - 2
+      - 3
+      - 4
+      - 5
+    default: -1
+  maximum_level:
+    type: int
+    description:
+      - Level that no set is verified beyond in this run.
+    choices:
+      - 0
+      - 1
+      - 2
+      - 3
+      - 4
+      - 5
+    default: 5
   timezone:
     type: str
     description:
@@ -240,6 +331,7 @@ options:
       - How long a backup written just now is watched for growth, in seconds.
     default: 2.0
 extends_documentation_fragment:
+  - ops.maintenance.postgresql.optional
   - ops.maintenance.common
   - ops.maintenance.common.attributes
 """
@@ -261,6 +353,27 @@ EXAMPLES = r"""
         sentinel: { table: orders, column: updated_at }
         source: /srv/app/app.db
         retention: { maximum_age_days: 30, minimum_count: 7 }
+
+- name: Restore drill of the newest dump, compared with the server that it was made of
+  ops.maintenance.backup_verification:
+    servers:
+      - name: main
+        user: ops_monitor
+        databases: [shop]
+    sets:
+      - name: shop
+        kind: postgresql
+        root: /backups
+        pattern: "{daily,weekly}/*.dump"
+        level: 5
+        database: shop
+        source_server: main
+        count_tables: [orders, customers]
+        minimum_rows: { orders: 1000 }
+        sentinel: { table: orders, column: updated_at }
+        expected: { every: daily }
+        maximum_rto_minutes: 120
+        maximum_rpo_hours: 24
 
 - name: Read the archives of uploads against their checksums
   ops.maintenance.backup_verification:
