@@ -35,8 +35,9 @@ class Verifier:
         self.scratch = os.path.join(folder, "scratch")
         self.state_dir = os.path.join(folder, "state")
 
-    def __call__(self, *, check_mode=False, deadline=0.0, **declared):
+    def __call__(self, *, check_mode=False, deadline=0.0, servers=(), **declared):
         given = {"sets": [{"name": "test", "size_change_percent": 1000.0, **declared}], "scratch": self.scratch, "settle_seconds": 0.0}
+        given["servers"] = list(servers)
         params = {**filled(backup_verification.OPTIONS, given), **COMMON, "state_dir": self.state_dir, "deadline": deadline}
         outcome = backup_verification.run(params, check_mode, Host())
         assert not os.path.exists(self.scratch) or os.listdir(self.scratch) == [], "something stayed in the scratch folder"

@@ -45,7 +45,6 @@ REPOSITORY: dict[str, t.Any] = {
 
 OPTIONS: dict[str, t.Any] = {
     "repository": {"type": "dict", "options": REPOSITORY},
-    "encrypted": {"type": "bool", "default": False},
     "content": {
         "type": "dict",
         "options": {

@@ -370,7 +370,8 @@ def _judge_listing(declared: Declared, listing: Listing, newest: Backup | None, 
             Metric("backup.size_bytes", declared["name"], newest.size, "bytes"),
         ]
         work.findings += _duration(declared, listing)
-        work.findings += backup_objectives.encryption(declared, newest)
+        # A repository's tool tells of its encryption itself.
+        work.findings += backup_objectives.encryption(declared, newest) if _needs_root(declared) else []
     future = [backup.path for backup in listing.backups if backup.moment > work.now + HOUR]
     if future:
         work.findings.append(
