@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import inventory_of_host, snapshot_store, sqlite_db, sqlite_restore, sqlite_work
-from .errors import InputError, MaintenanceError
+from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes
 from .paths import ensure_private_folder, fsync_folder, sha256_of, write_atomic
@@ -45,7 +45,7 @@ _TIME = "%Y%m%d_%H%M%S"
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Take the snapshot of this run unless it is there and proven; then let old ones go."""
-    _check_input(params)
+    refuse(input_problems(params))
     name = sqlite_restore.checked_run_id(params["run_id"], host.now())
     job = Snapshot(params, check_mode, host, name)
     try:
@@ -66,24 +66,20 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return job.outcome()
 
 
-def _check_input(params: dict[str, t.Any]) -> None:
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     problems = []
     paths = [entry["path"] for entry in params["databases"]]
     for path in [*paths, *params["paths"], *params["python_environments"]]:
         if not os.path.isabs(path) or os.path.normpath(path) != path or path == "/":
-            problems.append(f"{path!r} is not an absolute path without detours")
+            problems.append(f"{path!r} is not an absolute path without detours; correct it.")
         elif _inside(params["root"], path):
-            problems.append(f"{path} holds the snapshots themselves (root is {params['root']})")
-    problems += [f"{path} is declared twice" for path in sorted({path for path in paths if paths.count(path) > 1})]
+            problems.append(f"{path} holds the snapshots themselves (root is {params['root']}); name another folder.")
+    problems += [f"{path} is declared twice; remove one." for path in sorted({path for path in paths if paths.count(path) > 1})]
     for entry in params["databases"]:
         problems += _copy_problems(entry)
-    if params["keep_count"] < 1:
-        problems.append(f"keep_count is {params['keep_count']}, expected 1 or more")
-    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0:
-        problems.append("keep_days or reserve_bytes is negative, expected 0 or more")
-    problems += [f"the unit name {name!r} begins with a dash" for name in params["units"] if name.startswith("-")]
-    if problems:
-        raise InputError("The snapshot cannot be taken: " + "; ".join(problems) + "; correct the inventory.")
+    problems += out_of_range(params, ("keep_count",), least=1) + out_of_range(params, ("keep_days", "reserve_bytes"))
+    return problems + [f"The unit name {name!r} begins with a dash; correct it." for name in params["units"] if name.startswith("-")]
 
 
 def _inside(root: str, path: str) -> bool:
@@ -93,7 +89,7 @@ def _inside(root: str, path: str) -> bool:
 def _copy_problems(entry: dict[str, t.Any]) -> list[str]:
     shown = entry["copy_as"]
     if shown and (not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown)):
-        return [f"copy_as of {entry['path']} is {shown!r}, expected an absolute path with {{time}} in the file's name"]
+        return [f"copy_as of {entry['path']} is {shown!r}, expected an absolute path with {{time}} in the file's name; correct it."]
     return []
 
 
