@@ -203,6 +203,81 @@ def faults_in_the_inventory(folder: Path) -> Run:
     return Site(folder / "site", {"h1": {}, "h2": {}}, faults).run(**FORCED)
 
 
+OUT_OF_RANGE = {
+    "snapshot_keep_days": -1,
+    "log_rotation_span_days": -3,
+    "log_rotation_rules": [{"root": "/logs", "pattern": ["*.log"], "delete_after_days": -90}],
+    "maintenance_failure_budget_percent": -5,
+    "maintenance_steps": {"weekly": {"before": [], "offline": ["patchin", "database_maintenance"], "after": []}},
+    "patching_hold": 5,
+}
+
+
+def values_out_of_range(folder: Path) -> Run:
+    return Site(folder / "site", {"h1": {}, "h2": {}}, OUT_OF_RANGE).run(**FORCED)
+
+
+def roles_alone_with_bad_input(folder: Path) -> Run:
+    """Roles used without the cycle: what their last module would refuse is refused before their first one writes anything."""
+    rules = [{"root": str(folder / "logs"), "pattern": ["*.log"], "delete_after_days": -90}]
+    logs = {"log_rotation_sources": [], "log_rotation_report": str(folder / "report.json"), "log_rotation_rules": rules}
+    bad = [tool(f"open({str(folder / 'touched')!r}, 'w')", when="after"), tool("0", when="after", timeout_seconds=-1)]
+    variables = {**logs, "site_commands": bad, "database_maintenance_snapshot_max_age_hours": -1}
+    site = Site(folder / "site", {"h1": {}}, variables)
+    roles = ("log_rotation", "site_commands", "database_maintenance")  # never patching: these hosts are this machine
+    tries = [[{"ansible.builtin.include_role": {"name": f"ops.maintenance.{role}"}}] for role in roles]
+    rescue = [{"ansible.builtin.debug": {"msg": "refused"}}]
+    plays = [{"hosts": "h1", "gather_facts": False, "tasks": [{"block": one, "rescue": rescue}]} for one in tries]
+    (folder / "alone.yml").write_text(yaml.safe_dump(plays))
+    return site.run(playbook=str(folder / "alone.yml"))
+
+
+def steps_against_their_budgets(folder: Path) -> Run:
+    """A forced window without a rule is four hours long, 14400 seconds."""
+    variables = {
+        "cycle_always_enter": False,
+        "maintenance_steps": {"weekly": {"before": [], "offline": ["database_maintenance"], "after": ["site_commands", "preflight"]}},
+        "site_commands": [tool("0", when="after")],
+        "cycle_reserve_seconds": 1000,
+    }
+    hosts = {
+        "h1": {
+            "maintenance_system": "slow",
+            "maintenance_budgets": {"database_maintenance": 20000, "site_commands": 13500, "preflight": 13000},
+        },
+        "h2": {"maintenance_system": "quick", "maintenance_budgets": {"database_maintenance": 60, "site_commands": 13000}},
+    }
+    return Site(folder / "site", hosts, variables).run(**FORCED, maintenance_serial=2)
+
+
+def a_step_that_earlier_runs_know(folder: Path) -> Run:
+    """The budget would put the step off; the run before says that it takes a moment."""
+    steps = {"weekly": {"before": [], "offline": [], "after": ["preflight", "validation"]}}
+    site = Site(folder / "site", {"h1": {}}, {"maintenance_steps": steps})
+    site.run(**FORCED)
+    return site.run(**FORCED, maintenance_budgets={"preflight": 20000, "database_maintenance": 20000})
+
+
+AUTH_FAILURE = '{{"timestamp": "{0}", "event_type": "login_failed", "username": "admin", "client_ip": "203.0.113.77"}}\n'
+
+
+def more_failures_than_allowed(folder: Path) -> Run:
+    """h1 was attacked, h2 was not; both declare the same investigation."""
+    look = tool(f"open('{folder}/site/' + '{{{{ inventory_hostname }}}}/looked', 'w')", when="after", name="investigation")
+    variables = {
+        "maintenance_steps": {"weekly": {"before": [], "offline": [], "after": ["security_review", "site_commands"]}},
+        "security_review_login_sources": [{"name": "app", "paths": [f"{folder}/site/{{{{ inventory_hostname }}}}/auth.jsonl"]}],
+        **dict.fromkeys(("security_review_updates", "security_review_accounts"), False),
+        "security_review_journal": "false",
+        "site_commands": [{**look, "when_finding": {"id": "security.failed_logins"}}],
+    }
+    site = Site(folder / "site", {"h1": {}, "h2": {}}, variables)
+    for host, failures in (("h1", 51), ("h2", 3)):
+        lines = [AUTH_FAILURE.format((datetime.now(UTC) - timedelta(minutes=20 * n)).isoformat()) for n in range(failures)]
+        (site.folder / host / "auth.jsonl").write_text("".join(reversed(lines)))
+    return site.run(**FORCED, maintenance_serial=2)
+
+
 def in_check_mode(folder: Path) -> Run:
     return Site(folder / "site", {"h1": {}}).run("--check", **FORCED)
 
@@ -293,14 +368,21 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     without_the_journal,
     a_lock_that_cannot_be_read,
     no_room_for_the_snapshot,
+    values_out_of_range,
+    roles_alone_with_bad_input,
+    steps_against_their_budgets,
+    a_step_that_earlier_runs_know,
+    more_failures_than_allowed,
 ]
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """All runs, two at a time."""
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """All runs that the chosen tests look at, two at a time."""
+    wanted = {item.callspec.params.get("run") for item in request.session.items if hasattr(item, "callspec")}
+    chosen = [scenario for scenario in SCENARIOS if scenario.__name__ in wanted]
     with ThreadPoolExecutor(2) as pool:
-        yield {scenario.__name__: pool.submit(scenario, tmp_path_factory.mktemp(scenario.__name__)) for scenario in SCENARIOS}
+        yield {scenario.__name__: pool.submit(scenario, tmp_path_factory.mktemp(scenario.__name__)) for scenario in chosen}
 
 
 @pytest.fixture
@@ -390,6 +472,75 @@ def test_all_faults_of_the_inventory_are_told_at_once_and_nothing_is_touched(run
     assert reason.startswith("The inventory has ")
     assert [run.site.is_untouched(host) for host in ("h1", "h2")] == [True, True]
     assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(values_out_of_range)
+def test_what_a_module_would_refuse_later_is_refused_before_any_host_is_touched_and_all_at_once(run):
+    assert set(run.outcomes.values()) == {"refused"}, run.said
+    reason = run.reason("h1")
+    expected = [
+        "The inventory has 6 faults: ",
+        "snapshot_keep_days is -1.0, expected 0 or more; correct it.",
+        "log_rotation_span_days is -3, expected a positive number; correct it.",
+        "The rule for /logs has delete_after_days -90, expected a positive number; correct it.",
+        "maintenance_failure_budget_percent is -5.0, expected 0 to 100; correct it.",
+        "maintenance_steps.weekly.offline names patchin, which is no step of this stage; did you mean patching?",
+        "patching_hold is 5, expected a list; make it one.",
+    ]
+    assert [text for text in expected if text not in reason] == [], reason
+    assert [run.site.is_untouched(host) for host in ("h1", "h2")] == [True, True]
+    assert (run.code != 0, run.has_report) == (True, True)
+
+
+@of(roles_alone_with_bad_input)
+def test_a_role_alone_refuses_what_its_last_module_could_not_use_before_its_first_one_works(run):
+    for said in (
+        "/logs has delete_after_days -90",
+        "site_commands, check: timeout_seconds is -1.0",
+        "database_maintenance_snapshot_max_age_hours is -1.0",
+    ):
+        assert said in run.said
+    assert run.site.is_untouched("h1")
+    assert sorted(path.name for path in run.site.folder.parent.iterdir()) == ["alone.yml", "site"]
+
+
+@pytest.mark.parametrize("role", ["log_rotation", "patching", "database_maintenance"])
+def test_a_role_of_several_modules_asks_all_of_them_first(role):
+    tasks = yaml.safe_load((COLLECTION / f"roles/{role}/tasks/main.yml").read_text())
+    first = tasks[0]["block"][0] if "block" in tasks[0] else tasks[0]
+    assert first["ops.maintenance.inputs"] == {"role": role}
+
+
+@of(steps_against_their_budgets)
+def test_a_step_that_would_not_end_before_the_reserve_is_not_begun_and_nothing_is_stopped_for_it_fossa_sched_2(run):
+    assert run.outcomes == {"h1": "completed", "h2": "completed"}, run.said
+    deferred = {step["subject"]: step["summary"] for step in run.records("step", "h1")}
+    assert sorted(deferred) == ["database_maintenance", "site_commands"]
+    assert "database_maintenance takes about 20000 (its time budget) and 1000 are kept in reserve" in deferred["database_maintenance"]
+    assert "the window closes in 14" in deferred["database_maintenance"]
+    assert not (run.site.folder / "h1/order").exists(), "services were stopped for work that did not fit"
+    assert len(run.records("preflight", "h1")) == 2, "a shorter step after it still fits"
+
+
+@of(steps_against_their_budgets)
+def test_the_twin_whose_steps_fit_does_them_all_fossa_sched_2(run):
+    assert run.records("step", "h2") == []
+    assert (run.site.folder / "h2/order").read_text() == "stop\nstart\n"
+    assert [record["status"] for record in run.records("site_command", "h2")] == ["ok"]
+
+
+@of(a_step_that_earlier_runs_know)
+def test_what_a_step_took_before_counts_more_than_its_budget_fossa_sched_2(run):
+    assert run.outcomes == {"h1": "completed"}, run.said
+    assert run.records("step") == []
+    assert len(run.records("preflight")) == 2
+
+
+@of(more_failures_than_allowed)
+def test_more_failed_logins_than_allowed_start_the_investigation_fossa_sec_02(run):
+    assert run.outcomes == {"h1": "completed", "h2": "completed"}, run.said
+    assert [record["subject"] for record in run.records("site_command")] == ["investigation"], run.said
+    assert [(run.site.folder / host / "looked").exists() for host in ("h1", "h2")] == [True, False]
 
 
 @of(in_check_mode)

@@ -55,6 +55,7 @@ class ActionModule(ActionBase):
             open=verdict["open"],
             reason=reason,
             deadline=verdict.get("deadline", 0.0),
+            durations=verdict.get("durations", {}).get(host, {}),
             dead_runs=(opened or {}).get("dead_runs", []),
             run_id=control.run_id(),
             holder=control.holder(),

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.ops.maintenance.plugins.module_utils.entry import NO_JOURNAL
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
-from ansible_collections.ops.maintenance.plugins.plugin_utils import control, inventory_check, windows
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, durations, inventory_check, report, windows
 
 _PLAN_TEXTS = {"title": "", "contacts": {}, "duties": [], "targets": {}, "budgets": {}}
 
@@ -46,8 +46,10 @@ class ActionModule(ActionBase):
             except MaintenanceError as error:
                 faults.insert(0, str(error))
                 window, decision = None, windows.Decision(False, "", None, None, ())
-            faults += _shapes(values)
+            faults += [*_shapes(values), *_no_steps(values, given["cadence"])]
             systems[name] = {"hosts": members, **_verdict(decision, faults)}
+            if systems[name]["open"]:
+                systems[name]["durations"] = self._durations(name, members, values, given["cadence"])
             lines.append(_plan(name, members, values, given, window, decision, faults))
         if not control.run_id():
             self._display.warning(NO_JOURNAL)
@@ -61,6 +63,22 @@ class ActionModule(ActionBase):
             maintenance_settings=_settings(hostvars, given["hosts"]),
         )
         return result
+
+    def _durations(self, system: str, hosts: list[str], values: Mapping[str, Any], cadence: str) -> dict[str, Any]:
+        """Say what each step should take on each host; a store that does not answer leaves the time budgets."""
+        steps = _steps_of(values, cadence)
+        rows: list[dict[str, Any]] = []
+        url = report.store_url(str(_safe(values, "maintenance_store_url", "")) or None)
+        try:
+            rows = durations.from_store(url, system, cadence) if url and steps else []
+        except MaintenanceError as error:
+            self._display.warning(f"The time budgets alone say what fits into the window. {error}")
+        return durations.expected(hosts, steps, durations.budgets_of(_safe(values, "maintenance_budgets", {}), cadence), rows)
+
+
+def _steps_of(values: Mapping[str, Any], cadence: str) -> Mapping[str, Any]:
+    given = _safe(values, "maintenance_steps", inventory_check.role_options()["cycle"]["maintenance_steps"]["default"])
+    return dict(given.get(cadence) or {})
 
 
 def _narrowed() -> list[str]:
@@ -144,6 +162,7 @@ def _plan(
         "system": name,
         "hosts": hosts,
         **plan,
+        "budgets": durations.budgets_of(plan["budgets"], cadence),
         "checklist": _of_cadence(_safe(values, "maintenance_checklist", []), cadence),
         "duties": _of_cadence(plan["duties"], cadence),
         "services": [item["name"] for item in _entries(_safe(values, "maintenance_mode_services", [])) if "name" in item],
@@ -177,6 +196,13 @@ def _shapes(values: Mapping[str, Any]) -> Iterator[str]:
         if not fits:
             expected = {list: "a list of mappings", dict: "a mapping", str: "a text"}[type(default)]
             yield f"maintenance_{key} is {str(value)[:80]!r}, expected {expected}; correct the inventory."
+
+
+def _no_steps(values: Mapping[str, Any], cadence: str) -> Iterator[str]:
+    """Yield a sentence where the inventory replaces the steps of all cadences and leaves this one out."""
+    cadences = _safe(values, "maintenance_steps", {})
+    if cadence in inventory_check.CADENCES and isinstance(cadences, Mapping) and cadences and cadence not in cadences:
+        yield f"maintenance_steps has no {cadence}, which this run is; add its steps."
 
 
 def _of_cadence(items: Any, cadence: str) -> list[Any]:

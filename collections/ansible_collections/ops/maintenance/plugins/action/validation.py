@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding, worst
+from ansible_collections.ops.maintenance.plugins.plugin_utils.json_queries import query_problems
 
 try:
     import jmespath
@@ -24,10 +24,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        try:
-            _check_queries(self._task.args.get("endpoints") or [])
-        except MaintenanceError as error:
-            return {**result, "failed": True, "msg": str(error), "error_kind": "input"}
+        problems = query_problems(self._task.args.get("endpoints") or [])
+        if problems:
+            return {**result, "failed": True, "msg": " ".join(problems), "error_kind": "input"}
         result.update(self._execute_module(task_vars=task_vars))
         findings = [judge_body(body, check) for body in result.pop("bodies", []) for check in body["checks"]]
         record = result.get("maintenance_record")
@@ -39,23 +38,6 @@ class ActionModule(ActionBase):
         if worst((finding.state for finding in findings), "ok") == "critical":
             result["passed"] = False
         return result
-
-
-def _check_queries(endpoints: Any) -> None:
-    """Refuse queries that are none; whatever else is wrong with the endpoints, the module itself tells."""
-    listed = [one for one in endpoints if isinstance(one, dict)] if isinstance(endpoints, list) else []
-    for check in (check for endpoint in listed for check in _listed(endpoint.get("body"))):
-        if jmespath is None:
-            raise MaintenanceError("Judging the body of an answer needs the Python package jmespath on the control node; install it there.")
-        try:
-            jmespath.compile(check["query"])
-        except (JMESPathError, KeyError, TypeError):
-            expected = "a JMESPath query such as status or data.items[0].id"
-            raise InputError.of("endpoints.body.query", check, expected, "correct it") from None
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def judge_body(body: dict[str, Any], check: dict[str, Any]) -> Finding:

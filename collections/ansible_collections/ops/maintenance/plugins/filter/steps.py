@@ -52,10 +52,15 @@ def steps(stages, only=(), skip=(), idle=()):
     if not all(isinstance(names, (list, tuple)) for names in (only, skip)):
         raise AnsibleFilterError(f"maintenance_only is {only!r} and maintenance_skip {skip!r}, expected lists of steps; make them lists.")
     known = {name for stage in STAGES for name in stages.get(stage) or []}
-    strangers = [name for name in [*only, *skip] if name not in known]
+    strangers = [
+        f"{option} names {name}"
+        for option, names in (("maintenance_only", only), ("maintenance_skip", skip))
+        for name in names
+        if name not in known
+    ]
     if strangers:
         raise AnsibleFilterError(
-            f"maintenance_only and maintenance_skip name {', '.join(strangers)}, expected some of {', '.join(sorted(known))}."
+            f"{'; '.join(strangers)}; the steps of this cadence in maintenance_steps are {', '.join(sorted(known))}. Correct one of them."
         )
     wanted = {stage: [name for name in stages.get(stage) or [] if (not only or name in only) and name not in skip] for stage in STAGES}
     return {**wanted, "after": [name for name in wanted["after"] if name not in idle]}

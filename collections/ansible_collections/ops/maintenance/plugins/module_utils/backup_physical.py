@@ -258,7 +258,7 @@ def _content(cluster: Cluster, climb: Climb) -> None:
         except MaintenanceError as error:
             climb.say(5, "unknown", f"the source could not be asked: {error}")
             return
-    verdicts, behind = compare.compared(kept, live, declared, climb.around.now, climb.around.zone)
+    verdicts, behind = compare.compared(kept, live, declared, (), climb.around.now, climb.around.zone)
     climb.verdicts += verdicts
     climb.rpo_seconds = behind
 

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import statistics
 import typing as t
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 
@@ -30,7 +31,7 @@ from .backup_sets import (
     missing_days,
     too_old,
 )
-from .errors import InputError, MaintenanceError, VerifyError
+from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .forecast import Point, appended, days_until
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, human_seconds, limits
@@ -199,36 +200,50 @@ def check_declared(params: t.Mapping[str, t.Any]) -> None:
 
     :raises InputError: one sentence for each problem.
     """
-    problems = []
-    names: set[str] = set()
+    problems = input_problems(params)
     for declared in params["sets"]:
-        for check in (_check_names, _check_numbers, _check_places):
-            try:
-                check(declared, params, names)
-            except InputError as error:
-                problems.append(str(error))
+        if not refusal(_check_paths, declared, params):
+            problems += refusal(_check_places, declared, params)
+    refuse(problems)
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = [
+        problem
+        for declared in params["sets"]
+        for check in (_check_names, _check_numbers, _check_paths)
+        for problem in refusal(check, declared, params)
+    ]
+    for declared in params["sets"]:
         problems += command_problems(declared["decrypt_command"], f"decrypt_command of set {declared['name']}")
         if declared["kind"] in ADAPTORS:
             problems += ADAPTORS[declared["kind"]].problems(declared, params)
+    names = Counter(declared["name"] for declared in params["sets"])
+    problems += [f"The set name {name!r} is used {count} times; give each its own." for name, count in names.items() if count > 1]
+    amounts = ("capacity_warning_percent", "capacity_critical_percent", "capacity_warning_days", "settle_seconds")
+    problems += out_of_range(params, amounts)
+    if params["timezone"]:
+        problems += refusal(zone_of, params["timezone"])
     if params["emergency_timeout_seconds"] <= 0:
-        problems.append("emergency_timeout_seconds is not positive, expected seconds; correct it.")
+        problems.append(
+            str(InputError.of("emergency_timeout_seconds", params["emergency_timeout_seconds"], "seconds above 0", "correct it"))
+        )
     if any(declared["emergency"] for declared in params["sets"]) and not params["emergency_command"]:
         problems.append("A set has emergency: true, but emergency_command is empty; give the command as a list.")
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems
 
 
-def _check_names(declared: Declared, _params: t.Mapping[str, t.Any], names: set[str]) -> None:
+def _check_names(declared: Declared, _params: t.Mapping[str, t.Any]) -> None:
     name = declared["name"]
-    if not name.strip() or name in names:
+    if not name.strip():
         raise InputError.of("name", name, "a name that only this set has", "give each set its own")
-    names.add(name)
     check_date_format(declared["date_format"], f"date_format of set {name}")
     if declared["layout"] == "dated_folders" and not declared["date_format"]:
         raise InputError.of(f"date_format of set {name}", "", "the format of the folders' names", "give one such as %Y%m%d")
 
 
-def _check_numbers(declared: Declared, _params: t.Mapping[str, t.Any], _names: set[str]) -> None:
+def _check_numbers(declared: Declared, _params: t.Mapping[str, t.Any]) -> None:
     for option in _POSITIVE:
         if not declared[option] > 0:
             raise InputError.of(f"{option} of set {declared['name']}", declared[option], "a number above 0", "correct it")
@@ -242,16 +257,29 @@ def _check_numbers(declared: Declared, _params: t.Mapping[str, t.Any], _names: s
             raise InputError.of(f"{option}.{key} of set {declared['name']}", value, f"{least} or more", "correct it")
 
 
-def _check_places(declared: Declared, params: t.Mapping[str, t.Any], _names: set[str]) -> None:
-    option = f"root of set {declared['name']}"
-    if not declared["root"] and not _needs_root(declared):
-        return
-    if os.path.lexists(declared["root"]) or not os.path.isabs(declared["root"]):
-        with open_root(declared["root"], option):
+def _check_paths(declared: Declared, params: t.Mapping[str, t.Any]) -> None:
+    for option, path in (
+        (f"root of set {declared['name']}", declared["root"] or ("" if _needs_root(declared) else "/")),
+        (f"source of set {declared['name']}", declared["source"] or "/"),
+        ("scratch", params["scratch"]),
+    ):
+        if not os.path.isabs(path):
+            raise InputError.of(option, path, "an absolute path", "write it from the root on")
+    _check_apart(declared, params, os.path.normpath)
+
+
+def _check_places(declared: Declared, params: t.Mapping[str, t.Any]) -> None:
+    if declared["root"] and os.path.lexists(declared["root"]):
+        with open_root(declared["root"], f"root of set {declared['name']}"):
             pass
-    root, scratch = os.path.realpath(declared["root"]), os.path.realpath(params["scratch"])
-    for place, what in ((root, "root"), (os.path.realpath(declared["source"] or root), "source")):
-        if os.path.commonpath([place, scratch]) in (place, scratch):
+    _check_apart(declared, params, os.path.realpath)
+
+
+def _check_apart(declared: Declared, params: t.Mapping[str, t.Any], leads_to: t.Callable[[str], str]) -> None:
+    scratch = leads_to(params["scratch"])
+    for place, what in ((declared["root"], "root"), (declared["source"], "source")):
+        place = leads_to(place) if place else ""
+        if place and os.path.commonpath([place, scratch]) in (place, scratch):
             raise InputError.of(
                 "scratch", params["scratch"], f"a folder apart from the {what} of set {declared['name']} ({place})",
                 "a restore drill never goes near the source; name another folder",

@@ -9,7 +9,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .app_folder import Copies
-from .errors import InputError, MaintenanceError, VerifyError
+from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal
 from .host import Host
 from .paths import write_state
 from .record import Action, Finding, Metric, Outcome, status_of
@@ -182,6 +182,16 @@ def check_names(option: str, names: t.Sequence[str]) -> None:
         bare = name[1:] if name.startswith("@") else name
         if not bare or not all(c.isalnum() or c in "-_./" for c in bare) or bare[0] in "-./" or ".." in bare:
             raise InputError.of(option, name, "a package name", "correct the inventory")
+
+
+def input_problems(params: t.Mapping[str, t.Any], option: str) -> list[str]:
+    """Return what cannot be meant of the declared environments or projects, one sentence each, from the input alone."""
+    problems = out_of_range(params, LIMITS)
+    for declared in params[option]:
+        problems += [problem for name in declared["update"] for problem in refusal(check_names, f"{option}.update", [name])]
+        if not os.path.isabs(declared["path"]):
+            problems.append(str(InputError.of(f"{option}.path", declared["path"], "an absolute path", "write it from the root on")))
+    return problems
 
 
 def existing(path: str) -> bool:

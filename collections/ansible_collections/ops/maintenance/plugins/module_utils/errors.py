@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -29,6 +30,35 @@ class InputError(MaintenanceError):
     def of(cls, option: str, value: object, expected: str, advice: str) -> InputError:
         """Word an input error the same way everywhere: what, where, what was expected, what to do."""
         return cls(f"{option} is {value!r}, expected {expected}; {advice}.")
+
+
+def refuse(problems: t.Sequence[str]) -> None:
+    """Refuse input for all its problems at once, where there are any.
+
+    :param problems: one sentence each.
+    :raises InputError: with all of them.
+    """
+    if problems:
+        raise InputError(" ".join(problems))
+
+
+def refusal(check: t.Callable[..., object], *given: object) -> list[str]:
+    """Return what a check says of a value that it refuses, nothing when it does not."""
+    try:
+        check(*given)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def out_of_range(values: t.Mapping[str, t.Any], names: t.Iterable[str], least: float = 0.0, most: float = math.inf) -> list[str]:
+    """Return a sentence for each of the named numbers that is below, beyond or none at all; one not given is no problem."""
+    expected = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+    return [
+        str(InputError.of(name, values[name], expected, "correct it"))
+        for name in names
+        if values.get(name) is not None and not (least <= values[name] <= most and values[name] < math.inf)
+    ]
 
 
 class VerifyError(MaintenanceError):

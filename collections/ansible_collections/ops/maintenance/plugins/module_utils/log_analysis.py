@@ -12,7 +12,7 @@ import typing as t
 from collections import Counter
 from datetime import datetime, timezone
 
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .judge import from_limit, human_bytes
 from .log_lines import Clock, zone_of
@@ -56,7 +56,8 @@ _EVIDENCE_BYTES = 12_000
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Read the logs once and judge them; keeps a report and where it stopped, but not in check mode."""
-    sources = _sources(params)
+    refuse(input_problems(params))
+    sources = [_source(entry) for entry in params["sources"]]
     started = host.now()
     since = _since(params, started.timestamp())
     report = _report_path(params["report"], started)
@@ -91,31 +92,31 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 # Input ---------------------------------------------------------------------------------------------------------------
 
 
-def _sources(params: t.Mapping[str, t.Any]) -> list[Source]:
-    problems: list[str] = []
-    sources: list[Source] = []
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     limits = ("span_days", "error_limit", "auth_failure_limit", "brute_force_limit", "rate_limited_limit")
-    problems += [
+    problems = [
         f"{name} is {params[name]:g}, expected a positive number; correct it."
         for name in limits
-        if params[name] < 0 or (name in ("span_days", "brute_force_limit") and params[name] == 0)
+        if not params[name] >= 0 or (name in ("span_days", "brute_force_limit") and params[name] == 0)
     ]
+    problems += out_of_range(params, ("unparsed_percent", "server_error_percent"))
+    problems += refusal(_since, params, 0.0)
+    if params["report"] and not os.path.isabs(params["report"]):
+        problems.append(_not_a_file(params["report"]))
     for entry in params["sources"]:
         if entry["silence_hours"] < 0:
             problems.append(f"silence_hours of {entry['name']} is {entry['silence_hours']}, expected hours; correct it.")
         if not entry["paths"] or not all(os.path.isabs(path) for path in entry["paths"]):
             problems.append(f"paths of {entry['name']} are {entry['paths']}, expected absolute patterns; write them so.")
-        try:
-            zone = zone_of(entry["timezone"])
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        sources.append(Source(entry["name"], entry["paths"], entry["format"], zone, entry["silence_hours"]))
-    names = Counter(source.name for source in sources)
+        problems += refusal(zone_of, entry["timezone"], f"timezone of {entry['name']}")
+    names = Counter(entry["name"] for entry in params["sources"])
     problems += [f"The source name {name} is used {count} times; make it unique." for name, count in names.items() if count > 1]
-    if problems:
-        raise InputError(" ".join(problems))
-    return sources
+    return problems
+
+
+def _source(entry: t.Mapping[str, t.Any]) -> Source:
+    return Source(entry["name"], entry["paths"], entry["format"], zone_of(entry["timezone"]), entry["silence_hours"])
 
 
 def _since(params: t.Mapping[str, t.Any], now: float) -> float:
@@ -132,8 +133,12 @@ def _report_path(path: str, started: datetime) -> str:
         return ""
     path = path.replace("{date}", started.strftime("%Y%m%d"))
     if not os.path.isabs(path) or os.path.isdir(path) or os.path.islink(path):
-        raise InputError.of("report", path, "an absolute path of a file", "name a file that this module may write")
+        raise InputError(_not_a_file(path))
     return path
+
+
+def _not_a_file(path: str) -> str:
+    return str(InputError.of("report", path, "an absolute path of a file", "name a file that this module may write"))
 
 
 def _too_late(sources: list[Source], params: t.Mapping[str, t.Any], now: float) -> Outcome | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 
 from . import log_files
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
 from .judge import human_bytes
 from .log_files import SUFFIX, TEMPORARY, HeldError, place_of
@@ -166,27 +166,25 @@ def parse_rules(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Rule]:
 
     :raises InputError: with a sentence for each problem.
     """
-    problems: list[str] = []
-    rules: list[Rule] = []
-    for entry in given:
-        faults = _faults(entry)
-        problems += faults
-        if not faults:
-            rules.append(
-                Rule(
-                    os.path.normpath(entry["root"]),
-                    tuple(entry["pattern"]),
-                    entry["compress_after_days"],
-                    os.path.normpath(entry["archive_to"]) if entry["archive_to"] else None,
-                    entry["archive_after_days"],
-                    entry["delete_after_days"],
-                    entry["compression"],
-                    zone_of(entry["timezone"], "rules[].timezone"),
-                )
-            )
-    if problems:
-        raise InputError(" ".join(problems))
-    return rules
+    refuse(input_problems({"rules": given}))
+    return [
+        Rule(
+            os.path.normpath(entry["root"]),
+            tuple(entry["pattern"]),
+            entry["compress_after_days"],
+            os.path.normpath(entry["archive_to"]) if entry["archive_to"] else None,
+            entry["archive_after_days"],
+            entry["delete_after_days"],
+            entry["compression"],
+            zone_of(entry["timezone"], "rules[].timezone"),
+        )
+        for entry in given
+    ]
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    return [problem for entry in params["rules"] for problem in _faults(entry)]
 
 
 def _faults(entry: t.Mapping[str, t.Any]) -> list[str]:
@@ -210,6 +208,12 @@ def _faults(entry: t.Mapping[str, t.Any]) -> list[str]:
     patterns = entry["pattern"]
     if not patterns or any("/" in pattern or not pattern.strip("*?.") for pattern in patterns):
         faults.append(f"{where} has pattern {patterns}, expected file names such as *.jsonl; a bare * is too much.")
+    faults += refusal(zone_of, entry["timezone"], "rules[].timezone")
+    faults += [
+        str(InputError.of(f"rules[].{name}", entry[name], "an absolute path", "write it from the root on"))
+        for name in ("root", "archive_to")
+        if entry[name] and not os.path.isabs(entry[name])
+    ]
     root, archive = os.path.normpath(entry["root"]), os.path.normpath(entry["archive_to"] or "/-")
     if root == archive or root.startswith(archive + "/"):
         faults.append(f"{where} archives into {archive}, which holds the logs themselves; name another folder.")

@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from .errors import InputError, MaintenanceError, VerifyError
+from .errors import InputError, MaintenanceError, VerifyError, refuse
 from .host import Host
 from .judge import from_limit
 from .paths import open_regular
@@ -74,11 +74,19 @@ def parse_state(text: str) -> dict[str, str]:
     return rotated
 
 
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    return [
+        str(InputError.of(name, params[name], f"a positive number of {name.rpartition('_')[2]}", "correct it"))
+        for name in ("maximum_age_hours", "timeout_seconds")
+        if not params[name] > 0
+    ]
+
+
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Assess the configuration and the last run; rotate what is due only where that is asked for."""
     config = params["config"]
-    if params["maximum_age_hours"] <= 0:
-        raise InputError.of("maximum_age_hours", params["maximum_age_hours"], "a positive number of hours", "correct it")
+    refuse(input_problems(params))
     if host.which("logrotate") is None:
         return _absent(config, params["expected"])
     if not os.path.isfile(config):

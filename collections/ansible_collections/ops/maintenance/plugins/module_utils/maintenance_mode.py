@@ -11,7 +11,7 @@ import time
 import typing as t
 
 from . import deadman, maintenance_actions, maintenance_page, undo
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
 from .http_probe import check_url, fetch
 from .judge import human_seconds
@@ -86,20 +86,32 @@ def _check(params: dict[str, t.Any]) -> None:
     if not params["run_id"]:
         advice = "enable the journal (callbacks_enabled = ops.maintenance.journal in ansible.cfg) or set maintenance_run_id"
         raise InputError.of("run_id", "", "the id of this run, which the lock and the way back are tied to", advice)
-    for name in ("drain_timeout_seconds", "ready_timeout_seconds", "return_after_seconds", "grace_seconds", "settle_seconds"):
-        if not 0 <= params[name] <= _LONGEST_SECONDS:
-            raise InputError.of(name, params[name], f"a number of seconds from 0 to {_LONGEST_SECONDS}", "correct it")
+    refuse(input_problems(params))
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = [
+        str(InputError.of(name, params[name], f"a number of seconds from 0 to {_LONGEST_SECONDS}", "correct it"))
+        for name in ("drain_timeout_seconds", "ready_timeout_seconds", "return_after_seconds", "grace_seconds", "settle_seconds")
+        if not 0 <= params[name] <= _LONGEST_SECONDS
+    ]
     if not all(0 < port < 65536 for port in params["drain_ports"]):
-        raise InputError.of("drain_ports", params["drain_ports"], "ports from 1 to 65535", "correct it")
-    for url in [endpoint["url"] for endpoint in params["ready"]] + ([params["page"]["url"]] if params["page"] else []):
-        check_url(url, "ready.url or page.url")
-    for service in params["services"]:
-        if not _SERVICE_NAME.match(service["name"]):
-            raise InputError.of("services.name", service["name"], "the name of a service", "correct it")
-        missing = [part for part in ("start", "stop", "status") if service["manager"] == "command" and not service[part]]
-        if missing:
-            where = f"services[{service['name']}]"
-            raise InputError.of(where, missing, "start, stop and status as argument lists", "add them")
+        problems.append(str(InputError.of("drain_ports", params["drain_ports"], "ports from 1 to 65535", "correct it")))
+    for endpoint in params["ready"]:
+        problems += refusal(check_url, endpoint["url"], "ready.url")
+    if params["page"]:
+        problems += refusal(check_url, params["page"]["url"], "page.url") + maintenance_page.input_problems(params["page"])
+    return problems + [problem for service in params["services"] for problem in _service_problems(service)]
+
+
+def _service_problems(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    if not _SERVICE_NAME.match(service["name"]):
+        yield str(InputError.of("services.name", service["name"], "the name of a service", "correct it"))
+    missing = [part for part in ("start", "stop", "status") if service["manager"] == "command" and not service[part]]
+    if missing:
+        where = f"services[{service['name']}]"
+        yield str(InputError.of(where, missing, "start, stop and status as argument lists", "add them"))
 
 
 # -- lock ---------------------------------------------------------------------------------------------------------------------

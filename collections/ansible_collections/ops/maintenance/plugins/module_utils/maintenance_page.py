@@ -9,7 +9,7 @@ import os
 import typing as t
 
 from . import undo
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refuse
 from .http_probe import fetch
 from .paths import write_atomic
 from .record import Finding
@@ -42,15 +42,24 @@ _PAGE = (
 )
 
 
+def input_problems(page: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = []
+    if page["retry_after_seconds"] <= 0:
+        expected = "a number of seconds above 0"
+        problems.append(str(InputError.of("page.retry_after_seconds", page["retry_after_seconds"], expected, "correct it")))
+    if len(_snippet(page).encode()) > _LONGEST_PAGE:
+        expected = "a text that nginx can hold (about 3000 bytes)"
+        problems.append(str(InputError.of("page.text", page["text"][:40] + "…", expected, "shorten it")))
+    return problems
+
+
 def files_of(page: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """Return what has to be undone, before any of it is done."""
     if not os.path.isdir(page["include_dir"]):
         advice = "create it and put 'include <that folder>/*.conf;' into the server block of nginx"
         raise InputError.of("page.include_dir", page["include_dir"], "a folder that nginx includes", advice)
-    if page["retry_after_seconds"] <= 0:
-        raise InputError.of("page.retry_after_seconds", page["retry_after_seconds"], "a number of seconds above 0", "correct it")
-    if len(_snippet(page).encode()) > _LONGEST_PAGE:
-        raise InputError.of("page.text", page["text"][:40] + "…", "a text that nginx can hold (about 3000 bytes)", "shorten it")
+    refuse(input_problems(page))
     snippet = os.path.join(page["include_dir"], "ops_maintenance.conf")
     return {"files": [snippet], "reload": ["nginx", "-s", "reload"], "test": ["nginx", "-t", "-q"]}
 

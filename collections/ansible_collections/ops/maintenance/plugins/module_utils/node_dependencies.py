@@ -9,9 +9,10 @@ import os
 import tempfile
 import typing as t
 
+from . import dependencies
 from .app_folder import AppFolder
-from .dependencies import LIMITS, Assessed, Change, check_names, run_all, unknown, vulnerable_finding
-from .errors import MaintenanceError
+from .dependencies import LIMITS, Assessed, Change, run_all, unknown, vulnerable_finding
+from .errors import MaintenanceError, refuse
 from .host import Host, Ran
 from .record import Finding, Metric, Outcome
 
@@ -239,8 +240,12 @@ class Project:
         return "" if ran.rc == 0 else f"the test command failed: {ran.why()}"
 
 
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    return dependencies.input_problems(params, "projects")
+
+
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every one and update what is named."""
-    for declared in params["projects"]:
-        check_names("projects.update", declared["update"])
+    refuse(input_problems(params))
     return run_all("node", params["projects"], lambda declared: Project(host, declared, params), params, check_mode, host)

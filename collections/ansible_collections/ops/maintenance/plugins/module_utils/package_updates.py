@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from . import apt_packages, package_state
 from .apt_packages import Pending, Update
-from .errors import InputError
+from .errors import out_of_range, refuse
 from .host import Host
 from .package_backends import BACKEND_OPTIONS, Backend, choose
 from .package_state import State
@@ -306,18 +306,18 @@ def check_params(params: t.Mapping[str, t.Any]) -> None:
 
     :raises InputError: says which.
     """
-    problems = [
-        f"{name} is {params[name]}, expected 0 or more"
-        for name in ("stale_after_days", "lock_timeout_seconds", "minimum_seconds")
-        if params[name] < 0
-    ]
+    refuse(input_problems(params))
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = out_of_range(params, ("stale_after_days", "lock_timeout_seconds", "minimum_seconds"))
     if params["scope"] == "listed" and not params["packages"]:
-        problems.append("scope is listed but packages names none")
+        problems.append("scope is 'listed', but packages names none; name them or choose another scope.")
     for option in ("packages", "hold"):
         bad = [name for name in params[option] if not name or name.startswith("-") or any(c.isspace() for c in name)]
-        problems += [f"{option} has {name!r}, expected a package name" for name in bad]
-    if problems:
-        raise InputError("; ".join(problems) + ". Correct the inventory; nothing was changed.")
+        problems += [f"{option} has {name!r}, expected a package name; correct it." for name in bad]
+    return problems
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:

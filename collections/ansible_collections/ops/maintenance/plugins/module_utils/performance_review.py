@@ -12,7 +12,7 @@ import dataclasses
 import os
 import typing as t
 
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refusal, refuse
 from .forecast import Point, appended, days_until
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, limits
@@ -58,8 +58,8 @@ OPTIONS: dict[str, t.Any] = {
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at everything once; nothing is changed on the host."""
+    refuse(input_problems(params))
     clock = Clock(host.now().timestamp(), zone_of(params["timezone"]))
-    _check(params)
     outcome = Outcome("host", "performance_review", "ok", "")
     history = read_state(params["state_dir"], HISTORY)
     _now(params, host, outcome)
@@ -81,7 +81,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return outcome
 
 
-def _check(params: t.Mapping[str, t.Any]) -> None:
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     problems = [
         str(InputError.of(name, value, "0 or more", "correct it"))
         for name, value in params.items()
@@ -96,8 +97,7 @@ def _check(params: t.Mapping[str, t.Any]) -> None:
                      for path in declared["paths"] if not os.path.isabs(path)]  # fmt: skip
     if not 0 <= params["top_count"] <= 20:
         problems.append(str(InputError.of("top_count", params["top_count"], "0 to 20", "correct it")))
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems + refusal(zone_of, params["timezone"])
 
 
 def _text(path: str) -> str:

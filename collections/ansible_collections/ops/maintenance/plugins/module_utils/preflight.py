@@ -12,7 +12,7 @@ import typing as t
 from datetime import datetime
 
 from . import undo
-from .errors import InputError
+from .errors import InputError, refuse
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, human_seconds, limits
 from .paths import read_state
@@ -63,7 +63,7 @@ _REAL = frozenset(
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # noqa: ARG001 - nothing is changed anyway
     """Look at everything and report every problem; nothing is changed."""
-    _check(params)
+    refuse(input_problems(params))
     started = host.now().timestamp()
     outcome = Outcome("host", "preflight", "ok", "")
     outcome.findings += _disks(params, outcome)
@@ -83,18 +83,24 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # n
     return outcome
 
 
-def _check(params: dict[str, t.Any]) -> None:
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = []
     for name, value in params.items():
         if name.endswith("_percent") and not 0 <= value <= 1000:
-            raise InputError.of(name, value, "a percentage from 0 to 1000", "correct it")
+            problems.append(str(InputError.of(name, value, "a percentage from 0 to 1000", "correct it")))
         if name.endswith("_seconds") and value < 0:
-            raise InputError.of(name, value, "a number of seconds from 0", "correct it")
-    for wanted in params["room"]:
-        if wanted["free_bytes"] < 0 or not 0 <= wanted["factor"] <= 1000 or not os.path.isabs(wanted["path"]):
-            raise InputError.of("room", wanted, "an absolute path, free_bytes and factor from 0", "correct it")
-    for wanted in params["backups"]:
-        if not wanted["maximum_age_hours"] > 0 or not 0 <= wanted["level"] <= 5:
-            raise InputError.of("backups", wanted, "maximum_age_hours above 0 and a level from 0 to 5", "correct it")
+            problems.append(str(InputError.of(name, value, "a number of seconds from 0", "correct it")))
+    problems += [
+        str(InputError.of("room", wanted, "an absolute path, free_bytes and factor from 0", "correct it"))
+        for wanted in params["room"]
+        if wanted["free_bytes"] < 0 or not 0 <= wanted["factor"] <= 1000 or not os.path.isabs(wanted["path"])
+    ]
+    return problems + [
+        str(InputError.of("backups", wanted, "maximum_age_hours above 0 and a level from 0 to 5", "correct it"))
+        for wanted in params["backups"]
+        if not wanted["maximum_age_hours"] > 0 or not 0 <= wanted["level"] <= 5
+    ]
 
 
 # -- room ---------------------------------------------------------------------------------------------------------------------

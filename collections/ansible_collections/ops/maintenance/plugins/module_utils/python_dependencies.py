@@ -11,10 +11,10 @@ import tempfile
 import typing as t
 from datetime import datetime, timedelta
 
-from . import osv
+from . import dependencies, osv
 from .app_folder import AppFolder
-from .dependencies import LIMITS, Assessed, Change, check_names, existing, run_all, unknown, vulnerable_finding
-from .errors import InputError, MaintenanceError
+from .dependencies import LIMITS, Assessed, Change, existing, run_all, unknown, vulnerable_finding
+from .errors import InputError, MaintenanceError, refuse
 from .host import Host, Ran
 from .record import Finding, Metric, Outcome
 
@@ -276,8 +276,12 @@ class Environment:
 _SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
 
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    return dependencies.input_problems(params, "environments")
+
+
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every one and update what is named."""
-    for declared in params["environments"]:
-        check_names("environments.update", declared["update"])
+    refuse(input_problems(params))
     return run_all("python", params["environments"], lambda declared: Environment(host, declared, params), params, check_mode, host)

@@ -9,9 +9,10 @@ import os
 import stat
 import typing as t
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from . import inventory_of_host, postgresql_switch, rollback_postgresql, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
-from .errors import InputError, MaintenanceError, VerifyError
+from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .host import Host
 from .paths import fsync_folder, read_state, sha256_of, write_state
 from .record import Action, Finding, Json, Outcome, status_of
@@ -33,8 +34,17 @@ _UNIT_FOLDERS = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/")
 _SHOWN = 20
 
 
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = out_of_range(params, ("reserve_bytes",))
+    if params["snapshot"]:
+        problems += refusal(sqlite_restore.checked_run_id, params["snapshot"], datetime.min, "snapshot")
+    return problems
+
+
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Roll back to the snapshot of this run, or to the one that is named."""
+    refuse(input_problems(params))
     wanted = params["snapshot"] or params["run_id"]
     if not wanted:
         raise InputError.of("snapshot", wanted, "the id of a run whose snapshot is to be restored", "give one")

@@ -9,7 +9,7 @@ import typing as t
 from dataclasses import dataclass
 
 from . import security_baseline, security_certificates, security_files, security_logins, security_network, security_updates
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refuse
 from .host import Host
 from .log_lines import zone_of
 from .record import Finding, Outcome, status_of
@@ -114,6 +114,11 @@ def validate(params: t.Mapping[str, t.Any]) -> None:
 
     :raises InputError: one sentence for each problem.
     """
+    refuse(input_problems(params))
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     wrong = [
         f"{name} is {params[name]}, expected a number from {least} on; correct it."
         for name, least in (
@@ -130,8 +135,7 @@ def validate(params: t.Mapping[str, t.Any]) -> None:
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
     for part in (security_files, security_certificates, security_network):
         wrong += part.validate(params)
-    if wrong:
-        raise InputError(" ".join(wrong))
+    return wrong
 
 
 def _source_problems(source: t.Mapping[str, t.Any]) -> t.Iterator[str]:

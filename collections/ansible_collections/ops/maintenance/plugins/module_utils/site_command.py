@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refuse
 from .host import Host
 from .judge import human_seconds
 from .paths import open_regular, sha256_of
@@ -102,6 +102,17 @@ def _add(outcome: Outcome, id_: str, state: str, summary: str, advice: str, **mo
 
 
 def _check(params: t.Mapping[str, t.Any]) -> None:
+    problems = input_problems(params)
+    if params["user"]:
+        try:
+            pwd.getpwnam(params["user"])
+        except KeyError:
+            problems.append(str(InputError.of("user", params["user"], "a user of this host", "create or correct it")))
+    refuse(problems)
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     problems = []
     if not params["argv"] or not params["argv"][0].strip():
         problems.append(str(InputError.of("argv", params["argv"], "the program and its arguments as a list", "give them")))
@@ -116,13 +127,7 @@ def _check(params: t.Mapping[str, t.Any]) -> None:
     ]
     if set(params["expect_rc"]) & set(params["warning_rc"]) or not params["expect_rc"]:
         problems.append("expect_rc and warning_rc share a number, or expect_rc is empty; give each its own.")
-    if params["user"]:
-        try:
-            pwd.getpwnam(params["user"])
-        except KeyError:
-            problems.append(str(InputError.of("user", params["user"], "a user of this host", "create or correct it")))
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems
 
 
 def _missing(argv: t.Sequence[str], program: str | None, chdir: str) -> str:

@@ -26,7 +26,7 @@ from . import (
     sqlite_restore,
     sqlite_work,
 )
-from .errors import InputError, MaintenanceError
+from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes
 from .paths import ensure_private_folder, fsync_folder, sha256_of, write_atomic
@@ -61,7 +61,7 @@ OPTIONS = {
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Take the snapshot of this run unless it is there and proven; then let old ones go."""
-    _check_input(params)
+    refuse(input_problems(params))
     name = sqlite_restore.checked_run_id(params["run_id"], host.now())
     job = Snapshot(params, check_mode, host, name)
     try:
@@ -82,26 +82,23 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return job.outcome()
 
 
-def _check_input(params: dict[str, t.Any]) -> None:
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     problems = []
     paths = [entry["path"] for entry in params["databases"]]
     for path in [*paths, *params["paths"], *params["python_environments"]]:
         if not os.path.isabs(path) or os.path.normpath(path) != path or path == "/":
-            problems.append(f"{path!r} is not an absolute path without detours")
+            problems.append(f"{path!r} is not an absolute path without detours; correct it.")
         elif _inside(params["root"], path):
-            problems.append(f"{path} holds the snapshots themselves (root is {params['root']})")
-    problems += [f"{path} is declared twice" for path in sorted({path for path in paths if paths.count(path) > 1})]
+            problems.append(f"{path} holds the snapshots themselves (root is {params['root']}); name another folder.")
+    problems += [f"{path} is declared twice; remove one." for path in sorted({path for path in paths if paths.count(path) > 1})]
     for entry in params["databases"]:
         problems += snapshot_copies.problems(entry["path"], entry["copy_as"]) if entry["copy_as"] else []
     problems += snapshot_copies.problems_of_paths(params["path_copies"], params["paths"])
     problems += snapshot_postgresql.problems_of(params["postgresql"])
-    if params["keep_count"] < 1:
-        problems.append(f"keep_count is {params['keep_count']}, expected 1 or more")
-    if not params["keep_days"] >= 0 or params["reserve_bytes"] < 0 or not params["drop_kept_after_days"] >= 0:
-        problems.append("keep_days, drop_kept_after_days or reserve_bytes is negative, expected 0 or more")
-    problems += [f"the unit name {name!r} begins with a dash" for name in params["units"] if name.startswith("-")]
-    if problems:
-        raise InputError("The snapshot cannot be taken: " + "; ".join(problems) + "; correct the inventory.")
+    problems += out_of_range(params, ("keep_count",), least=1)
+    problems += out_of_range(params, ("keep_days", "reserve_bytes", "drop_kept_after_days"))
+    return problems + [f"The unit name {name!r} begins with a dash; correct it." for name in params["units"] if name.startswith("-")]
 
 
 def _inside(root: str, path: str) -> bool:

@@ -20,7 +20,7 @@ _TIME = "%Y%m%d_%H%M%S"
 def problems(what: str, shown: str) -> list[str]:
     """Say what is wrong with the name of a copy."""
     if not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown):
-        return [f"copy_as of {what} is {shown!r}, expected an absolute path with {{time}} in the file's name"]
+        return [f"copy_as of {what} is {shown!r}, expected an absolute path with {{time}} in the file's name; correct it."]
     return []
 
 
@@ -31,12 +31,12 @@ def problems_of_paths(copies: t.Sequence[t.Mapping[str, str]], paths: t.Sequence
         path, folder = entry["path"], os.path.dirname(entry["copy_as"])
         found += problems(path, entry["copy_as"])
         if not any(path == held or path.startswith(held + "/") for held in paths):
-            found.append(f"path_copies names {path}, which paths does not hold; add it there")
+            found.append(f"path_copies names {path}, which paths does not hold; add it there.")
         tree = os.path.dirname(path)
         if folder == tree or folder.startswith(tree + "/"):
-            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the tree of the file itself; name a folder outside")
+            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the tree of the file itself; name a folder outside.")
         elif _work_tree(folder):
-            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the work tree {_work_tree(folder)}; name a folder outside")
+            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the work tree {_work_tree(folder)}; name a folder outside.")
     return found
 
 

@@ -47,22 +47,26 @@ class Source:
 def problems_of(servers: t.Sequence[Server]) -> list[str]:
     """Say what is wrong with the declaration of the servers."""
     names = [server["name"] for server in servers]
-    problems = [f"the PostgreSQL server {name!r} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems = [
+        f"the PostgreSQL server {name!r} is declared twice; remove one." for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     for server in servers:
         try:
             check_server(server)
         except InputError as error:
-            problems.append(str(error).rstrip("."))
+            problems.append(str(error))
         if server["jobs"] < 1:
-            problems.append(f"jobs of server {server['name']!r} is {server['jobs']}, expected 1 or more")
+            problems.append(f"jobs of server {server['name']!r} is {server['jobs']}, expected 1 or more; correct it.")
         shown = server["copy_as"]
         if shown and server["format"] != "custom":
-            problems.append(f"copy_as of server {server['name']!r} needs the format custom, which is one file")
+            problems.append(f"copy_as of server {server['name']!r} needs the format custom, which is one file; change one of them.")
         if shown and (not os.path.isabs(shown) or os.path.normpath(shown) != shown or "{time}" not in os.path.basename(shown)):
             expected = "an absolute path with {time} in the file's name"
-            problems.append(f"copy_as of server {server['name']!r} is {shown!r}, expected {expected}")
+            problems.append(f"copy_as of server {server['name']!r} is {shown!r}, expected {expected}; correct it.")
         elif shown and "{database}" not in shown and len(server["databases"]) != 1:
-            problems.append(f"copy_as of server {server['name']!r} is {shown!r}, expected {{database}} in it, for there may be several")
+            problems.append(
+                f"copy_as of server {server['name']!r} is {shown!r}, expected {{database}} in it, for there may be several; add it."
+            )
     return problems
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import snapshot_store, sqlite_db, sqlite_recovery, sqlite_restore, sqlite_work
-from .errors import InputError, MaintenanceError, VerifyError
+from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refuse
 from .host import Host
 from .judge import from_limit, human_bytes, limits
 from .paths import open_regular, read_state, write_state
@@ -104,7 +104,7 @@ class Facts:
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every database, do what is due, and look again."""
-    _check_input(params)
+    _check(params)
     blind = not _self_test_passed() if params["self_test"] else False
     kept = read_state(params["state_dir"], STATE)
     if not check_mode:
@@ -145,23 +145,24 @@ def _summary(outcome: Outcome, count: int) -> str:
     return f"{count} database(s) looked at, worst state {outcome.state}, {done} thing(s) {'due or done' if done else 'to do'}"
 
 
-def _check_input(params: dict[str, t.Any]) -> None:
-    problems = [f"{name} is {params[name]}, expected 0 or more" for name in ("reserve_bytes",) if params[name] < 0]
-    if params["bytes_per_second"] < 1:
-        problems.append(f"bytes_per_second is {params['bytes_per_second']}, expected 1 or more")
+def _check(params: dict[str, t.Any]) -> None:
+    problems = input_problems(params)
+    refuse(problems + [f"{spec['path']}: {problem}; correct it." for spec in params["databases"] for problem in _unknown_names(spec)])
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = out_of_range(params, ("reserve_bytes", "snapshot_max_age_hours")) + out_of_range(params, ("bytes_per_second",), least=1)
     seen: set[str] = set()
     for spec in params["databases"]:
         path = spec["path"]
         if not os.path.isabs(path) or os.path.normpath(path) != path:
-            problems.append(f"path is {path!r}, expected an absolute path without detours")
+            problems.append(str(InputError.of("databases.path", path, "an absolute path without detours", "correct it")))
         if path in seen:
-            problems.append(f"{path} is declared twice")
+            problems.append(f"{path} is declared twice; remove one.")
         seen.add(path)
-        problems += [f"{path}: {n} is {spec[n]:g}, expected 0 to 100" for n in _PERCENT if not 0 <= spec[n] <= 100]
-        problems += [f"{path}: {n} is {spec[n]:g}, expected 0 or more" for n in _NOT_NEGATIVE if not spec[n] >= 0]
-        problems += [f"{path}: {problem}" for problem in _unknown_names(spec)]
-    if problems:
-        raise InputError("databases cannot be used: " + "; ".join(problems) + "; correct the inventory.")
+        problems += [f"{path}: {problem}" for problem in out_of_range(spec, _PERCENT, most=100) + out_of_range(spec, _NOT_NEGATIVE)]
+    return problems
 
 
 def _unknown_names(spec: Spec) -> t.Iterator[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import typing as t
 from datetime import datetime, timezone
 
 from . import undo
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .http_probe import BODY_LIMIT_BYTES, Answer, check_url, fetch
 from .judge import from_limit, limits
@@ -76,7 +77,7 @@ _SLOWER_AT_LEAST_MS = 20.0
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at everything that was declared; change nothing but, where asked, start what does not run."""
-    _check(params)
+    refuse(input_problems(params))
     outcome = Outcome("application", "validation", "ok", "")
     measured: dict[str, t.Any] = {"units": {}, "p95_ms": {}}
     for unit in params["units"]:
@@ -104,21 +105,28 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return outcome
 
 
-def _check(params: dict[str, t.Any]) -> None:
-    for endpoint in params["endpoints"]:
-        check_url(endpoint["url"], "endpoints.url")
-        if not endpoint["status"]:
-            raise InputError.of("endpoints.status", [], "at least one HTTP status", "name it")
-        if not 1 <= endpoint["samples"] <= 100:
-            raise InputError.of("endpoints.samples", endpoint["samples"], "a number from 1 to 100", "correct it")
-        for name in ("p50_ms", "p95_ms", "critical_ms", "timeout_seconds"):
-            if endpoint[name] is not None and not 0 < endpoint[name] < math.inf:
-                raise InputError.of(f"endpoints.{name}", endpoint[name], "a number above 0", "correct it")
-    if not 0 <= params["slower_percent"] < math.inf or not 0 <= params["since"] < math.inf:
-        raise InputError.of("slower_percent, since", [params["slower_percent"], params["since"]], "numbers from 0", "correct them")
-    for unit in params["units"]:
-        if unit["manager"] == "command" and not (unit["status"] and (unit["start"] or not params["start_inactive"])):
-            raise InputError.of(f"units[{unit['name']}]", unit["status"], "status (and start) as argument lists", "add them")
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = [problem for endpoint in params["endpoints"] for problem in _endpoint_problems(endpoint)]
+    problems += out_of_range(params, ("slower_percent", "since"))
+    problems += [
+        str(InputError.of(f"units[{unit['name']}]", unit["status"], "status (and start) as argument lists", "add them"))
+        for unit in params["units"]
+        if unit["manager"] == "command" and not (unit["status"] and (unit["start"] or not params["start_inactive"]))
+    ]
+    paths = [path for log in params["logs"] for path in log["paths"] if not os.path.isabs(path)]
+    return problems + [str(InputError.of("logs.paths", path, "an absolute path or pattern", "write it from the root on")) for path in paths]
+
+
+def _endpoint_problems(endpoint: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    yield from refusal(check_url, endpoint["url"], "endpoints.url")
+    if not endpoint["status"]:
+        yield str(InputError.of("endpoints.status", [], "at least one HTTP status", "name it"))
+    if not 1 <= endpoint["samples"] <= 100:
+        yield str(InputError.of("endpoints.samples", endpoint["samples"], "a number from 1 to 100", "correct it"))
+    for name in ("p50_ms", "p95_ms", "critical_ms", "timeout_seconds"):
+        if endpoint[name] is not None and not 0 < endpoint[name] < math.inf:
+            yield str(InputError.of(f"endpoints.{name}", endpoint[name], "a number above 0", "correct it"))
 
 
 # -- units --------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -15,12 +16,16 @@ from urllib.parse import urlsplit
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from . import role_inputs
+
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Upper case sets a template's placeholder apart from an ordinary expression such as {{ app_port }}.
 _PLACEHOLDER = re.compile(
     r"\{\{\s*[A-Z][A-Z0-9_]+\s*\}\}|(?i:\byour-domain\.(?:com|org|net)\b|\bCHANGE_?ME\b|\[Contact Information\]|(?<![\w.])/path/to/)"
 )
 _OWN = ("maintenance_", "cycle_")
+CADENCES = ("daily", "weekly", "monthly", "quarterly")
+STAGES = ("before", "offline", "after")
 _SHARED = frozenset(
     f"maintenance_{name}"
     for name in (
@@ -82,14 +87,79 @@ def secrets(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def misfits(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each given value that its role's argument spec refuses."""
-    for role, options in role_options().items():
-        given = {name: values[name] for name in options if name in values}
-        if not given:
-            continue
-        spec = {name: {**options[name], "required": False} for name in given}
-        for message in ArgumentSpecValidator(spec).validate(given).error_messages:
-            yield f"role {role}: {message}."
+    """Yield a sentence for each given value that its role's argument spec, or a module that gets it, refuses."""
+    for role in role_options():
+        yield from role_misfits(role, values)
+
+
+def role_misfits(role: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each given value of one role's options that the role could not use."""
+    options = role_options()[role]
+    fitting = {}
+    for name in (name for name in options if name in values):
+        spec = {name: {**options[name], "required": False}}
+        messages = [f"role {role}: {text}." for text in ArgumentSpecValidator(spec).validate({name: values[name]}).error_messages]
+        found = messages or list(_no_lists(options[name], values[name], name))
+        yield from found
+        if not found:
+            fitting[name] = values[name]
+    if fitting:
+        yield from role_inputs.problems(role, options, fitting)
+
+
+def _no_lists(option: Mapping[str, Any], value: Any, where: str) -> Iterator[str]:
+    """Yield a sentence for each number where a list is expected; Ansible would take it for a list of one text."""
+    if option["type"] == "list" and isinstance(value, (int, float)):
+        yield f"{where} is {value!r}, expected a list; make it one."
+    items = value if isinstance(value, (list, tuple)) else [value]
+    for item in (item for item in items if isinstance(item, Mapping)):
+        for name, inner in (option.get("options") or {}).items():
+            if name in item:
+                yield from _no_lists(inner, item[name], f"{where}.{name}")
+
+
+def step_faults(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each step of a cadence that is none, and for each name to narrow by that no cadence has."""
+    cadences = values.get("maintenance_steps", role_options()["cycle"]["maintenance_steps"]["default"])
+    if not isinstance(cadences, Mapping) or not all(isinstance(stages, Mapping) for stages in cadences.values()):
+        yield f"maintenance_steps is {str(cadences)[:80]!r}, expected steps by cadence and stage; see the README of the role cycle."
+        return
+    for cadence, stages in cadences.items():
+        if cadence not in CADENCES:
+            yield f"maintenance_steps names the cadence {cadence}, expected some of {', '.join(CADENCES)}; correct it."
+        for stage, names in stages.items():
+            yield from _stage_faults(f"maintenance_steps.{cadence}.{stage}", stage, names)
+    known = {str(name) for stages in cadences.values() for names in stages.values() if isinstance(names, list) for name in names}
+    for option in ("maintenance_only", "maintenance_skip"):
+        names = values.get(option) or []
+        for name in names if isinstance(names, (list, tuple)) else []:
+            if name not in known:
+                yield f"{option} names {name}, which is no step of any cadence; expected some of {', '.join(sorted(known))}."
+
+
+def _stage_faults(where: str, stage: str, names: Any) -> Iterator[str]:
+    if stage not in STAGES:
+        yield f"{where} is no stage, expected some of {', '.join(STAGES)}; correct it."
+        return
+    if not isinstance(names, (list, tuple, type(None))):
+        yield f"{where} is {names!r}, expected a list of steps; make it one."
+        return
+    part = "assess" if stage == "offline" else "main"
+    known = sorted(path.parents[1].name for path in ROLES.glob(f"*/tasks/{part}.yml"))
+    for name in names or []:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}."
+            yield f"{where} names {name}, which is no step of this stage; {hint}"
+
+
+def budget_faults(budgets: Any) -> Iterator[str]:
+    """Yield a sentence for each time budget that is none."""
+    for name, seconds in budgets.items() if isinstance(budgets, Mapping) else ():
+        if name in CADENCES and isinstance(seconds, Mapping):
+            yield from (fault.replace("budgets.", f"budgets.{name}.", 1) for fault in budget_faults(seconds))
+        elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+            yield f"maintenance_budgets.{name} is {seconds!r}, expected a number of seconds above 0; correct it."
 
 
 def problems(raw: Mapping[str, Any], templated: Mapping[str, Any]) -> list[str]:
@@ -101,6 +171,9 @@ def problems(raw: Mapping[str, Any], templated: Mapping[str, Any]) -> list[str]:
     names = relevant(raw)
     found = [fault for name in names for fault in placeholders(raw[name], name)]
     found += unknown_options(names)
-    found += misfits({name: templated[name] for name in names if name in templated})
+    known = {name: templated[name] for name in names if name in templated}
+    found += misfits(known)
+    found += step_faults(known)
+    found += budget_faults(known.get("maintenance_budgets"))
     found += secrets(templated)
     return list(dict.fromkeys(found))

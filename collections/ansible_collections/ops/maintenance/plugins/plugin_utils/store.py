@@ -356,6 +356,20 @@ class Store:
         )
         return self._read(query)
 
+    def last_durations(self, system: str, *, cadence: str = "", runs: int) -> list[Line]:
+        """Return how long each role took on each host of a system in its last real runs: role, host, seconds, changed."""
+        where = [RUNS.c.check_mode.is_(False), *_span("", "", cadence, system)]
+        newest = self._read(sa.select(RUNS.c.number).where(*where).order_by(RUNS.c.started.desc(), RUNS.c.number.desc()).limit(runs))
+        r = RECORDS.c
+        changed = sa.func.max(sa.case((r.status == "changed", 1), else_=0)).label("changed")
+        query = (
+            sa.select(r.role, r.host, sa.func.sum(r.seconds).label("seconds"), changed)
+            .where(r.run.in_([row["number"] for row in newest]), r.kind == "record", r.role != "", r.seconds.is_not(None))
+            .where(r.system == system)
+            .group_by(r.run, r.role, r.host)
+        )
+        return self._read(query)
+
 
 def _engine(url: str) -> Any:
     scheme, separator, rest = url.partition("://")

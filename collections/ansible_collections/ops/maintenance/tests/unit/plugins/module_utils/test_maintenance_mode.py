@@ -518,7 +518,8 @@ def test_check_mode_writes_nothing_and_says_what_would_stop(tmp_path, services):
         {"drain_ports": [-80]},
         {"ready": [{"url": "ftp://host/", "status": [200]}]},
         {"ready": [{"url": "http://user:secret@host/", "status": [200]}]},
-        {"page": {"url": "not a url"}},
+        {"page": {"url": "not a url", "title": "", "text": "", "retry_after_seconds": 60}},
+        {"page": {"url": "http://host/", "title": "", "text": "", "retry_after_seconds": 0}},
     ],
 )
 def test_bad_values_end_in_one_sentence_before_anything_is_stopped(tmp_path, services, given):

@@ -207,6 +207,19 @@ def test_durations_of_steps_come_from_real_runs_only(any_store):
     assert [(step["host"], step["seconds"]) for step in found] == [("b", 31.0)]
 
 
+def test_the_last_durations_are_of_the_newest_real_runs_of_one_system(any_store):
+    for week in range(4):
+        any_store.save_run(a_run(week))
+    any_store.save_run(a_run(5, check_mode=True))
+    any_store.save_run(a_run(6, cadence="daily"))
+    found = any_store.last_durations("sys-b", cadence="weekly", runs=2)
+    assert {(row["role"], row["host"]) for row in found} == {("ops.maintenance.patching", "b")}
+    assert [row["seconds"] for row in found] == [31.0, 31.0]
+    assert {bool(row["changed"]) for row in found} <= {True, False}
+    assert len(any_store.last_durations("sys-b", runs=9)) == 5
+    assert any_store.last_durations("sys-b", cadence="monthly", runs=9) == []
+
+
 def test_hostile_values_are_kept_as_values(any_store):
     evil = "'; DROP TABLE runs; -- \x00 \ud800".encode("utf-8", "backslashreplace").decode()
     lines = a_run(hosts=(evil, "x" * 1000))
