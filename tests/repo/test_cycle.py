@@ -278,6 +278,35 @@ def more_failures_than_allowed(folder: Path) -> Run:
     return site.run(**FORCED, maintenance_serial=2)
 
 
+BROKEN = tool("raise SystemExit(1)", when="validate")
+
+
+def the_check_fails_after_the_rollback_too(folder: Path) -> Run:
+    return Site(folder / "site", {"h1": {"site_commands": [BROKEN]}}).run(**FORCED)
+
+
+def rolled_back_by_hand_to_what_does_not_work(folder: Path) -> Run:
+    """Units run, but the site's own check fails after the rollback."""
+    site = Site(folder / "site", {"h1": {}})
+    run_id = site.run(**FORCED).lines[0]["run_id"]
+    with sqlite3.connect(site.folder / "h1/data/app.db") as database:
+        database.execute("DELETE FROM orders")
+    database.close()
+    return site.run(playbook=f"{COLLECTION}/playbooks/rollback.yml", maintenance_run_id=run_id, site_commands=[BROKEN])
+
+
+def a_declared_service_does_not_run(folder: Path) -> Run:
+    """A second service does not run; h1 allows it to be started after the work, h2 does not."""
+    side = {verb: [f"{folder}/site/{{{{ inventory_hostname }}}}/side/service", verb] for verb in ("start", "stop", "status")}
+    variables = {"validation_units": [{"name": "side", "manager": "command", **side}], "cycle_work_on_broken": True}
+    site = Site(folder / "site", {"h1": {"validation_start_inactive": True}, "h2": {}}, variables)
+    for host in ("h1", "h2"):
+        (site.folder / host / "side").mkdir()
+        (site.folder / host / "side/service").write_text(SERVICE)
+        (site.folder / host / "side/service").chmod(0o755)
+    return site.run(**FORCED, maintenance_serial=2)
+
+
 def in_check_mode(folder: Path) -> Run:
     return Site(folder / "site", {"h1": {}}).run("--check", **FORCED)
 
@@ -373,6 +402,9 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     steps_against_their_budgets,
     a_step_that_earlier_runs_know,
     more_failures_than_allowed,
+    the_check_fails_after_the_rollback_too,
+    rolled_back_by_hand_to_what_does_not_work,
+    a_declared_service_does_not_run,
 ]
 
 
@@ -570,6 +602,32 @@ def test_a_run_can_be_rolled_back_by_hand_under_a_lock_of_its_own(run):
     assert last["run_id"] == run.lines[0]["run_id"], "not the id of the run that is rolled back"
     assert (run.site.folder / "h1/runs").exists()
     assert not (run.site.folder / "h1/state/lock.json").exists()
+
+
+@of(the_check_fails_after_the_rollback_too)
+def test_the_check_of_the_site_decides_about_the_rollback_of_a_run_fossa_em_07(run):
+    assert run.outcomes == {"h1": "rollback_failed"}, run.said
+    assert run.records("rollback"), run.said
+    assert "check is required and did not pass" in run.reason("h1")
+    assert (run.code != 0, (run.site.folder / "h1/runs").exists()) == (True, True)
+
+
+@of(rolled_back_by_hand_to_what_does_not_work)
+def test_the_check_of_the_site_decides_about_a_rollback_by_hand_fossa_em_07(run):
+    assert run.outcomes == {"h1": "rollback_failed"}, run.said
+    assert "check is required and did not pass" in run.reason("h1")
+    assert run.site.rows("h1") == 100, "the data is back all the same"
+    assert (run.code != 0, (run.site.folder / "h1/runs").exists()) == (True, True)
+
+
+@of(a_declared_service_does_not_run)
+def test_a_service_that_does_not_run_is_started_after_the_work_where_allowed_and_is_a_finding_fossa_post_02(run):
+    before, after = run.records("validation", "h1")[:2]
+    assert [(one["findings"][0]["state"], one["actions"]) for one in (before,)] == [("critical", [])], "only looked at before the work"
+    assert [(one["operation"], one["status"]) for one in after["actions"]] == [("start", "changed")]
+    assert after["findings"][0]["state"] == "warning"
+    assert (run.outcomes["h1"], (run.site.folder / "h1/side/runs").exists()) == ("completed", True)
+    assert (run.outcomes["h2"], (run.site.folder / "h2/side").joinpath("order").exists()) == ("rollback_failed", False)
 
 
 @of(one_step_fails)

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 from ansible_collections.ops.maintenance.plugins.action import open_run
-from ansible_collections.ops.maintenance.plugins.plugin_utils import windows
+from ansible_collections.ops.maintenance.plugins.plugin_utils import durations, inventory_check, windows
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
@@ -130,9 +130,22 @@ def test_netpost_starts_at_two_utc_on_sundays():
 def test_the_time_budgets_fit_into_the_longest_window(system):
     """FossaWork's own document allows more than its window holds; what does not fit is deferred."""
     longest = max(window["duration_minutes"] for window in values(system)["maintenance_windows"].values())
-    budget = sum(values(system)["maintenance_budgets"].values())
-    assert budget <= longest * 60 + (900 if system == "fossawork" else 0)
-    assert set(values(system)["maintenance_budgets"]) <= {path.name for path in (COLLECTION / "roles").iterdir()}
+    budgets = durations.budgets_of(values(system)["maintenance_budgets"], "")
+    assert sum(budgets.values()) <= longest * 60 + (900 if system == "fossawork" else 0)
+    assert set(budgets) <= {path.name for path in (COLLECTION / "roles").iterdir()}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_first_run_of_which_nothing_is_known_fits_into_its_window_with_the_reserve(system):
+    """FossaWork's weekly upper bounds do not; its later steps wait for what earlier runs took."""
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]
+    for cadence, window in values(system)["maintenance_windows"].items():
+        budgets = durations.budgets_of(values(system)["maintenance_budgets"], cadence)
+        needed = sum(budgets.get(name, 0) for stage in steps[cadence].values() for name in stage)
+        longest = max((budgets.get(name, 0) for stage in steps[cadence].values() for name in stage), default=0)
+        fits = needed + 900 < window["duration_minutes"] * 60 or (system == "fossawork" and cadence != "daily")
+        assert fits or (cadence == "weekly" and needed - budgets["patching"] + 900 < window["duration_minutes"] * 60), (cadence, needed)
+        assert longest + 900 < window["duration_minutes"] * 60
 
 
 def known_evidence() -> str:
@@ -205,8 +218,47 @@ def test_fossawork_keeps_the_numbers_of_its_document():
     ]
 
 
+def test_fossawork_investigates_more_than_fifty_failed_logins_and_more_than_a_hundred_errors_fossa_sec_02():
+    looks = {one["when_finding"]["id"]: one for one in values("fossawork")["site_commands"] if "when_finding" in one}
+    assert looks["security.failed_logins"]["argv"] == ["/tools/operations/security-monitor.py", "--investigate", "--brute-force"]
+    assert looks["logs.errors"]["argv"] == ["/tools/operations/log-analyzer.py", "--errors", "--last-week"]
+    assert {one["when"] for one in looks.values()} == {"after"}, "the reviews have to come first"
+    after = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["weekly"]["after"]
+    assert max(after.index(role) for role in ("security_review", "log_rotation")) < after.index("site_commands")
+
+
+def test_fossawork_updates_within_ranges_tests_that_and_can_take_it_back_fossa_upd_04_upd_05_em_06():
+    known = values("fossawork")
+    [python], [node] = known["patching_python_environments"], known["patching_node_projects"]
+    assert python["update"] == ["fastapi", "uvicorn", "sqlalchemy", "requests"]
+    for declared in (python, node):
+        assert (declared["update_vulnerable"], bool(declared["test_command"])) == (True, True)
+    assert python["requirements"] in known["snapshot_paths"]
+    assert {"/frontend/package.json", "/frontend/package-lock.json", "/backend/.env"} <= set(known["snapshot_paths"])
+    assert known["snapshot_python_environments"] == [python["path"]]
+
+
+def test_fossawork_starts_a_service_that_does_not_run_fossa_post_02():
+    assert values("fossawork")["validation_start_inactive"] is True
+
+
+def test_neff_paving_rotates_what_is_due_and_looks_at_its_panels():
+    known = values("neff_paving")
+    assert (known["log_rotation_logrotate_used"], known["log_rotation_logrotate_run"]) == (True, True)
+    urls = {end["url"] for end in known["validation_endpoints"]}
+    assert {"https://neffpaving.com/admin", "https://neffpaving.com/admin/alerts", "https://neffpaving.com/api/health"} <= urls
+
+
+@pytest.mark.parametrize(("cadence", "proves"), [("daily", False), ("weekly", False), ("monthly", True), ("quarterly", True)])
+def test_verifiers_prove_themselves_at_least_monthly(cadence, proves):
+    written = inventory_check.role_options()["backup_verification"]["maintenance_self_test"]["default"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(trust_as_template(written)) is proves
+    assert (COLLECTION / f"playbooks/{cadence}.yml").read_text().count(f"maintenance_cadence: {cadence}") == 1
+
+
 def test_the_weekly_budgets_of_fossawork_are_the_upper_ends_of_its_document():
-    minutes = {role: seconds / 60 for role, seconds in values("fossawork")["maintenance_budgets"].items()}
+    budgets = durations.budgets_of(values("fossawork")["maintenance_budgets"], "weekly")
+    minutes = {role: seconds / 60 for role, seconds in budgets.items()}
     assert minutes == {
         "patching": 45,
         "database_maintenance": 60,

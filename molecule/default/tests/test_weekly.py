@@ -111,3 +111,8 @@ def test_the_report_is_written(host):
     folder = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "report")
     for suffix in ("html", "md", "json"):
         assert (folder / f"latest.{suffix}").stat().st_size > 1000
+
+
+def test_the_verifiers_prove_themselves_first(host):
+    proven = [one for one in findings(host=name_of(host), journal=runs()[FIRST]) if one["id"].endswith(".self_test")]
+    assert {one["id"]: one["state"] for one in proven} == {"backup.self_test": "ok", "performance.self_test": "ok"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers import finding, findings
+from helpers import finding, findings, of_kind
 
 PLANTED = [
     ("security.file_mode", "/backend/.env", "critical"),
@@ -42,3 +42,8 @@ def test_the_clean_twin_has_no_other_security_finding():
     # Pending updates belong to the patching tests.
     bad = [one for one in findings(host="fossa-clean") if one["id"].startswith("security.") and one["state"] != "ok"]
     assert [one for one in bad if one["id"] != "security.pending_updates"] == []
+
+
+def test_the_attack_starts_the_investigation_and_on_the_clean_twin_nothing_does():
+    name = "investigation of failed log-ins"
+    assert [one["host"] for one in of_kind("record", operation="site_command", subject=name)] == ["fossa-faulty"]

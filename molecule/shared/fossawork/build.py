@@ -66,6 +66,10 @@ def main() -> None:
         tool(f"{name}.py", TOOL)
     tool("daily-backup.sh", BACKUP_TOOL)
     Path("/logs/performance/baseline.json").write_text('{"p95_ms": 40}\n')
+    subprocess.run(["python3", "-m", "venv", "/backend/venv"], check=True)
+    Path("/backend/requirements.txt").write_text("fastapi<1\n")
+    for name in ("package.json", "package-lock.json"):
+        Path("/frontend", name).write_text('{"name": "fossawork", "lockfileVersion": 3, "packages": {}}\n')
     Path("/frontend/index.html").write_text("<!DOCTYPE html><title>FossaWork</title>\n")
     Path("/backend/database.py").write_text(SETTINGS)
     certificate(200)

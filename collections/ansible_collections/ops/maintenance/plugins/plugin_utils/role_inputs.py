@@ -144,10 +144,7 @@ def problems(role: str, options: Params, given: Params) -> Iterator[str]:
     :param options: the options of the role, from its argument spec.
     :param given: values of the role's variables that fit the types of their options.
     """
-    values = {
-        **{name: option["default"] for name, option in options.items() if "default" in option and _is_plain(option["default"])},
-        **given,
-    }
+    values = {**{name: _plain(option) for name, option in options.items() if _plain(option) is not None}, **given}
     for call in CALLS.get(role, ()):
         variables = {option: call.names.get(option, f"{role}_{option}") for option in call.options}
         raw = {option: values[name] for option, name in variables.items() if values.get(name, {}) != {}}  # {} means not given
@@ -159,7 +156,7 @@ def problems(role: str, options: Params, given: Params) -> Iterator[str]:
 
 
 def _asked(options: Params, check: Callable[[Params], list[str]], raw: Params) -> list[str]:
-    spec = {name: {**option, "required": False} for name, option in options.items()}
+    spec = {name: {**option, "required": False, "default": _plain(option)} for name, option in options.items()}
     validated = ArgumentSpecValidator(spec).validate({name: value for name, value in raw.items() if name in spec})
     if validated.error_messages:
         return [f"{message}." for message in validated.error_messages]
@@ -185,6 +182,7 @@ def _of_commands(commands: list[Any]) -> Iterator[str]:
             yield f"site_commands, {command['name']}: {problem}"
 
 
-def _is_plain(default: Any) -> bool:
-    """Whether a default is a value and not an expression, which only Ansible could work out."""
-    return "{{" not in str(default)
+def _plain(option: Params) -> Any:
+    """Return the default of an option; of an expression, which only Ansible could work out, nothing."""
+    default = option.get("default")
+    return None if "{{" in str(default) else default

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import backup_proof, backup_self_test, backup_sets
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_kinds, backup_proof, backup_self_test, backup_sets
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification as verification
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
@@ -340,6 +340,29 @@ def test_an_index_named_tokens_does_not_make_a_damaged_database_ok(tmp_path, roo
     assert state_of(outcome, "backup.integrity") == "critical"
     assert "\n" not in text_of(outcome, "backup.integrity")
     assert "idx_tokens" in text_of(outcome, "backup.integrity")
+
+
+def test_an_answer_of_the_quick_check_with_ok_inside_a_name_is_no_ok_fossa_bak_03(tmp_path, root):
+    path = root / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE tokens (id INTEGER PRIMARY KEY, book TEXT)")
+        connection.execute("INSERT INTO tokens (book) VALUES (NULL)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'book TEXT', 'book TEXT NOT NULL')")
+        connection.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        said = connection.execute("PRAGMA quick_check").fetchall()
+        assert said == [("NULL value in tokens.book",)], "the answer that a search for ok takes for one"
+        assert backup_kinds._quick_check(connection) == ["NULL value in tokens.book"]
+    set_time(path, NOW)
+    outcome = verify(tmp_path, sqlite_set(root, level=1, required_tables=["tokens"]))
+    assert outcome.state == "critical"
+    assert any("tokens.book" in finding.summary for finding in outcome.findings)
+
+
+def test_the_quick_check_of_a_sound_database_is_ok(root):
+    with closing(sqlite3.connect(make_database(root / "app.db"))) as connection:
+        assert backup_kinds._quick_check(connection) == []
 
 
 def test_a_database_without_tables_and_a_foreign_one_are_wrong(tmp_path, root):

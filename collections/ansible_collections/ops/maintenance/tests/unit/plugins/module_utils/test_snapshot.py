@@ -497,6 +497,19 @@ def test_python_environment_is_compared(tmp_path):
     assert (finding.state, list(finding.evidence)) == ("critical", ["was fastapi==0.100", "is fastapi==0.115"])
 
 
+def test_lock_files_and_requirements_go_back_and_are_named_fossa_em_06(tmp_path):
+    kept = [tmp_path / name for name in ("package-lock.json", "requirements.txt", ".env")]
+    for path in kept:
+        path.write_text("before")
+    take(tmp_path, *kept, databases=[make(tmp_path / "a.db")])
+    for path in kept[:2]:
+        path.write_text("after the update")
+    outcome = back(tmp_path)
+    assert [path.read_text() for path in kept] == ["before"] * 3
+    [action] = [action for action in outcome.actions if action.operation == "restore_files"]
+    assert (action.status, sorted(action.after["paths"])) == ("changed", [str(path) for path in kept[:2]])
+
+
 def test_restored_units_are_read_again_by_systemd(tmp_path, monkeypatch):
     monkeypatch.setattr(rollback, "_UNIT_FOLDERS", (str(tmp_path / "systemd"),))
     unit = tmp_path / "systemd/app.service"

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import snapshot, sqlite_db, sqlite_upkeep
+from ansible_collections.ops.maintenance.plugins.module_utils import snapshot, sqlite_db, sqlite_upkeep, sqlite_work
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -425,3 +425,18 @@ def test_killed_anywhere_no_row_is_lost_and_the_next_run_completes(tmp_path, wal
         assert outcome.status == "changed", outcome.summary
         assert [m.value for m in outcome.metrics if m.name == "database.rows"] == [2000]
         assert sqlite_db.reading(str(path), sqlite_db.integrity) == []
+
+
+def test_statistics_come_after_everything_that_changes_what_they_describe_fossa_db_06(tmp_path, monkeypatch):
+    path = make(tmp_path / "a.db")
+    order = tmp_path / "order"
+    really = sqlite_work._step
+
+    def noted(connection: sqlite3.Connection, step: str, journal_mode: str) -> None:
+        with order.open("a") as file:  # the steps run in a child process
+            file.write(f"{step}\n")
+        really(connection, step, journal_mode)
+
+    monkeypatch.setattr(sqlite_work, "_step", noted)
+    sqlite_work.carry_out(path, ["analyze", "checkpoint", "vacuum", "reindex", "journal_mode"], "wal")
+    assert order.read_text().split() == ["reindex", "vacuum", "journal_mode", "analyze", "checkpoint"]
