@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,6 +28,10 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_review_common import LIMITS, About, Fault, Wording, found
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding, Metric, Outcome, worst
+
+_spec = importlib.util.spec_from_file_location("schema", Path(__file__).parents[1] / "schema.py")
+schema = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(schema)
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 
@@ -389,6 +396,7 @@ def test_a_record_of_any_number_of_databases_fits(databases):
     }
     postgresql_review_fit.fitted(outcome)
     assert len(json.dumps(outcome.record())) < 64 * 1024
+    assert schema.record_faults(json.loads(json.dumps(outcome.record()))) == []
     after = {}
     for finding in outcome.findings:
         after[finding.id] = worst([after.get(finding.id, "ok"), finding.state])
@@ -398,6 +406,12 @@ def test_a_record_of_any_number_of_databases_fits(databases):
 
 def test_every_judge_finds_its_planted_sample():
     assert postgresql_review.self_test() == set()
+
+
+def test_the_sample_of_the_documentation_is_a_record():
+    module = "ansible_collections.ops.maintenance.plugins.modules.postgresql_review"
+    sample = yaml.safe_load(__import__(module, fromlist=["RETURN"]).RETURN)["maintenance_record"]["sample"]
+    assert schema.record_faults(sample) == []
 
 
 def test_every_limit_is_documented():
