@@ -15,6 +15,7 @@ import typing as t
 
 from .errors import MaintenanceError
 from .host import Ran
+from .paths import open_regular
 from .postgresql import Server
 from .postgresql_programs import client_environment, client_user, find_program, identity, run_program
 
@@ -23,6 +24,8 @@ NO_LIMIT_SECONDS = 7 * 86400.0
 """How long a dump or restore may take where no window closes."""
 
 _CHUNK = 1024 * 1024
+_SILENT_SECONDS = 300.0
+"""pg_restore reads some damaged archives for ever; one that writes nothing for so long has met such a place."""
 _PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
 _SIMPLE = re.compile(r"^[a-z_][a-z0-9_$]*$")
 _BEGIN, _HEADER_END, _END = b"\nCOPY ", b" FROM stdin;\n", b"\n\\.\n"
@@ -128,7 +131,7 @@ def read_whole(path: str, major: int, os_user: str, *, encoding: str = "UTF8", t
     with entered(os.path.dirname(path)) as (folder_fd, inside):
         argv = [program, "--data-only", "--file=-", f"{inside}/{os.path.basename(path)}"]
         with _streaming(argv, os_user, timeout, [folder_fd]) as (stream, ended):
-            counted = count_rows(stream, _codec(encoding))
+            counted = count_rows(t.cast(t.IO[bytes], stream), _codec(encoding))
             ran = ended()
     if ran.rc != 0 or counted is None:
         raise DamagedDumpError(f"The archive {path} cannot be read to its end: {ran.why()}; use another one.")
@@ -190,10 +193,27 @@ def _table_of(header: str) -> str:
         at += 1
 
 
+class _Watched:
+    """A program's output; the program is killed when none comes for a long time."""
+
+    def __init__(self, stream: t.IO[bytes], kill: t.Callable[[], None]) -> None:
+        self._stream = stream
+        self._kill = kill
+
+    def read(self, size: int) -> bytes:
+        watch = threading.Timer(_SILENT_SECONDS, self._kill)
+        watch.daemon = True
+        watch.start()
+        try:
+            return self._stream.read(size)
+        finally:
+            watch.cancel()
+
+
 @contextlib.contextmanager
 def _streaming(
     argv: t.Sequence[str], os_user: str, timeout: float, pass_fds: t.Sequence[int]
-) -> t.Iterator[tuple[t.IO[bytes], t.Callable[[], Ran]]]:
+) -> t.Iterator[tuple[_Watched, t.Callable[[], Ran]]]:
     """Run a program and yield its output and what waits for its end; it never outlives the block."""
     env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
     with tempfile.TemporaryFile() as errors:
@@ -219,24 +239,30 @@ def _streaming(
 
         try:
             with t.cast(t.IO[bytes], child.stdout) as stream:
-                yield stream, ended
+                yield _Watched(stream, child.kill), ended
         finally:
             watch.cancel()
             child.kill()
             child.wait()
 
 
-def restore(server: Server, database: str, path: str, major: int, *, jobs: int, timeout: float) -> None:
+def restore(server: Server, database: str, path: str, major: int, *, jobs: int, timeout: float, as_input: bool = False) -> None:
     """Restore an archive into an empty database; the first error ends it.
 
     :param major: version of the server.
+    :param as_input: hand the file over opened, because the user of the server's programs may not open it; then ``jobs`` is of no use.
     :raises MaintenanceError: PostgreSQL refused anything in it.
     """
     program = find_program("pg_restore", major, or_newer=True)
+    argv = [program, "--exit-on-error", "--no-password", f"--dbname={connection_text(database)}"]
+    user = client_user(server)
     with client_environment(server) as env, entered(os.path.dirname(path)) as (folder_fd, inside):
-        argv = [program, "--exit-on-error", "--no-password", f"--jobs={jobs}", f"--dbname={connection_text(database)}"]
-        argv.append(f"{inside}/{os.path.basename(path)}")
-        ran = run_program(argv, os_user=client_user(server), env=env, timeout=timeout, pass_fds=[folder_fd])
+        if as_input:
+            with open_regular(path) as source:
+                ran = run_program(argv, os_user=user, env=env, timeout=timeout, stdin=source)
+        else:
+            argv += [f"--jobs={jobs}", f"{inside}/{os.path.basename(path)}"]
+            ran = run_program(argv, os_user=user, env=env, timeout=timeout, pass_fds=[folder_fd])
     if ran.rc != 0:
         said = next((line for line in ran.stderr.splitlines() if "error:" in line), ran.why())
         raise MaintenanceError(f"The archive {path} was not restored: {said.strip()[:300]}; nothing of it is in use.")
