@@ -141,7 +141,8 @@ def test_a_first_run_of_which_nothing_is_known_fits_into_its_window_with_the_res
     steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]
     for cadence, window in values(system)["maintenance_windows"].items():
         budgets = durations.budgets_of(values(system)["maintenance_budgets"], cadence)
-        needed = sum(budgets.get(name, 0) for stage in steps[cadence].values() for name in stage)
+        # What stands in two stages has one budget for both.
+        needed = sum(budgets.get(name, 0) for name in {name for stage in steps[cadence].values() for name in stage})
         longest = max((budgets.get(name, 0) for stage in steps[cadence].values() for name in stage), default=0)
         fits = needed + 900 < window["duration_minutes"] * 60 or (system == "fossawork" and cadence != "daily")
         assert fits or (cadence == "weekly" and needed - budgets["patching"] + 900 < window["duration_minutes"] * 60), (cadence, needed)

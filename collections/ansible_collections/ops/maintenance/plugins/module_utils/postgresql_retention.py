@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from . import postgresql, postgresql_retention_tables, postgresql_retention_work
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .postgresql_retention_rules import RULE, Rule, children_first, parse
 from .postgresql_retention_tables import ACTIONS, Facts
@@ -58,7 +58,8 @@ class Job:
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every rule's tables, plan, and outside check mode do what is due."""
-    servers = _servers(params)
+    refuse(input_problems(params))
+    servers: dict[str, postgresql.Server] = {server["name"]: server for server in params["servers"]}
     jobs = [Job(rule, number) for number, rule in enumerate(parse(params["rules"], servers))]
     with contextlib.ExitStack() as stack:
         sessions = _sessions(jobs, servers, params, stack)
@@ -76,17 +77,14 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return _outcome(jobs, check_mode)
 
 
-def _servers(params: dict[str, t.Any]) -> dict[str, postgresql.Server]:
-    servers: dict[str, postgresql.Server] = {}
-    for server in params["servers"]:
-        postgresql.check_server(server)
-        if server["name"] in servers:
-            raise InputError(f"Two servers are called {server['name']!r}, expected a name of its own for each; rename one.")
-        servers[server["name"]] = server
-    for name in ("statement_timeout_seconds", "clock_tolerance_seconds"):
-        if not 1 <= params[name] <= 86400:
-            raise InputError.of(name, params[name], "1 to 86400", "correct it")
-    return servers
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    problems = [problem for server in params["servers"] for problem in refusal(postgresql.check_server, server)]
+    names = [server["name"] for server in params["servers"]]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"Two servers are called {name!r}, expected a name of its own for each; rename one." for name in doubled]
+    problems += out_of_range(params, ("statement_timeout_seconds", "clock_tolerance_seconds"), least=1, most=86400)
+    return problems + refusal(parse, params["rules"], names)
 
 
 # Looking -------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from . import (
     postgresql_review_statements,
     postgresql_review_tables,
 )
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
 from .paths import read_state, write_state
 from .postgresql import (
@@ -133,19 +133,17 @@ def validate(params: t.Mapping[str, t.Any]) -> None:
 
     :raises InputError: one sentence for each problem.
     """
+    refuse(input_problems(params) + [problem for server in params["servers"] for problem in refusal(password_of, server)])
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     wrong = [*_wrong_limits(params["limits"]), *_wrong_minors(params["newest_minor"])]
     names = [server["name"] for server in params["servers"]]
     wrong += [f"Server {name!r} is declared twice; give each a name of its own." for name in sorted(set(names)) if names.count(name) > 1]
     if params["amcheck_seconds"] < 1:
         wrong.append(str(InputError.of("amcheck_seconds", params["amcheck_seconds"], "1 or more", "correct it")))
-    for server in params["servers"]:
-        try:
-            check_server(server)
-            password_of(server)
-        except InputError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise InputError(" ".join(wrong))
+    return wrong + [problem for server in params["servers"] for problem in refusal(check_server, server)]
 
 
 def _wrong_limits(limits: t.Mapping[str, t.Any]) -> t.Iterator[str]:

@@ -8,7 +8,7 @@ import re
 import typing as t
 from dataclasses import dataclass, fields
 
-from .errors import InputError
+from .errors import InputError, refusal
 from .postgresql import SERVER, Server, check_server
 
 Params = t.Mapping[str, t.Any]
@@ -150,6 +150,11 @@ def limits_of(params: Params, server: str, database: str, schema: str, name: str
 def declared_for(params: Params, option: str, server: str, database: str) -> list[Params]:
     """Return the entries of ``tables`` or ``indexes`` that belong to one database."""
     return [spec for spec in params[option] if spec["server"] in ("", server) and spec["database"] == database]
+
+
+def input_problems(params: Params) -> list[str]:
+    """Return what cannot be meant, from the input alone."""
+    return refusal(check_input, params)
 
 
 def check_input(params: Params) -> None:

@@ -9,7 +9,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from . import redis_keys, redis_review
-from .errors import InputError
+from .errors import refusal, refuse
 from .host import Host
 from .paths import read_state, write_state
 from .record import Action, Finding, Metric, Outcome, status_of
@@ -69,7 +69,7 @@ class Result:
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Review every server, then remove what is due."""
-    _check_input(params)
+    refuse(input_problems(params))
     kept = read_state(params["state_dir"], STATE)
     outcome = Outcome("redis", "redis_upkeep", "ok", "")
     failure, removed = "", 0
@@ -92,16 +92,14 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return outcome
 
 
-def _check_input(params: dict[str, t.Any]) -> None:
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
     problems: list[str] = []
     names: set[str] = set()
     if params["sample_size"] < 1:
         problems.append(f"sample_size is {params['sample_size']}, expected 1 or more; correct it.")
     for server in params["servers"]:
-        try:
-            check_server(server)
-        except InputError as error:
-            problems.append(str(error))
+        problems += refusal(check_server, server)
         if server["name"] in names:
             problems.append(f"Two servers are called {server['name']!r}, expected a name of its own for each; rename one.")
         names.add(server["name"])
@@ -111,8 +109,7 @@ def _check_input(params: dict[str, t.Any]) -> None:
         for database in server["databases"]:
             where = f"Database {database['number']} of server {server['name']!r}"
             problems += [f"{where} {fault}" for fault in _database_faults(database)]
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems
 
 
 def _database_faults(database: Spec) -> t.Iterator[str]:

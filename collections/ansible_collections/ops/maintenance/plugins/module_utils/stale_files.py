@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from . import postgresql
-from .errors import InputError, MaintenanceError
+from .errors import MaintenanceError, refusal, refuse
 from .host import Host
 from .judge import human_bytes
 from .paths import open_root, write_state
@@ -89,7 +89,7 @@ class Work:
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Apply every rule once; in check mode say what is due."""
     servers = {server["name"]: server for server in params["servers"]}
-    _check_input(params, servers)
+    _check_input(params)
     used, blind = open_files()
     works = []
     for rule in params["rules"]:
@@ -119,22 +119,25 @@ def _lists(works: list[Work]) -> dict[str, list[str]]:
     return {clean(work.subject): [clean(name, 4096) for name in work.removed[:_NAMES_KEPT]] for work in works if work.removed}
 
 
-def _check_input(params: dict[str, t.Any], servers: t.Mapping[str, postgresql.Server]) -> None:
-    problems: list[str] = []
-    for server in params["servers"]:
-        postgresql.check_server(server)
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    names = {server["name"] for server in params["servers"]}
+    problems = [problem for server in params["servers"] for problem in refusal(postgresql.check_server, server)]
+    return problems + [problem for rule in params["rules"] for problem in _faults(rule, names)]
+
+
+def _check_input(params: dict[str, t.Any]) -> None:
+    problems = input_problems(params)
     for rule in params["rules"]:
-        problems += _faults(rule, servers)
         try:
             with open_root(rule["root"], "rules[].root"):
                 pass
         except MaintenanceError as error:
             problems.append(str(error))
-    if problems:
-        raise InputError(" ".join(problems))
+    refuse(problems)
 
 
-def _faults(rule: Rule, servers: t.Mapping[str, postgresql.Server]) -> t.Iterator[str]:
+def _faults(rule: Rule, servers: t.Collection[str]) -> t.Iterator[str]:
     where = f"The rule for {clean(rule['root'])}"
     age, least = rule["age_days"], rule["minimum_age_days"]
     if not math.isfinite(age) or not 0 <= least <= age or age <= 0:

@@ -24,6 +24,7 @@ _PLACEHOLDER = re.compile(
     r"\{\{\s*[A-Z][A-Z0-9_]+\s*\}\}|(?i:\byour-domain\.(?:com|org|net)\b|\bCHANGE_?ME\b|\[Contact Information\]|(?<![\w.])/path/to/)"
 )
 _OWN = ("maintenance_", "cycle_")
+_SHARED_DEFAULT = re.compile(r"\{\{ (maintenance_\w+) \| default\(\[\]\) \}\}")
 CADENCES = ("daily", "weekly", "monthly", "quarterly")
 STAGES = ("before", "offline", "after")
 _SHARED = frozenset(
@@ -95,6 +96,7 @@ def misfits(values: Mapping[str, Any]) -> Iterator[str]:
 def role_misfits(role: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each given value of one role's options that the role could not use."""
     options = role_options()[role]
+    values = {**dict(_handed_over(options, values)), **values}
     fitting = {}
     for name in (name for name in options if name in values):
         spec = {name: {**options[name], "required": False}}
@@ -105,6 +107,14 @@ def role_misfits(role: str, values: Mapping[str, Any]) -> Iterator[str]:
             fitting[name] = values[name]
     if fitting:
         yield from role_inputs.problems(role, options, fitting)
+
+
+def _handed_over(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what options get from a shared variable by their defaults, such as the servers that several roles work on."""
+    for name, option in options.items():
+        shared = _SHARED_DEFAULT.fullmatch(str(option.get("default", "")))
+        if shared and shared.group(1) in values:
+            yield name, values[shared.group(1)]
 
 
 def _no_lists(option: Mapping[str, Any], value: Any, where: str) -> Iterator[str]:

@@ -23,13 +23,18 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     node_dependencies,
     package_updates,
     performance_review,
+    postgresql_retention,
+    postgresql_review,
+    postgresql_upkeep_options,
     preflight,
     python_dependencies,
+    redis_upkeep,
     rollback,
     security_review,
     site_command,
     snapshot,
     sqlite_upkeep,
+    stale_files,
     validation,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, out_of_range
@@ -78,6 +83,12 @@ def _notification(params: Params) -> list[str]:
 
 _DEPENDENCY_LIMITS = {name: f"patching_{name}" for name in python_dependencies.LIMITS}
 
+_UPKEEP = {
+    **{option: f"database_maintenance_postgresql_{option}" for option in postgresql_upkeep_options.OPTIONS},
+    "servers": "database_maintenance_postgresql",
+    "maintenance_mode": "database_maintenance_in_maintenance_mode",
+}
+
 CALLS: dict[str, tuple[Call, ...]] = {
     "backup_verification": (Call(backup_verification.OPTIONS, backup_verification.input_problems),),
     "database_maintenance": (
@@ -86,6 +97,24 @@ CALLS: dict[str, tuple[Call, ...]] = {
             sqlite_upkeep.input_problems,
             {"databases": "database_maintenance_sqlite"},
         ),
+        Call(postgresql_upkeep_options.OPTIONS, postgresql_upkeep_options.input_problems, _UPKEEP),
+    ),
+    "database_review": (
+        Call(postgresql_review.OPTIONS, postgresql_review.input_problems, {"servers": "database_review_postgresql"}),
+        Call(
+            redis_upkeep.OPTIONS,
+            redis_upkeep.input_problems,
+            {"servers": "database_review_redis", "sample_size": "database_review_redis_sample_size"},
+        ),
+    ),
+    "data_retention": (
+        Call(postgresql_retention.OPTIONS, postgresql_retention.input_problems, {"servers": "data_retention_postgresql"}),
+        Call(
+            stale_files.OPTIONS,
+            stale_files.input_problems,
+            {"servers": "data_retention_postgresql", "rules": "data_retention_files"},
+        ),
+        Call(redis_upkeep.OPTIONS, redis_upkeep.input_problems, {"servers": "data_retention_redis"}),
     ),
     "log_rotation": (
         Call(log_analysis.OPTIONS, log_analysis.input_problems),
