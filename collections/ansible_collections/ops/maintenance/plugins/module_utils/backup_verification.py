@@ -96,6 +96,7 @@ OPTIONS: dict[str, t.Any] = {
     "sets": {"type": "list", "elements": "dict", "required": True, "options": _SET},
     "servers": {"type": "list", "elements": "dict", "default": [], "options": SERVER},
     "scratch": {"type": "path", "default": "/var/lib/ops_maintenance/scratch"},
+    "kinds": {"type": "list", "elements": "str", "default": []},
     "level": {"type": "int", "choices": [-1, 0, 1, 2, 3, 4, 5], "default": -1},
     "maximum_level": {"type": "int", "choices": [0, 1, 2, 3, 4, 5], "default": 5},
     "timezone": {"type": "str", "default": ""},
@@ -142,7 +143,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """
     zone = zone_of(params["timezone"]) if params["timezone"] else None
     check_declared(params)
-    params = {**params, "sets": [{**declared, "level": level_of(declared, params)} for declared in params["sets"]]}
+    known = {declared["name"] for declared in params["sets"]}
+    wanted = [declared for declared in params["sets"] if not params["kinds"] or declared["kind"] in params["kinds"]]
+    params = {**params, "known": known, "sets": [{**declared, "level": level_of(declared, params)} for declared in wanted]}
     history, proofs = read_state(params["state_dir"], HISTORY), read_state(params["state_dir"], PROOFS)
     work = _Run(params, check_mode, host, zone, history, proofs.get("sets", {}))
     failed = [set_["name"] for set_ in params["sets"] if not _verify_set(set_, work)]
@@ -215,6 +218,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         for check in (_check_names, _check_numbers, _check_paths)
         for problem in refusal(check, declared, params)
     ]
+    problems += [f"kinds has {kind!r}, expected {', '.join(CHOICES)}; correct it." for kind in params["kinds"] if kind not in CHOICES]
     for declared in params["sets"]:
         problems += command_problems(declared["decrypt_command"], f"decrypt_command of set {declared['name']}")
         if declared["kind"] in ADAPTORS:
@@ -647,7 +651,7 @@ def _forget(declared: Declared, work: _Run) -> None:
 
 
 def _keep(work: _Run) -> None:
-    names = {declared["name"] for declared in work.params["sets"]}
+    names = work.params["known"]
     for part in ("files", "seconds"):
         work.history[part] = {name: kept for name, kept in work.history.get(part, {}).items() if name in names}
     stamp = work.host.now().isoformat(timespec="seconds")

@@ -202,73 +202,79 @@ options:
         description:
           - Run O(emergency_command) when the newest backup is missing, empty or too old.
         default: false
-        every_level:
-          type: int
-          description:
-            - Level that every older backup of the set is read to as well, V(1) its structure, V(2) every byte. V(0) looks at the newest alone.
-          choices:
-            - 0
-            - 1
-            - 2
-          default: 0
-        maximum_rto_minutes:
-          type: float
-          description:
-            - Recovery time objective in minutes, which the measured restore is compared with. V(0) means none.
-          default: 0.0
-        minimum_history_days:
-          type: float
-          description:
-            - How long after it happened damage must still be recoverable, in days; compared with the retention. V(0) means none.
-          default: 0.0
-        encrypted:
-          type: bool
-          description:
-            - The backups must be encrypted, which is told by their first bytes (age, OpenPGP, openssl enc, LUKS).
-          default: false
-        decrypt_command:
-          type: list
-          description:
-            - Argument list of the command that decrypts from its input to its output. A key file or an agent, never a secret among the arguments.
-          elements: str
-          default: []
-        database:
-          type: str
-          description:
-            - For kind V(postgresql), the name of the database in the source. An archive of another one is refused.
-          default: ''
-        source_server:
-          type: str
-          description:
-            - For kind V(postgresql), the name of the server in O(servers) that the content is compared with; it is only read.
-          default: ''
-        restore_into:
-          type: str
-          description:
-            - For kind V(postgresql), the name of the server in O(servers) to restore into, under a generated name that is dropped afterwards. Empty
-              means a throw-away cluster in O(scratch).
-          default: ''
-        restore_database:
-          type: str
-          description:
-            - A fixed name for the database that is restored, allowed only where no such database exists and O(sets[].restore_into) is proven to be
-              another server than O(sets[].source_server), by system identifier.
-          default: ''
-        restore_jobs:
-          type: int
-          description:
-            - Number of parallel jobs of C(pg_restore).
-          default: 2
-        minimum_rows:
-          type: dict
-          description:
-            - Least number of rows by table that a restored database must have.
-          default: {}
+      every_level:
+        type: int
+        description:
+          - Level that every older backup of the set is read to as well, V(1) its structure, V(2) every byte. V(0) looks at the newest alone.
+        choices:
+          - 0
+          - 1
+          - 2
+        default: 0
+      maximum_rto_minutes:
+        type: float
+        description:
+          - Recovery time objective in minutes, which the measured restore is compared with. V(0) means none.
+        default: 0.0
+      minimum_history_days:
+        type: float
+        description:
+          - How long after it happened damage must still be recoverable, in days; compared with the retention. V(0) means none.
+        default: 0.0
+      encrypted:
+        type: bool
+        description:
+          - The backups must be encrypted, which is told by their first bytes (age, OpenPGP, openssl enc, LUKS).
+        default: false
+      decrypt_command:
+        type: list
+        description:
+          - Argument list of the command that decrypts from its input to its output. A key file or an agent, never a secret among the arguments.
+        elements: str
+        default: []
+      database:
+        type: str
+        description:
+          - For kind V(postgresql), the name of the database in the source. An archive of another one is refused.
+        default: ''
+      source_server:
+        type: str
+        description:
+          - For kind V(postgresql), the name of the server in O(servers) that the content is compared with; it is only read.
+        default: ''
+      restore_into:
+        type: str
+        description:
+          - For kind V(postgresql), the name of the server in O(servers) to restore into, under a generated name that is dropped afterwards. Empty
+            means a throw-away cluster in O(scratch).
+        default: ''
+      restore_database:
+        type: str
+        description:
+          - A fixed name for the database that is restored, allowed only where no such database exists and O(sets[].restore_into) is proven to be
+            another server than O(sets[].source_server), by system identifier.
+        default: ''
+      restore_jobs:
+        type: int
+        description:
+          - Number of parallel jobs of C(pg_restore).
+        default: 2
+      minimum_rows:
+        type: dict
+        description:
+          - Least number of rows by table that a restored database must have.
+        default: {}
   scratch:
     type: path
     description:
       - Private folder for restore drills, with room for the largest backup. Nothing stays in it.
     default: /var/lib/ops_maintenance/scratch
+  kinds:
+    type: list
+    description:
+      - Kinds of backups that are verified in this run. None means all; the proofs of the others stay as they are.
+    elements: str
+    default: []
   level:
     type: int
     description:
