@@ -331,7 +331,7 @@ def bloat_index(session, name="public.t"):
     settle(session, name)
 
 
-@pytest.mark.parametrize("with_extension", [True, False])
+@pytest.mark.parametrize(("driver", "with_extension"), [("psycopg", True), ("psycopg2", False)], indirect=["driver"])
 def test_a_bloated_index_is_rebuilt_online_and_a_sound_one_is_not(driver, session, upkeep, with_extension):
     """neff-weekly-05, flow-monthly-4: decided by bloat, REINDEX INDEX CONCURRENTLY, no remainder."""
     if with_extension:
@@ -450,7 +450,7 @@ APPOINTMENTS = {
 }
 
 
-def test_a_declared_index_is_built_online_once_and_rebuilt_when_invalid(driver, session, upkeep, cluster, database):
+def test_a_declared_index_is_built_online_once_and_rebuilt_when_invalid(session, upkeep, cluster, database):
     """neff-perf-04: IF NOT EXISTS would accept the invalid one that a failed build leaves."""
     session.execute("CREATE TABLE public.appointments (id int, appointment_date date, status text)")
     session.execute("INSERT INTO public.appointments SELECT g, current_date + g, 'confirmed' FROM generate_series(1, 500) g")
@@ -783,6 +783,9 @@ def test_counters_are_reset_only_when_asked_and_every_table_is_analysed_then(ses
     settle(session)
     reset = "SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()"
     upkeep()
+    assert session.value(reset) is None
+    late = upkeep(reset_statistics=True, deadline=time.time() + 3.2)
+    assert ("reset_statistics", "") in done(late, "deferred")
     assert session.value(reset) is None
     outcome = upkeep(reset_statistics=True)
     assert [what for what, _of in done(outcome)] == ["analyze", "reset_statistics"]

@@ -12,12 +12,12 @@ from .errors import MaintenanceError
 from .host import Host
 from .paths import read_state, write_state
 from .postgresql import Server, Session, StatementError, connect, databases_of, system_identifier
-from .postgresql_upkeep_database import DatabaseUpkeep, Kept, refuse_read_only
+from .postgresql_upkeep_database import DatabaseUpkeep, Kept
 from .postgresql_upkeep_declared import read_extensions
 from .postgresql_upkeep_options import OPTIONS, Params, check_input
 from .postgresql_upkeep_report import Result, shortened
 from .postgresql_upkeep_settings import Setting
-from .postgresql_upkeep_work import APPLICATION, Bounds, end_orphans, open_worker
+from .postgresql_upkeep_work import APPLICATION, Bounds, end_orphans, open_worker, refuse_read_only
 from .record import Outcome, status_of
 
 __all__ = ["OPTIONS", "run"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from . import postgresql_upkeep_declared as declared_in
 from . import postgresql_upkeep_indexes as indexes_of
 from . import postgresql_upkeep_tables as tables_of
-from .errors import MaintenanceError
 from .judge import human_bytes
 from .postgresql import Server, Session, StatementError, extension_schema
 from .postgresql_upkeep_indexes import Index, Survey
@@ -18,27 +17,15 @@ from .postgresql_upkeep_options import Limits, Params, declared_for, limits_of, 
 from .postgresql_upkeep_plan import Planner, no_room
 from .postgresql_upkeep_report import Result
 from .postgresql_upkeep_tables import Table
-from .postgresql_upkeep_work import Bounds, Done, Job, Pool, open_worker
+from .postgresql_upkeep_work import Bounds, Done, Job, Pool, open_worker, refuse_read_only
 
 TIDY_SECONDS = 2.0
 """What a stopped rebuild left is still dropped when the time for work is over."""
 
-READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'"
 NOT_ALLOWED = "the role may not: it has to own the table, or to have MAINTAIN (pg_maintain) from PostgreSQL 17"
 ALLOW_ADVICE = "Run the upkeep as the owner, as a superuser, or grant pg_maintain (PostgreSQL 17 and newer)."
 
 Kept = t.Dict[str, t.Dict[str, float]]  # noqa: UP006 - evaluated when the module is loaded, on Python 3.9 too
-
-
-def refuse_read_only(session: Session, what: str) -> None:
-    """Leave alone what somebody has set to read only; VACUUM and REINDEX would not mind.
-
-    :raises MaintenanceError: it is.
-    """
-    if session.value(READ_ONLY) == "on":
-        raise MaintenanceError(
-            f"{what} is set to read only (default_transaction_read_only), so nothing is done to it; find out who set that and why."
-        )
 
 
 @dataclass
@@ -92,15 +79,16 @@ class DatabaseUpkeep:
 
     def _phases(self) -> None:
         """Space is freed before it is measured, indexes come after the rows, and statistics last, so that none is stale at once."""
-        self._sweep()
-        self._extensions()
-        self._vacuum()
-        self._vacuum_full()
-        self._declared_indexes()
-        self._reindex()
-        if not self.check_mode:
-            self._sweep(self.bounds.later(TIDY_SECONDS))
-        self._analyze(every=self._reset_statistics())
+        for phase in (
+            self._sweep, self._extensions, self._vacuum, self._vacuum_full, self._declared_indexes, self._reindex, self._sweep_again,
+            self._statistics,
+        ):  # fmt: skip
+            try:
+                phase()
+            except StatementError as error:
+                if not error.sqlstate:
+                    raise
+                self.result.fail("upkeep.failed", self.where, str(error), "Read the message, correct the cause, run again.")
 
     # Limits and declarations
 
@@ -153,6 +141,10 @@ class DatabaseUpkeep:
             elif twin and self._permitted(index, "drop_leftover", "it is left over"):
                 jobs.append(self.plan.drop_leftover(index, twin.name))
         self._do(jobs, bounds)
+
+    def _sweep_again(self) -> None:
+        if not self.check_mode:
+            self._sweep(self.bounds.later(TIDY_SECONDS))
 
     def _busy(self, index: Index, words: str) -> None:
         subject = self.plan.subject(index.schema, index.name)
@@ -360,8 +352,9 @@ class DatabaseUpkeep:
         if self.check_mode:
             self.result.act(self.where, "reset_statistics", "due", words)
             return True
-        if self.bounds.over():
-            self.result.act(self.where, "reset_statistics", "deferred", words)
+        every = tables_of.analyses(tables_of.read_tables(self.look), self._of, True)
+        if sum(self.plan.analyze(*pair).seconds for pair in every) / self.params["parallel"] > self.bounds.left():
+            self.result.act(self.where, "reset_statistics", "deferred", f"{words}; ANALYZE of all tables would not end in time")
             return False
         with open_worker(self.server, self.database) as session:
             session.execute("SELECT pg_stat_reset()")
@@ -372,7 +365,8 @@ class DatabaseUpkeep:
         self.result.act(self.where, "reset_statistics", "changed", words)
         return True
 
-    def _analyze(self, *, every: bool) -> None:
+    def _statistics(self) -> None:
+        every = self._reset_statistics()
         tables = tables_of.read_tables(self.look)
         chosen = tables_of.analyses(tables, self._of, every)
         self._do([self.plan.analyze(table, why) for table, why in chosen if self._permitted(table, "analyze", why)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .postgresql_upkeep_work import Done
 from .record import Action, Finding, Json, Metric
 
-_MOST_ACTIONS, _MOST_FINDINGS = 90, 60
+_MOST_ACTIONS, _MOST_FINDINGS = 70, 40
 _ORDER = {"failed": 0, "deferred": 1, "changed": 2, "due": 2, "skipped": 3, "ok": 4}
 _SEVERITY = {"critical": 0, "warning": 1, "unknown": 2, "ok": 3}
 _NOT_SHOWN = ("file", "rows")

@@ -23,6 +23,8 @@ _PAUSES = (0.0, 0.3, 0.7)
 _DEADLOCK = "40P01"
 _GONE = (UNDEFINED_TABLE, "42704")
 
+_READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'"
+
 Figures = t.Dict[str, Json]  # noqa: UP006 - evaluated when the module is loaded, on Python 3.9 too
 
 
@@ -101,6 +103,17 @@ def open_worker(server: Server, database: str, **more: t.Any) -> Session:
         if major_version(session) >= 14:
             session.set("client_connection_check_interval", "1s")
     return session
+
+
+def refuse_read_only(session: Session, what: str) -> None:
+    """Leave alone what somebody has set to read only; VACUUM and REINDEX would not mind.
+
+    :raises MaintenanceError: it is.
+    """
+    if session.value(_READ_ONLY) == "on":
+        raise MaintenanceError(
+            f"{what} is set to read only (default_transaction_read_only), so nothing is done to it; find out who set that and why."
+        )
 
 
 class Pool:
