@@ -132,7 +132,7 @@ def step_faults(values: Mapping[str, Any]) -> Iterator[str]:
     for option in ("maintenance_only", "maintenance_skip"):
         names = values.get(option) or []
         for name in names if isinstance(names, (list, tuple)) else []:
-            if name not in known:
+            if name not in known and name not in role_options():  # a role that no cadence has may be left out all the same
                 yield f"{option} names {name}, which is no step of any cadence; expected some of {', '.join(sorted(known))}."
 
 
