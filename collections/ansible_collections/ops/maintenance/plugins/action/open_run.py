@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.ops.maintenance.plugins.module_utils.entry import NO_JOURNAL
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
-from ansible_collections.ops.maintenance.plugins.plugin_utils import control, durations, inventory_check, report, windows
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, durations, inventory_check, windows
 
 _PLAN_TEXTS = {"title": "", "contacts": {}, "duties": [], "targets": {}, "budgets": {}}
 
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         """Say what each step should take on each host; a store that does not answer leaves the time budgets."""
         steps = _steps_of(values, cadence)
         rows: list[dict[str, Any]] = []
-        url = report.store_url(str(_safe(values, "maintenance_store_url", "")) or None)
+        url = control.store_url(str(_safe(values, "maintenance_store_url", "")) or None)
         try:
             rows = durations.from_store(url, system, cadence) if url and steps else []
         except MaintenanceError as error:

@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Outcome
-from ansible_collections.ops.maintenance.plugins.plugin_utils import report
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, report
 
 REPORT_DIR = "OPS_MAINTENANCE_REPORT_DIR"
 DEFAULT_REPORT_DIR = "~/.local/state/ops_maintenance/report"
@@ -65,7 +65,7 @@ def _build(given: dict[str, Any]) -> report.Report:
         raise InputError.of("report", chosen, "one of run_id, journal and span_days", "leave the others out")
     if given["span_days"] < 0:
         raise InputError.of("span_days", given["span_days"], "a number of days above zero", "correct it")
-    store_url = report.store_url(given["store_url"])
+    store_url = control.store_url(given["store_url"])
     if given["span_days"]:
         return report.report_of_span(given["span_days"], store_url)
     if given["run_id"]:
@@ -74,7 +74,7 @@ def _build(given: dict[str, Any]) -> report.Report:
             return report.report_of_run(given["run_id"], store_url)
         if not path:
             raise InputError.of(
-                "run_id", given["run_id"], f"a run whose journal is in {report.journal_folder()}", "correct it, or set store_url"
+                "run_id", given["run_id"], f"a run whose journal is in {control.journal_folder()}", "correct it, or set store_url"
             )
     else:
         path = given["journal"] or report.default_journal()

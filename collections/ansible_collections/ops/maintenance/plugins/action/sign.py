@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Outcome
-from ansible_collections.ops.maintenance.plugins.plugin_utils import report
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, report
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import Line, append_signature, read_journal
 from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store
 
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
     def _sign(self, given: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         path = report.journal_of(given["run_id"]) if given["run_id"] else report.default_journal()
         if not path:
-            raise InputError.of("run_id", given["run_id"], f"a run whose journal is in {report.journal_folder()}", "correct it")
+            raise InputError.of("run_id", given["run_id"], f"a run whose journal is in {control.journal_folder()}", "correct it")
         lines = read_journal(path).lines
         check(given, lines)
         fields = {name: given[name].strip() for name in ("duty", "system", "signed_by", "note")}
@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             return {"changed": True, "journal": path, "maintenance_record": _record("due", summary, fields)}
         now = datetime.now(UTC)
         append_signature(path, {**fields, "signed_at": now.isoformat()}, now)
-        self._keep(path, report.store_url(given["store_url"]))
+        self._keep(path, control.store_url(given["store_url"]))
         return {"changed": True, "journal": path, "maintenance_record": _record("changed", summary, fields)}
 
     def _keep(self, path: str, store_url: str) -> None:

@@ -25,6 +25,10 @@ options:
     type: list
     elements: dict
     default: []
+  checked:
+    description: The list was checked before, as the gate of the cycle does.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -42,17 +46,22 @@ _value:
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ops.maintenance.plugins.plugin_utils import inventory_check
-
 _BAD = ("warning", "critical")
 
 
-def commands_due(commands, stage="", results=()):
+def commands_due(commands, stage="", results=(), checked=False):
+    if not checked:
+        _refuse(commands)
+    found = {(item["id"], item["state"]) for result in results for item in (result.get("maintenance_record") or {}).get("findings") or []}
+    return [command for command in commands if stage in ("", command["when"]) and _is_met(command, found)]
+
+
+def _refuse(commands):
+    from ansible_collections.ops.maintenance.plugins.plugin_utils import inventory_check  # it takes its time, and the cycle needs it once
+
     problems = list(inventory_check.role_misfits("site_commands", {"site_commands": commands}))
     if problems:
         raise AnsibleFilterError(" ".join(problems))
-    found = {(item["id"], item["state"]) for result in results for item in (result.get("maintenance_record") or {}).get("findings") or []}
-    return [command for command in commands if stage in ("", command["when"]) and _is_met(command, found)]
 
 
 def _is_met(command, found):

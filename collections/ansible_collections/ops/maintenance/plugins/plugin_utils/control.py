@@ -13,6 +13,9 @@ from typing import Any
 
 RUN_ID = "OPS_MAINTENANCE_RUN_ID"
 JOURNAL = "OPS_MAINTENANCE_JOURNAL"
+JOURNAL_DIR = "OPS_MAINTENANCE_JOURNAL_DIR"
+STORE_URL = "OPS_MAINTENANCE_STORE_URL"
+DEFAULT_JOURNAL_DIR = "~/.local/state/ops_maintenance/journal"
 _TAIL_BYTES = 64 * 1024
 _LOOK_BACK = 50
 
@@ -20,6 +23,26 @@ _LOOK_BACK = 50
 def run_id() -> str:
     """Return the id of this run, empty when the journal callback is not enabled."""
     return os.environ.get(RUN_ID, "")
+
+
+def journal_folder() -> str:
+    """Return the folder where journals are kept, as the journal callback is told."""
+    return os.path.expanduser(os.environ.get(JOURNAL_DIR) or DEFAULT_JOURNAL_DIR)
+
+
+def store_url(given: str | None) -> str:
+    """Return the URL of the store: as given, else as the journal callback is told, else its file when there is one."""
+    if given is not None:
+        return given
+    if STORE_URL in os.environ:
+        return os.environ[STORE_URL]
+    path = os.path.join(current_folder() or journal_folder(), "store.sqlite")
+    return f"sqlite:///{path}" if os.path.isfile(path) else ""
+
+
+def current_folder() -> str:
+    """Return the folder of this run's journal, empty where there is none."""
+    return os.path.dirname(os.environ.get(JOURNAL, ""))
 
 
 def process_started(pid: int) -> str:

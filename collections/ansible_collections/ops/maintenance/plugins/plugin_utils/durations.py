@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from .store import Store
-
 RUNS = 5
 """So many runs say what is usual; older ones knew other data."""
 
@@ -58,5 +56,7 @@ def from_store(url: str, system: str, cadence: str) -> list[dict[str, Any]]:
 
     :raises MaintenanceError: the store does not answer.
     """
+    from .store import Store  # SQLAlchemy takes its time
+
     with Store(url) as store:
         return store.last_durations(system, cadence=cadence, runs=RUNS) or store.last_durations(system, runs=RUNS)

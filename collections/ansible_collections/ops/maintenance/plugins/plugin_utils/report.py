@@ -15,6 +15,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.errors import Inpu
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_atomic
 
 from . import control, report_html, report_json, report_markdown
+from .control import JOURNAL_DIR, current_folder, journal_folder
 from .journal import journals, read_journal
 from .report_build import build, past_run
 from .report_model import Notice, PastRun, Report
@@ -28,9 +29,6 @@ FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "md": ("md", report_markdown.render),
     "json": ("json", report_json.render),
 }
-JOURNAL_DIR = "OPS_MAINTENANCE_JOURNAL_DIR"
-STORE_URL = "OPS_MAINTENANCE_STORE_URL"
-DEFAULT_JOURNAL_DIR = "~/.local/state/ops_maintenance/journal"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _MODE = 0o640
 
@@ -120,25 +118,6 @@ def write(report: Report, folder: str, formats: Sequence[str], name: str | None 
     return Written(paths, report)
 
 
-def journal_folder() -> str:
-    """Return the folder where journals are kept, as the journal callback is told."""
-    return os.path.expanduser(os.environ.get(JOURNAL_DIR) or DEFAULT_JOURNAL_DIR)
-
-
-def store_url(given: str | None) -> str:
-    """Return the URL of the store: as given, else as the journal callback is told, else its file when there is one."""
-    if given is not None:
-        return given
-    if STORE_URL in os.environ:
-        return os.environ[STORE_URL]
-    path = os.path.join(_current_folder() or journal_folder(), "store.sqlite")
-    return f"sqlite:///{path}" if os.path.isfile(path) else ""
-
-
-def _current_folder() -> str:
-    return os.path.dirname(os.environ.get(control.JOURNAL, ""))
-
-
 def default_journal() -> str:
     """Return the journal to report on: of the run that asks, when it maintains something, else the newest.
 
@@ -147,7 +126,7 @@ def default_journal() -> str:
     current = os.environ.get(control.JOURNAL, "")
     if current and os.path.exists(current) and is_about_maintenance(Path(current)):
         return current
-    folder = _current_folder() or journal_folder()
+    folder = current_folder() or journal_folder()
     for path in journals(folder):
         if is_about_maintenance(path):
             return str(path)
@@ -169,7 +148,7 @@ def journal_of(run_id: str) -> str:
     """
     if not _NAME.match(run_id):
         raise InputError.of("run_id", run_id, "the id of a run such as weekly-20261121T020000Z-3fa9", "take it from a report's name")
-    for folder in dict.fromkeys((_current_folder(), journal_folder())):
+    for folder in dict.fromkeys((current_folder(), journal_folder())):
         path = os.path.join(folder, f"{run_id}.jsonl")
         if folder and os.path.isfile(path):
             return path

@@ -31,6 +31,13 @@ def test_a_name_that_is_no_step_is_refused_with_the_option_that_has_it_and_the_k
     )
 
 
+def test_a_step_that_only_other_cadences_have_may_be_left_out_of_all():
+    daily = {"before": [], "offline": [], "after": ["log_rotation"]}
+    assert steps(daily, skip=["patching"]) == daily
+    with pytest.raises(AnsibleFilterError, match="maintenance_only names patching"):
+        steps(daily, only=["patching"])
+
+
 @pytest.mark.parametrize("given", [{"only": "patching"}, {"skip": "patching"}, {"only": 5}])
 def test_one_name_instead_of_a_list_is_refused_in_one_sentence(given):
     with pytest.raises(AnsibleFilterError, match="expected lists of steps"):

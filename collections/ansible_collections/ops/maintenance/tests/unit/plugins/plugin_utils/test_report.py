@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.ops.maintenance.plugins.action import sign
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
-from ansible_collections.ops.maintenance.plugins.plugin_utils import report
+from ansible_collections.ops.maintenance.plugins.plugin_utils import control, report
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import append_signature, read_journal
 from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store
 from ansible_collections.ops.maintenance.tests.unit.plugins.plugin_utils.sample_runs import START, SampleRun, finding, weekly
@@ -194,12 +194,12 @@ def test_a_run_id_that_is_no_file_name_is_refused(run_id):
 
 
 def test_store_url_as_given_else_from_the_environment_else_the_file_beside_the_journals(tmp_path, monkeypatch):
-    assert report.store_url(None) == ""
+    assert control.store_url(None) == ""
     (tmp_path / "store.sqlite").write_text("")
-    assert report.store_url(None) == f"sqlite:///{tmp_path}/store.sqlite"
+    assert control.store_url(None) == f"sqlite:///{tmp_path}/store.sqlite"
     monkeypatch.setenv("OPS_MAINTENANCE_STORE_URL", "")
-    assert report.store_url(None) == ""
-    assert report.store_url("sqlite:///x") == "sqlite:///x"
+    assert control.store_url(None) == ""
+    assert control.store_url("sqlite:///x") == "sqlite:///x"
 
 
 # signatures
