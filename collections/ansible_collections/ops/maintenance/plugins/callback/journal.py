@@ -90,8 +90,10 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import (
     new_run_id,
     read_journal,
 )
+from ansible_collections.ops.maintenance.plugins.plugin_utils.steps import Stopwatch
 
 _CATCH_UP = 50
+_INCLUDES = ("include_role", "include_tasks")
 _PREFIX = "ops.maintenance."
 _ROOT = Path(__file__).resolve().parents[2]
 _REPORT = f"ansible_collections.{_PREFIX}plugins.plugin_utils.report"
@@ -149,6 +151,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._spent: dict[tuple[str, str], float] = {}
         self._items_seen: dict[tuple[str, str], set[str]] = {}
         self._touched: set[str] = set()
+        self._steps = Stopwatch()
         self._lost = 0
         self._has_report = False
         self._settings: dict[str, str] = {}
@@ -182,6 +185,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     @_never_fails
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._extra_vars = dict(play.get_variable_manager().extra_vars)
+        self._close_steps()
         roles = any(_role_name(role).startswith(_PREFIX) for role in play.roles)
         if roles or _is_inside(play.get_path()):
             self._begin()
@@ -194,9 +198,23 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         self.v2_playbook_on_task_start(task, False)
 
+    @_never_fails
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        if self._has_begun:
-            self._task_started[host.get_name(), task._uuid] = _now()
+        if not self._has_begun:
+            return
+        name, now = host.get_name(), _now()
+        self._task_started[name, task._uuid] = now
+        role = _role_name(task._role)
+        ended = self._steps.begin(name, role if role.startswith(_PREFIX) else "", _module_name(task) in _INCLUDES, now)
+        if ended:
+            self._step(ended)
+
+    def _step(self, ended: dict[str, Any]) -> None:
+        self._append("step", {"system": self._system_of.get(ended["host"], ""), **ended})
+
+    def _close_steps(self) -> None:
+        for ended in self._steps.close():
+            self._step(ended)
 
     def _begin(self) -> None:
         """Create the journal once something of this collection takes part in the run."""
@@ -291,6 +309,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _result(self, result: Any, failed: bool = False) -> None:
         key = (result.host.get_name(), result.task._uuid)
         was_told_by_item = self._items_seen.pop(key, None) is not None
+        self._steps.end(key[0], _now())
         if not was_told_by_item:
             self._take(result, failed, "")
         if not failed:
@@ -376,6 +395,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         if self._writer is None:
             return
+        self._close_steps()
         self._close(self._writer, stats)
         self._keep_and_report()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from .app_folder import Copies
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal
 from .host import Host
+from .judge import many
 from .paths import write_state
 from .record import Action, Finding, Metric, Outcome, status_of
 
@@ -111,7 +112,7 @@ def run_all(
     failed = [action.summary for action in actions if action.status == "failed"]
     # An update that was taken back leaves the host as it was: a finding, and no reason to end a run.
     standing = [action for action in actions if action.status != "failed"]
-    said = f"{len(findings)} findings, {len(actions)} packages to change or changed"
+    said = f"{many(len(findings), 'finding')}, {many(len(actions), 'package')} to change or changed"
     return Outcome(
         subject=kind,
         operation=f"{kind}_dependencies",

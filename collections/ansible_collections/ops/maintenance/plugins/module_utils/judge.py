@@ -51,3 +51,8 @@ def human_seconds(seconds: float) -> str:
         if amount:
             parts.append(f"{amount} {unit}")
     return " ".join(parts[:2]) or "0 s"
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """Say a number of things: ``1 address``, ``2 addresses``."""
+    return f"{count} {one if count == 1 else more or one + 's'}"

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
-from .judge import from_limit, human_bytes
+from .judge import from_limit, human_bytes, many
 from .log_lines import Clock, zone_of
 from .log_scan import FORMS, Scanned, Source, remember, scan
 from .log_tally import ERROR_LEVELS
@@ -204,7 +204,7 @@ def _readable(one: Scanned) -> list[Finding]:
             )
         )  # fmt: skip
     else:
-        findings.append(Finding("logs.unreadable", "ok", name, f"All {len(one.files)} files were read whole."))
+        findings.append(Finding("logs.unreadable", "ok", name, f"{many(len(one.files), 'file')} read whole."))
     return findings
 
 
@@ -328,12 +328,12 @@ def _top(counter: Counter[bytes], word: str) -> list[str]:
 def _brute_force(one: Scanned, limit: int) -> Finding:
     addresses = Counter({key: n for key, n in one.tally.auth_addresses.items() if key not in (b"", b"-")})
     most = max(addresses.values(), default=0)
-    many = sum(1 for count in addresses.values() if count >= limit)
+    guessing = sum(1 for count in addresses.values() if count >= limit)
     state = from_limit(most, limit, limit * 10)
     nameless = one.tally.tags["auth_failures"] - sum(addresses.values())
     return Finding(
         "logs.brute_force", state, one.source.name,
-        f"{many} addresses failed to log in {limit} times or more; the most by one address is {most}.",
+        f"{many(guessing, 'address', 'addresses')} failed to log in {limit} times or more; the most by one address is {most}.",
         value=most, unit="count", threshold=f"warning from {limit} count, critical from {limit * 10} count",
         basis="estimated" if "auth_addresses" in one.tally.inexact else "exact",
         not_covered=f"{nameless} failed logins that name no address" if nameless > 0 else "",

@@ -18,7 +18,7 @@ from datetime import datetime, timezone, tzinfo
 from . import log_files
 from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
-from .judge import human_bytes
+from .judge import human_bytes, many
 from .log_files import SUFFIX, TEMPORARY, HeldError, place_of
 from .log_lines import Clock, last_record_time, strip_compression, zone_of
 from .paths import ensure_private_folder, open_root, read_state, walk, write_state
@@ -502,25 +502,25 @@ def _actions(work: Work, check_mode: bool) -> list[Action]:
     actions = []
     for name, step in work.steps.items():
         if step.done:
-            done = f"{len(step.done)} files ({human_bytes(step.size)})"
+            done = f"{many(len(step.done), 'file')} ({human_bytes(step.size)})"
             actions.append(
                 Action(
                     work.rule.root,
                     name,
                     "due" if check_mode else "changed",
-                    f"{done} {'are due to be ' if check_mode else ''}{_WORDS[name]}",
+                    f"{done} {'to be ' if check_mode else ''}{_WORDS[name]}",
                     before={"files": len(step.done), "bytes": step.size, "names": step.done[:_NAMES_SHOWN]},
                     after={} if check_mode else {"bytes": step.size_after},
                 )
             )
         if step.deferred:
-            summary = f"{len(step.deferred)} files do not fit into the window and stay as they are"
+            summary = f"no time in this window for {many(len(step.deferred), 'file')}"
             before = {"files": len(step.deferred), "names": step.deferred[:_NAMES_SHOWN]}
             actions.append(Action(work.rule.root, name, "deferred", summary, before=before))
     if work.swept or work.settled or work.folders_removed:
         summary = (
-            f"{work.swept} temporary files of an interrupted run removed, {work.settled} of its files settled, "
-            f"{work.folders_removed} empty month folders removed"
+            f"{many(work.swept, 'temporary file')} of an interrupted run removed, {work.settled} of its files settled, "
+            f"{many(work.folders_removed, 'empty month folder')} removed"
         )
         actions.append(Action(work.rule.root, "tidy", "changed", summary))
     return actions
@@ -574,7 +574,9 @@ def _not_covered(work: Work) -> str:
     if work.estimated:
         said.append(f"{work.estimated} files hold no date, so the time of their last change decided")
     if work.no_files:
-        said.append(f"{len(work.no_files)} links or special files were not touched: {', '.join(sorted(work.no_files)[:3])}")
+        said.append(
+            f"{many(len(work.no_files), 'link or special file', 'links or special files')} not touched: {', '.join(sorted(work.no_files)[:3])}"
+        )
     return "; ".join(said)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 from .errors import InputError, MaintenanceError, VerifyError, refuse
 from .host import Host
-from .judge import from_limit
+from .judge import from_limit, many
 from .paths import open_regular
 from .record import Action, Finding, Metric, Outcome, clean, status_of
 
@@ -106,7 +106,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         subject=config,
         operation="logrotate",
         status=status_of(actions, check_mode),
-        summary=f"{plan.handled} entries, {len(plan.due)} logs due, {len(plan.errors)} errors in the configuration",
+        summary=f"{many(plan.handled, 'entry', 'entries')}, {many(len(plan.due), 'log')} due, {many(len(plan.errors), 'error')} in the configuration",
         before=before,
         after=after,
         findings=findings,
@@ -155,10 +155,10 @@ def _state(path: str) -> tuple[dict[str, str], float | None, str]:
 def _rotate(params: t.Mapping[str, t.Any], check_mode: bool, host: Host, plan: Plan, before: t.Mapping[str, str]) -> Action:
     names = {"logs": plan.due[:20], "count": len(plan.due)}
     if check_mode:
-        return Action(params["config"], "rotate", "due", f"{len(plan.due)} logs are due for rotation", before=names)
+        return Action(params["config"], "rotate", "due", f"{many(len(plan.due), 'log')} due for rotation", before=names)
     deadline = params["deadline"]
     if deadline and host.now().timestamp() + 60 > deadline:
-        return Action(params["config"], "rotate", "deferred", f"{len(plan.due)} logs wait for a longer window", before=names)
+        return Action(params["config"], "rotate", "deferred", f"{many(len(plan.due), 'log')} put off until a longer window", before=names)
     ran = host.run(["logrotate", "-s", params["state_file"], params["config"]], timeout=params["timeout_seconds"])
     after, _last_run, problem = _state(params["state_file"])
     still = [name for name in plan.due if after.get(name, "") == before.get(name, "")]
@@ -167,7 +167,7 @@ def _rotate(params: t.Mapping[str, t.Any], check_mode: bool, host: Host, plan: P
             f"logrotate ran, but its state file does not show that {clean(still[0])} was rotated "
             f"({len(still)} of {len(plan.due)}; {problem or ran.why()}); run logrotate -v by hand and read what it says."
         )
-    return Action(params["config"], "rotate", "changed", f"{len(plan.due)} logs rotated", before=names, after={"rc": ran.rc})
+    return Action(params["config"], "rotate", "changed", f"{many(len(plan.due), 'log')} rotated", before=names, after={"rc": ran.rc})
 
 
 def _config_finding(config: str, plan: Plan) -> Finding:
@@ -178,7 +178,7 @@ def _config_finding(config: str, plan: Plan) -> Finding:
         )  # fmt: skip
     state = "warning" if plan.errors else "ok"
     return Finding(
-        "logrotate.configuration", state, config, f"{len(plan.errors)} errors in the configuration of {plan.handled} entries.",
+        "logrotate.configuration", state, config, f"{many(len(plan.errors), 'error')} in the configuration of {many(plan.handled, 'entry', 'entries')}.",
         value=len(plan.errors), unit="count", threshold="warning from 1 count", evidence=plan.errors,
         advice="" if state == "ok" else "Correct each; an entry with an error is left out, so its logs grow without end.",
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _run_finding(params: t.Mapping[str, t.Any], last_run: float | None, problem:
     state = from_limit(hours, limit)
     when = datetime.fromtimestamp(last_run, timezone.utc).isoformat(timespec="minutes")
     return Finding(
-        "logrotate.last_run", state, path, f"logrotate last ran at {when}; {len(plan.due)} logs were due when it was asked.",
+        "logrotate.last_run", state, path, f"logrotate last ran at {when}; {many(len(plan.due), 'log')} due when it was asked.",
         value=round(hours, 1), unit="hours", threshold=f"warning from {limit:g} hours",
         advice="" if state == "ok" else "Check logrotate.timer or the daily cron job.",
     )  # fmt: skip

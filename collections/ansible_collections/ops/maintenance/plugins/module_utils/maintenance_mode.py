@@ -14,7 +14,7 @@ from . import deadman, maintenance_actions, maintenance_page, undo
 from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
 from .http_probe import check_url, fetch
-from .judge import human_seconds
+from .judge import human_seconds, many
 from .paths import ensure_private_folder
 from .record import Finding, Metric, Outcome
 
@@ -410,7 +410,7 @@ def _drain(params: dict[str, t.Any], host: Host) -> list[Finding]:
             id="maintenance_mode.sessions",
             state="warning" if left else "ok",
             subject="ports " + ", ".join(str(port) for port in sorted(ports)),
-            summary=f"{left} sessions were still open when the services were stopped." if left else "All sessions had ended.",
+            summary=f"{many(left, 'session')} still open when the services were stopped." if left else "All sessions had ended.",
             value=left,
             unit="count",
             threshold=f"warning from 1 after {params['drain_timeout_seconds']} seconds",

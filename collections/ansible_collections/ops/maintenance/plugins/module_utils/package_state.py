@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from . import reboot_need
 from .apt_packages import Installed
 from .host import Host
+from .judge import many
 from .reboot_need import REQUIRED, UNKNOWN, Source, Stale
 from .record import Action, Finding
 
@@ -118,7 +119,7 @@ def broken_finding(packages: t.Mapping[str, Installed]) -> Finding:
             "patching.broken",
             "critical",
             "packages",
-            f"{len(broken)} packages are not installed as a whole: {', '.join(p.name for p in broken[:5])}.",
+            f"{many(len(broken), 'package')} not installed as a whole: {', '.join(p.name for p in broken[:5])}.",
             len(broken),
             "count",
             "critical from 1",
@@ -143,7 +144,7 @@ def services_finding(stale: Stale) -> Finding:
             "patching.services",
             "warning",
             "services",
-            f"{len(stale.units)} services still run files that an update replaced.",
+            f"Files that an update replaced are still run by {many(len(stale.units), 'service')}.",
             len(stale.units),
             "count",
             "warning from 1",

@@ -14,6 +14,7 @@ from . import apt_packages, package_state
 from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
+from .judge import many
 from .package_backends import BACKEND_OPTIONS, Backend, choose
 from .package_state import State
 from .record import Action, Finding, Metric, Outcome, status_of
@@ -171,7 +172,7 @@ def pending_finding(pending: Pending, fresh: bool) -> Finding:
         )
     return Finding(
         state="warning",
-        summary=f"{len(security)} security updates are pending, of {len(pending.updates)} updates in all.",
+        summary=f"{many(len(security), 'security update')} pending, of {many(len(pending.updates), 'update')} in all.",
         value=len(security),
         unit="count",
         advice="Install them in the next window; the plan of this run names each version.",
@@ -222,7 +223,7 @@ def _held_finding(plan: Plan, pending: Pending) -> Finding:
             advice="Release the hold (apt-mark unhold, or patching_hold in the inventory) once its reason is gone.",
             evidence=[f"{update.name} {update.installed} -> {update.security_version}" for update in held_security],
         )
-    summary = f"No hold keeps a security update away; {len(pending.held)} packages are held."
+    summary = f"No hold keeps a security update away; {many(len(pending.held), 'package')} held."
     return Finding("patching.held", "ok", "packages", summary, 0, "count", evidence=pending.held[:20])
 
 
@@ -233,7 +234,7 @@ def _blocked_finding(plan: Plan, pending: Pending) -> Finding:
             "patching.blocked",
             "warning",
             "packages",
-            f"{len(blocked)} updates in scope cannot be installed as things are.",
+            f"{many(len(blocked), 'update')} in scope cannot be installed as things are.",
             len(blocked),
             "count",
             advice="Look at what they conflict with: apt-get --just-print install NAME=VERSION.",
@@ -266,7 +267,7 @@ def plan_actions(plan: Plan, status: str) -> list[Action]:
     ]
     if len(items) > ACTIONS_LIMIT:
         left = len(items) - ACTIONS_LIMIT
-        actions.append(Action("packages", "upgrade", status, f"{left} more packages", {}, {"packages": left}))
+        actions.append(Action("packages", "upgrade", status, f"{many(left, 'more package')}", {}, {"packages": left}))
     return actions
 
 
@@ -373,5 +374,5 @@ def _summary(plan: Plan, late: bool, scope: str, refresh: Finding) -> str:
     if not plan.wanted:
         said = f"nothing to install in scope {scope}"
         return said if refresh.state == "ok" else f"{said}, but the lists are not fresh"
-    verb = "do not fit into the window any more" if late else "are due"
-    return f"{len(plan.wanted)} updates {verb} (scope {scope})"
+    verb = "put off, as the window closes before" if late else "due"
+    return f"{many(len(plan.wanted), 'update')} {verb} (scope {scope})"

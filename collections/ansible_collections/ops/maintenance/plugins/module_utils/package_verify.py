@@ -9,6 +9,7 @@ import typing as t
 from . import package_state, package_updates, reboot_need
 from .apt_packages import Installed
 from .host import Host
+from .judge import many
 from .package_backends import BACKEND_OPTIONS, Backend, choose
 from .package_state import State
 from .reboot_need import REQUIRED
@@ -36,7 +37,7 @@ def reconcile(
     others = [action for action in actions if action.status != "failed"]
     room = max(0, package_updates.ACTIONS_LIMIT - len(kept))
     if len(others) > room:
-        more = Action("packages", "upgrade", others[-1].status, f"{len(others) - room} more packages")
+        more = Action("packages", "upgrade", others[-1].status, many(len(others) - room, "more package"))
         others = [*others[:room], more]
     return kept + others
 
@@ -120,7 +121,7 @@ def _outcome(actions: list[Action], findings: list[Finding], check_mode: bool, s
         subject="packages",
         operation="package_updates",
         status=status_of(actions, check_mode),
-        summary=f"{len(failed)} steps failed: {'; '.join(failed[:3])}" if failed else said,
+        summary=f"{many(len(failed), 'step')} failed: {'; '.join(failed[:3])}" if failed else said,
         before={action.subject: action.before.get("version") for action in actions if "version" in action.before},
         after={action.subject: action.after.get("version") for action in actions if "version" in action.after},
         findings=findings,

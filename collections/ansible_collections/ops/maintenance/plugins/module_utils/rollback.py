@@ -14,6 +14,7 @@ from datetime import datetime
 from . import inventory_of_host, postgresql_switch, rollback_postgresql, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .host import Host
+from .judge import many
 from .paths import fsync_folder, read_state, sha256_of, write_state
 from .record import Action, Finding, Json, Outcome, status_of
 
@@ -92,7 +93,7 @@ class Rollback:
         """Sum up."""
         status = "failed" if failure else status_of(self.actions, self.check_mode)
         count = sum(action.status in ("changed", "due") for action in self.actions)
-        words = failure or (f"rollback to {self.name}: {count} thing(s) {status}" if count else f"nothing differs from {self.name}")
+        words = failure or (f"rollback to {self.name}: {many(count, 'thing')} {status}" if count else f"nothing differs from {self.name}")
         return Outcome(self.folder, "rollback", status, words, findings=self.findings, actions=self.actions)
 
     def run(self) -> None:
@@ -203,7 +204,7 @@ class Rollback:
                 new += [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
         new = [path for path in new if path not in known]
         if new:
-            words = f"{len(new)} path(s) came after the snapshot and stay: {new[0]}"
+            words = f"{many(len(new), 'path')} that came after the snapshot {'stays' if len(new) == 1 else 'stay'}: {new[0]}"
             advice = "Remove those that must not be there; a rollback deletes nothing."
             self.find("rollback.new_files", "warning", self.name, words, evidence=new, advice=advice)
 
@@ -256,7 +257,7 @@ class Rollback:
         for entry in files:
             self._restore_file(entry)
         if files:
-            words = f"{len(files)} file(s), folder(s) and link(s) were put back with owner and mode"
+            words = f"{many(len(files), 'file, folder or link', 'files, folders and links')} put back with owner and mode"
             paths = [entry["path"] for entry in files[:_SHOWN]]
             self.actions.append(Action(self.name, "restore_files", "changed", words, {}, {"paths": paths}))
         if any(entry["path"].startswith(_UNIT_FOLDERS) for entry in files):
@@ -277,7 +278,7 @@ class Rollback:
         present += [e["path"] for e in files if e["kind"] == "file" and os.path.lexists(e["path"])]
         folder = sqlite_restore.evidence_folder(self.params["state_dir"], f"{self.name}-before-rollback")
         copies = sqlite_restore.keep(folder, present)
-        words = f"{len(copies)} file(s) as they were before the rollback are in {folder}"
+        words = f"{many(len(copies), 'file')} from before the rollback kept in {folder}"
         self.actions.append(Action(self.name, "keep_evidence", "changed", words))
 
     def _restore_database(self, entry: dict[str, Json]) -> None:
@@ -326,7 +327,7 @@ class Rollback:
                 words = f"integrity_check answered exactly ok; the rows of {len(proof.rows)} tables are those of the snapshot"
                 self.find("rollback.database", "ok", entry["path"], words)
         if wrong:
-            raise VerifyError(f"After the rollback {len(wrong)} thing(s) still differ from the snapshot: {'; '.join(wrong[:5])}.")
+            raise VerifyError(f"After the rollback {many(len(wrong), 'thing')} not as in the snapshot: {'; '.join(wrong[:5])}.")
 
     # Packages and Python environments
 
@@ -346,7 +347,7 @@ class Rollback:
             self.find("rollback.packages", "critical", "packages", str(error), advice=advice)
             return
         if differ:
-            words = f"{len(differ)} package(s) are not those of the snapshot: {_said(differ)[0]}"
+            words = f"{many(len(differ), 'package')} not as in the snapshot: {_said(differ)[0]}"
             advice = "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
             self.find(
                 "rollback.packages",
@@ -368,7 +369,7 @@ class Rollback:
         ran = self.host.run(["apt-get", "install", "--simulate", *options, "--", *wanted], timeout=300)
         if ran.rc != 0:
             raise MaintenanceError(
-                f"The old versions of {len(wanted)} package(s) cannot be installed ({ran.why()}); "
+                f"The old versions of {many(len(wanted), 'package')} cannot be installed ({ran.why()}); "
                 f"no package was changed: {', '.join(_said(differ)[:5])}."
             )
         named = {name.partition(":")[0] for name, (old, _new) in differ.items() if not old}
@@ -382,7 +383,7 @@ class Rollback:
             if ran.rc != 0:
                 raise MaintenanceError(f"The old versions of packages were not installed: {ran.why()}.")
         status = "due" if self.check_mode else "changed"
-        words = f"{len(wanted)} package(s) back to the versions of the snapshot"
+        words = f"{many(len(wanted), 'package')} back to the versions of the snapshot"
         self.actions.append(Action("packages", "downgrade", status, words, {}, {"packages": wanted[:_SHOWN]}))
 
     def _python(self) -> None:
@@ -400,7 +401,7 @@ class Rollback:
             gone = [f"was {line}" for line in entry["freeze"] if line not in now]
             new = [f"is {line}" for line in now if line not in entry["freeze"]]
             if gone or new:
-                words = f"{max(len(gone), len(new))} distribution(s) are not those of the snapshot: {(gone + new)[0]}"
+                words = f"{many(max(len(gone), len(new)), 'distribution')} not as in the snapshot: {(gone + new)[0]}"
                 self.find("rollback.python", "critical", path, words, evidence=gone + new, advice=advice)
             else:
                 self.find("rollback.python", "ok", path, "the distributions are those of the snapshot")

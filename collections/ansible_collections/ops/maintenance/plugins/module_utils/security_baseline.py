@@ -10,10 +10,11 @@ import typing as t
 
 from . import security_accounts
 from .errors import MaintenanceError
+from .judge import many
 from .paths import read_state, write_state
 from .record import Finding
 from .security_accounts import ADMIN_GROUPS, Account
-from .security_common import Review, many, unknown, why_unread
+from .security_common import Review, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "accounts": {"type": "bool", "default": True},

@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 
 from . import security_files, security_tls, security_x509
 from .errors import MaintenanceError
-from .judge import below_limit, limits
+from .judge import below_limit, limits, many
 from .record import Finding, clean
-from .security_common import Review, filled, many, read_small, shown, unknown, why_unread
+from .security_common import Review, filled, read_small, shown, unknown, why_unread
 from .security_x509 import Certificate
 
 OPTIONS: dict[str, t.Any] = {

@@ -76,11 +76,6 @@ def read_small(path: str) -> bytes:
     return data
 
 
-def many(count: int, one: str, more: str = "") -> str:
-    """Say a number of things: ``1 address``, ``2 addresses``."""
-    return f"{count} {one if count == 1 else more or one + 's'}"
-
-
 def shown(path: str) -> str:
     """Return a path on one line, whatever its name holds."""
     return path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")

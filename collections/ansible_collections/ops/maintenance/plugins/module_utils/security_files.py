@@ -16,8 +16,9 @@ import typing as t
 from dataclasses import dataclass, field
 
 from .errors import MaintenanceError
+from .judge import many
 from .record import Action, Finding, worst
-from .security_common import Review, filled, many, shown, unknown, why_unread
+from .security_common import Review, filled, shown, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "files": {

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .errors import MaintenanceError
+from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .record import Finding, clean
 from .security_attempts import Attempt, AuthReader, JsonReader
-from .security_common import Review, filled, many, shown, unknown
+from .security_common import Review, filled, shown, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "days": {"type": "int", "default": 7},

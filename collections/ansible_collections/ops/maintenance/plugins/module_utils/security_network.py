@@ -11,8 +11,9 @@ import sys
 import typing as t
 
 from .errors import MaintenanceError
+from .judge import many
 from .record import Finding, clean
-from .security_common import Review, many, unknown, why_unread
+from .security_common import Review, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "sshd": {"type": "dict", "default": {}},

@@ -8,8 +8,9 @@ import typing as t
 
 from . import apt_packages
 from .errors import MaintenanceError
+from .judge import many
 from .record import Finding
-from .security_common import Review, many, unknown
+from .security_common import Review, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "updates": {"type": "bool", "default": True},

@@ -28,7 +28,7 @@ from . import (
 )
 from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
-from .judge import human_bytes
+from .judge import human_bytes, many
 from .paths import ensure_private_folder, fsync_folder, sha256_of, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
 
@@ -412,7 +412,7 @@ class Snapshot:
         except MaintenanceError as error:
             self._gap("snapshot.packages", "packages", str(error))
             return None
-        self.find("snapshot.packages", "ok", "packages", f"versions of {len(found.versions)} packages are kept")
+        self.find("snapshot.packages", "ok", "packages", f"versions of {many(len(found.versions), 'package')} are kept")
         return {"manager": found.manager, "versions": found.versions}
 
     def _units(self) -> list[dict[str, str]]:
@@ -447,8 +447,8 @@ class Snapshot:
     def _report_proven(self, manifest: dict[str, Json]) -> None:
         databases = _database_entries(manifest)
         words = (
-            f"snapshot {self.name} is proven: {len(databases)} database(s) passed the integrity check or were read whole, "
-            f"{len(manifest['files'])} file(s) have their checksums"
+            f"snapshot {self.name} is proven: {many(len(databases), 'database')} passed the integrity check or were read whole, "
+            f"{many(len(manifest['files']), 'file')} with a checksum"
         )
         self._report_postgresql(manifest)
         gaps = "; ".join(manifest["not_covered"])
@@ -496,7 +496,7 @@ class Snapshot:
             if name != self.name and age > timedelta(days=self.params["keep_days"]):
                 self._remove(name)
         left = len(snapshot_store.names(self.root))
-        words = f"{left} snapshot(s) are kept"
+        words = f"{many(left, 'snapshot')} kept"
         if broken:
             advice = "Look at them and remove them by hand; a broken snapshot is never removed by itself."
             words += f", {len(broken)} of them broken: {broken[0]}"

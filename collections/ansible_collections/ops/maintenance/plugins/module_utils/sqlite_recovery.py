@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from . import sqlite_db, sqlite_restore
 from .errors import MaintenanceError, VerifyError
 from .host import Host
-from .judge import human_seconds
+from .judge import human_seconds, many
 from .paths import sha256_of
 from .record import Action, Finding, Json
 
@@ -85,7 +85,7 @@ class Recovery:
         run_id = sqlite_restore.checked_run_id(self.params["run_id"], self.host.now())
         folder = sqlite_restore.evidence_folder(state_dir, run_id)
         copies = sqlite_restore.keep(folder, present)
-        words = f"{len(copies)} damaged file(s) were copied to {folder}"
+        words = f"{many(len(copies), 'damaged file')} copied to {folder}"
         self.actions.append(Action(self.path, "keep_evidence", "changed", words, {}, {"copies": copies}))
         return {"folder": folder, "sums": sums}
 

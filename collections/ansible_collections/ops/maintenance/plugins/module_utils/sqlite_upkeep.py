@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from . import snapshot_store, sqlite_db, sqlite_recovery, sqlite_restore, sqlite_work
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refuse
 from .host import Host
-from .judge import from_limit, human_bytes, limits
+from .judge import from_limit, human_bytes, limits, many
 from .paths import open_regular, read_state, write_state
 from .record import Action, Finding, Json, Metric, Outcome, status_of
 
@@ -56,6 +56,9 @@ OPTIONS = {
     "snapshot_max_age_hours": {"type": "float", "default": 24.0},
 }
 
+_CHANGED = ("size_bytes", "free_bytes", "journal_mode")
+_CHANGED_BY = {"checkpoint": ("wal_bytes",)}
+"""What a step is there to change; that others fill the -wal for a moment, until the database is closed, is no news."""
 _EXCLUSIVE = ("reindex", "vacuum", "journal_mode")
 _PERCENT = ("vacuum_free_percent", "analyze_when_changed_percent", "max_shrink_rows_percent")
 _NOT_NEGATIVE = (
@@ -142,7 +145,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 
 def _summary(outcome: Outcome, count: int) -> str:
     done = sum(action.status in ("changed", "due") for action in outcome.actions)
-    return f"{count} database(s) looked at, worst state {outcome.state}, {done} thing(s) {'due or done' if done else 'to do'}"
+    return f"{many(count, 'database')} looked at, worst state {outcome.state}, {many(done, 'thing')} {'due or done' if done else 'to do'}"
 
 
 def _check(params: dict[str, t.Any]) -> None:
@@ -260,7 +263,7 @@ class Upkeep:
         words = f"{self.path} is a SQLite database with {len(facts.tables)} tables"
         self.result.find("database.present", "ok", self.path, words, value=len(facts.tables), unit="count")
         if facts.problems:
-            words = f"integrity_check found {len(facts.problems)} problem(s): {facts.problems[0]}"
+            words = f"integrity_check found {many(len(facts.problems), 'problem')}: {facts.problems[0]}"
             self._bad("database.integrity", "critical", words, restorable=True, evidence=facts.problems)
             return None
         self.result.find("database.integrity", "ok", self.path, "integrity_check answered exactly ok")
@@ -318,7 +321,7 @@ class Upkeep:
 
     def _report_foreign_keys(self, facts: Facts) -> None:
         if facts.orphans:
-            words = f"{len(facts.orphans)} row(s) refer to rows that do not exist: {facts.orphans[0]}"
+            words = f"{many(len(facts.orphans), 'reference')} to rows that do not exist: {facts.orphans[0]}"
             advice = "Ask the application's developers; maintenance must not delete or invent rows."
             self.result.find("database.foreign_keys", "critical", self.path, words, advice=advice, evidence=facts.orphans)
         else:
@@ -491,7 +494,8 @@ class Upkeep:
         measured = sqlite_work.carry_out(self.path, steps, self.spec["journal_mode"])
         self._verify(facts, rows, place, steps)
         for step, before, after in zip(steps, measured, measured[1:]):
-            self._act(step, "changed", due[step], before, after)
+            names = _CHANGED_BY.get(step, _CHANGED)
+            self._act(step, "changed", due[step], {n: before[n] for n in names}, {n: after[n] for n in names})
         self._note_done(facts, steps)
         return True
 
@@ -513,12 +517,12 @@ class Upkeep:
 
     def _open_elsewhere(self) -> str:
         users = sqlite_db.users_of(self.path)
-        gap = f"{len(users.unseen)} process(es) that would not let us look" if users.unseen else ""
+        gap = f"{many(len(users.unseen), 'process', 'processes')} that would not let us look" if users.unseen else ""
         if not users.holders:
             words = "no process has the database open"
             self.result.find("database.open_by", "ok", self.path, words, value=0, unit="count", not_covered=gap)
             return ""
-        words = f"{len(users.holders)} process(es) have the database open: {users.holders[0]}"
+        words = f"open in {many(len(users.holders), 'process', 'processes')}: {users.holders[0]}"
         advice = "Stop them (maintenance mode does that for declared services), cron jobs included, and run again."
         state = "ok" if self.check_mode else "warning"
         self.result.find(

@@ -49,6 +49,7 @@ options:
   name:
     description:
       - Name of the files without their ending. Without it, the id of the run. C(latest) is always written as well.
+      - The report of a run in check mode is a preview; it is C(preview-) and the id of the run, and C(preview-latest) instead of C(latest).
     type: str
     default: ''
 extends_documentation_fragment:

@@ -161,7 +161,7 @@ maintenance_record:
     subject: /var/backups/ops_maintenance/weekly-20261121T020000Z-3fa9
     operation: rollback
     status: changed
-    summary: 'rollback to weekly-20261121T020000Z-3fa9: 2 thing(s) changed'
+    summary: 'rollback to weekly-20261121T020000Z-3fa9: 2 things changed'
     before: {}
     after: {}
     findings:

@@ -186,7 +186,7 @@ maintenance_record:
     subject: databases
     operation: sqlite_upkeep
     status: changed
-    summary: 1 database(s) looked at, worst state ok, 1 thing(s) due or done
+    summary: 1 database looked at, worst state ok, 1 thing due or done
     before: {}
     after: {}
     findings:
@@ -209,8 +209,8 @@ maintenance_record:
         operation: vacuum
         status: changed
         summary: 1.2 MiB (54 percent) are unused
-        before: {size_bytes: 2301952, free_bytes: 1257472, wal_bytes: 0, journal_mode: wal}
-        after: {size_bytes: 1048576, free_bytes: 0, wal_bytes: 0, journal_mode: wal}
+        before: {size_bytes: 2301952, free_bytes: 1257472, journal_mode: wal}
+        after: {size_bytes: 1048576, free_bytes: 0, journal_mode: wal}
     started: '2026-11-21T02:00:11.204112+00:00'
     finished: '2026-11-21T02:00:14.881530+00:00'
 """

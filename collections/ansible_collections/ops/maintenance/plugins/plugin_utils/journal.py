@@ -25,7 +25,7 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.control import pro
 from ansible_collections.ops.maintenance.plugins.plugin_utils.redact import redact
 
 SCHEMA = "ops.maintenance.record/1"
-KINDS = ("run", "plan", "record", "outcome", "signature", "end")
+KINDS = ("run", "plan", "record", "step", "outcome", "signature", "end")
 GENESIS = "0" * 64
 LINE_LIMIT_BYTES = 64 * 1024
 _FINDINGS_LIMIT_BYTES = 1024 * 1024

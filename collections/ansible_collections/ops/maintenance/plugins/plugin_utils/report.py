@@ -19,16 +19,15 @@ from .control import JOURNAL_DIR, current_folder, journal_folder
 from .journal import journals, read_journal
 from .report_build import build, past_run
 from .report_model import Notice, PastRun, Report
-from .report_source import Source, first_line, from_journal, from_store
+from .report_source import OWN_CADENCES, Source, first_line, from_journal, from_store
 from .store import Store
 
-OWN_CADENCES = ("report", "sign", "announce", "extend")
-"""Runs that only write or tell about other runs."""
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "html": ("html", report_html.render),
     "md": ("md", report_markdown.render),
     "json": ("json", report_json.render),
 }
+_PREVIEW = "preview-"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _MODE = 0o640
 
@@ -50,7 +49,7 @@ def write_reports(
     *,
     running: bool = False,
 ) -> dict[str, str]:
-    """Write the report of a journal as ``<run id>.html`` and so on, and the same again as ``latest``.
+    """Write the report of a journal as ``<run id>.html`` and so on, and the same again as ``latest``; see :func:`write`.
 
     :param name: another name than the run's id.
     :param running: the run of this journal is the one that writes the report, so it needs no end yet.
@@ -71,7 +70,7 @@ def report_of_run(run_id: str, store_url: str) -> Report:
 
 def _report(source: Source, running: bool, span: Sequence[PastRun] = ()) -> Report:
     now = datetime.now(UTC)
-    made = build(source.lines, source.previous, source.history, generated=now, running=running, chain_fault=source.chain_fault, span=span)
+    made = build(source.lines, source.earlier, source.history, generated=now, running=running, chain_fault=source.chain_fault, span=span)
     if source.warning:
         made.notices.append(Notice("warning", "The store could not be read", f"Trends are missing. {source.warning}"))
     return made
@@ -84,7 +83,7 @@ def report_of_span(days: float, store_url: str, until: datetime | None = None) -
     end = until or datetime.now(UTC)
     with Store(store_url) as store:
         runs = store.runs(since=(end - timedelta(days=days)).isoformat(), until=end.isoformat())
-        runs = [run for run in runs if run["cadence"] not in OWN_CADENCES]
+        runs = [run for run in runs if run["cadence"] not in OWN_CADENCES and not run["check_mode"]]
         if not runs:
             raise MaintenanceError(f"The store {store.name} has no run of the last {days:g} days; choose a longer span.")
         overview = [past_run(build(store.lines_of(run["run_id"]), generated=end, chain_fault="")) for run in reversed(runs)]
@@ -94,13 +93,17 @@ def report_of_span(days: float, store_url: str, until: datetime | None = None) -
 
 
 def write(report: Report, folder: str, formats: Sequence[str], name: str | None = None) -> Written:
-    """Write a report; each file is replaced in one step."""
-    base = name or report.run.run_id
+    """Write a report, and the same again as ``latest``; each file is replaced in one step.
+
+    A preview (check mode) never takes the place of the report of a maintenance: it is ``preview-<run id>`` and ``preview-latest``.
+    """
+    latest = f"{_PREVIEW}latest" if report.run.check_mode else "latest"
+    base = name or f"{_PREVIEW if report.run.check_mode else ''}{report.run.run_id}"
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise InputError.of("formats", list(formats), f"some of {', '.join(FORMATS)}", "choose among them")
-    if not _NAME.match(base) or base == "latest":
-        raise InputError.of("name", base, "letters, digits, dots, dashes and underscores, and not 'latest'", "give another name")
+    if not _NAME.match(base) or base in ("latest", f"{_PREVIEW}latest"):
+        raise InputError.of("name", base, "letters, digits, dots, dashes and underscores, and not a kind of 'latest'", "give another name")
     target = Path(os.path.expanduser(folder))
     try:
         target.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ def write(report: Report, folder: str, formats: Sequence[str], name: str | None 
         for kind in formats:
             suffix, render = FORMATS[kind]
             content = render(report).encode("utf-8", "backslashreplace")
-            for stem in (base, "latest"):
+            for stem in (base, latest):
                 write_atomic(str(target / f"{stem}.{suffix}"), content, mode=_MODE)
             paths[kind] = str(target / f"{base}.{suffix}")
     except OSError as error:

@@ -12,7 +12,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.record import wors
 
 from . import report_values as v
 from .report_checklist import activities, checklist, duties, open_items, sign_off
-from .report_compare import mark_changes, settled, worst_first
+from .report_compare import Settled, mark_changes, settled, worst_first
 from .report_groups import named
 from .report_lines import OWN_OPERATIONS, Line, Lines, sort_lines
 from .report_log import log_entry, recommendations, special_activities
@@ -21,6 +21,7 @@ from .report_model import SCHEMA, Action, Failure, Finding, Host, Notice, PastRu
 
 OUTCOME_STATE = {
     "completed": "ok",
+    "previewed": "ok",
     "refused": "warning",
     "not_attempted": "unknown",
     "failed": "critical",
@@ -33,7 +34,7 @@ _STATUS_ORDER = ("failed", "deferred", "due", "changed", "skipped")
 
 def build(
     lines: Iterable[Line],
-    previous: Iterable[Line] | None = None,
+    earlier: Sequence[Iterable[Line]] = (),
     history: Iterable[Point] = (),
     *,
     generated: datetime,
@@ -44,7 +45,7 @@ def build(
     """Build the report of a run.
 
     :param lines: the journal lines of the run.
-    :param previous: the lines of the run before it, ``None`` when there was none.
+    :param earlier: the lines of earlier runs to compare with, the one that counts first before the others.
     :param history: metrics of earlier runs.
     :param generated: the time to print on the report.
     :param running: the run is still going, so a missing end does not mean that it was interrupted; once every planned host has
@@ -53,9 +54,9 @@ def build(
     :param span: earlier runs to list, for a report over a span of time.
     """
     now = sort_lines(lines)
-    before = sort_lines(previous) if previous is not None else None
+    before = [sort_lines(run) for run in earlier]
     mark_changes(now, before)
-    fixed, gone = settled(now, before)
+    since = settled(now, before)
     found = list(now.latest.values())
     open_ = worst_first(f for f in found if f.state != "ok" and not f.waiver)
     run = _run(now, running, chain_fault)
@@ -65,30 +66,31 @@ def build(
     proposals = recommendations(open_)
     systems = [_system(name, now, hosts, actions, found, open_items([*all_duties, *items])) for name in _systems(now, hosts)]
     took = steps(now)
-    notices = [*_notices(run, systems, before is not None), *_over_budget(took)]
+    notices = [*_notices(run, systems, bool(before)), *_over_budget(took)]
     everything = series(history, points_of(now, len(hosts) <= DETAIL_HOSTS))
-    counts = _counts(open_, fixed, gone, found, hosts, actions)
+    counts = _counts(open_, since, found, hosts, actions)
     verdict = worst([*(system.verdict for system in systems), *(finding.state for finding in open_[:1]), *_run_states(run)])
-    cadence = (run.cadence or "maintenance").replace("_", " ").capitalize()
     about = ", ".join(s.title for s in systems[:3]) + (f" and {len(systems) - 3} more" if len(systems) > 3 else "")
     return Report(
         schema=SCHEMA,
         generated=generated.isoformat(timespec="seconds"),
-        title=f"{cadence}{' maintenance' if cadence != 'Maintenance' else ''} of {about or 'no system'}",
+        title=_title(run, about or "no system"),
         verdict=verdict,
         summary=_summary(run, hosts, counts),
         notices=notices,
         run=run,
         span=list(span),
-        previous_run=v.text(before.run.get("run_id")) if before else "",
-        previous_started=v.iso(before.run.get("started")) if before else "",
+        previous_run=v.text(before[0].run.get("run_id")) if before else "",
+        previous_started=v.iso(before[0].run.get("started")) if before else "",
+        compared=[v.text(run.run.get("run_id")) for run in before],
         counts=counts,
         systems=systems,
         hosts=hosts,
         failures=failures,
         findings=open_,
-        fixed=fixed,
-        gone=gone,
+        fixed=since.fixed,
+        gone=since.gone,
+        unseen=since.unseen,
         waived=worst_first(f for f in found if f.state != "ok" and f.waiver),
         passed=sorted((f for f in found if f.state == "ok"), key=lambda f: (f.system, f.host, f.id, f.subject)),
         actions=actions,
@@ -102,6 +104,12 @@ def build(
         recommendations_approved=_signature(sign_off("recommendations", now)),
         log=log_entry(now, run, systems, hosts, actions, failures, open_),
     )
+
+
+def _title(run: Run, about: str) -> str:
+    cadence = (run.cadence or "maintenance").replace("_", " ")
+    what = f"{cadence}{' maintenance' if cadence != 'maintenance' else ''} of {about}"
+    return f"Preview of the {what}" if run.check_mode else what[:1].upper() + what[1:]
 
 
 def _run(now: Lines, running: bool, chain_fault: str | None) -> Run:
@@ -210,7 +218,7 @@ def _hosts(now: Lines, run: Run, found: list[Finding], failures: list[Failure], 
         _host(place, now.outcomes.get(place, {}), run, dict(states[place]), (waived[place], changed[place], failed[place]))
         for place in places
     ]
-    return sorted(hosts, key=lambda h: (-v.RANK[h.verdict], h.outcome == "completed", h.system, h.host))
+    return sorted(hosts, key=lambda h: (-v.RANK[h.verdict], h.outcome in ("completed", "previewed"), h.system, h.host))
 
 
 def _is_control(record: Line, now: Lines) -> bool:
@@ -221,7 +229,8 @@ def _is_control(record: Line, now: Lines) -> bool:
 
 
 def _host(place: tuple[str, str], outcome: Line, run: Run, states: dict[str, int], counts: tuple[int, int, int]) -> Host:
-    result = v.text(outcome.get("outcome"))
+    result = _previewed(v.text(outcome.get("outcome")), run)
+    measured = {} if run.check_mode else outcome  # a preview stops nothing, whatever its outcome says
     waived, changed, failed = counts
     reason = v.text(outcome.get("reason"))
     verdicts = [*states]
@@ -235,7 +244,7 @@ def _host(place: tuple[str, str], outcome: Line, run: Run, states: dict[str, int
     if not states and not waived:
         verdicts.append("unknown")
         reason = reason or "nothing was looked at"
-    if failed or outcome.get("services_restored") is False:
+    if failed or measured.get("services_restored") is False:
         verdicts.append("critical")
     return Host(
         system=place[0],
@@ -243,14 +252,19 @@ def _host(place: tuple[str, str], outcome: Line, run: Run, states: dict[str, int
         verdict=worst(verdicts),
         outcome=result,
         reason=reason,
-        downtime_seconds=v.number(outcome.get("downtime_seconds")),
-        services_restored=v.flag(outcome.get("services_restored")),
-        rollback_required=v.flag(outcome.get("rollback_required")),
+        downtime_seconds=v.number(measured.get("downtime_seconds")),
+        services_restored=v.flag(measured.get("services_restored")),
+        rollback_required=v.flag(measured.get("rollback_required")),
         states=states,
         waived=waived,
         changed=changed,
         failed=failed,
     )
+
+
+def _previewed(outcome: str, run: Run) -> str:
+    """Return how the run ended for a host; a preview completes nothing."""
+    return "previewed" if run.check_mode and outcome == "completed" else outcome
 
 
 def _systems(now: Lines, hosts: list[Host]) -> list[str]:
@@ -284,8 +298,8 @@ def _system(name: str, now: Lines, hosts: list[Host], actions: list[Action], fou
 
 
 def _outcomes_text(outcomes: dict[str, int], hosts: int) -> str:
-    if set(outcomes) <= {"completed"}:
-        return f"{v.plural(hosts, 'host')} completed" if hosts else "no host"
+    if len(outcomes) <= 1 and set(outcomes) <= {"completed", "previewed"}:
+        return f"{v.plural(hosts, 'host')} {next(iter(outcomes))}" if hosts else "no host"
     parts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()))
     return f"{v.plural(hosts, 'host')}: {parts}"
 
@@ -340,10 +354,11 @@ def _notices(run: Run, systems: list[System], compared: bool) -> Iterator[Notice
     if run.state == "running":
         yield Notice("info", "This run is still going", "The report holds what was recorded so far.")
     if run.check_mode:
-        yield Notice("info", "Check mode", "Everything was read and judged, nothing was changed. What is due is listed under actions.")
+        text = "Check mode: everything was read and judged, nothing was changed. What the maintenance would do is listed as due."
+        yield Notice("info", "This is a preview", text)
     yield from _per_system(systems)
     if not compared:
-        yield Notice("info", "First run", "There is no earlier run to compare with, so nothing is marked as new or fixed.")
+        yield Notice("info", "First run", "No earlier run looked at the same, so nothing is marked as new or fixed.")
 
 
 def _per_system(systems: list[System]) -> Iterator[Notice]:
@@ -373,15 +388,15 @@ def _over_budget(took: list) -> Iterator[Notice]:
 
 
 def _counts(
-    open_: list[Finding], fixed: list[Finding], gone: list[Finding], found: list[Finding], hosts: list[Host], actions: list[Action]
+    open_: list[Finding], since: Settled, found: list[Finding], hosts: list[Host], actions: list[Action]
 ) -> dict[str, dict[str, int]]:
     states = Counter(f.state for f in found if not (f.waiver and f.state != "ok"))
     changes = Counter(f.change for f in open_ if f.change)
-    changes.update(fixed=len(fixed), gone=len(gone))
+    changes.update(fixed=len(since.fixed), gone=len(since.gone), unseen=len(since.unseen))
     return {
         "findings": {state: states[state] for state in ("critical", "warning", "unknown", "ok")}
         | {"waived": sum(1 for f in found if f.waiver and f.state != "ok")},
-        "changes": {name: changes[name] for name in ("new", "worse", "better", "unchanged", "fixed", "gone")},
+        "changes": {name: changes[name] for name in ("new", "worse", "better", "unchanged", "fixed", "gone", "unseen")},
         "hosts": dict(Counter(host.outcome or "no_outcome" for host in hosts)),
         "verdicts": dict(Counter(host.verdict for host in hosts)),
         "actions": dict(Counter(action.status for action in actions)),
@@ -391,12 +406,14 @@ def _counts(
 def _summary(run: Run, hosts: list[Host], counts: dict[str, dict[str, int]]) -> str:
     done = counts["hosts"].get("completed", 0)
     parts = []
+    if run.check_mode:
+        done, parts = counts["hosts"].get("previewed", 0), ["a preview, nothing was changed"]
     if counts["hosts"].keys() - {"no_outcome"}:
-        parts.append(
-            f"{done:,} of {v.plural(len(hosts), 'host')} {'was' if len(hosts) == 1 or done == 1 else 'were'} maintained to the end"
-        )
+        parts.append(f"{done:,} of {v.plural(len(hosts), 'host')} {_verb(run, len(hosts) == 1 or done == 1)}")
         others = [
-            f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(counts["hosts"].items()) if name not in ("completed", "no_outcome")
+            f"{n:,} {name.replace('_', ' ')}"
+            for name, n in sorted(counts["hosts"].items())
+            if name not in ("completed", "previewed", "no_outcome")
         ]
         parts += [", ".join(others)] if others else []
     else:
@@ -411,7 +428,14 @@ def _summary(run: Run, hosts: list[Host], counts: dict[str, dict[str, int]]) -> 
         parts.append(f"{found['waived']:,} more waived")
     if run.state == "interrupted":
         parts.append("the run was interrupted")
-    return "; ".join(parts) + "."
+    said = "; ".join(parts) + "."
+    return said[:1].upper() + said[1:]
+
+
+def _verb(run: Run, singular: bool) -> str:
+    if run.check_mode:
+        return "would be maintained"
+    return f"{'was' if singular else 'were'} maintained to the end"
 
 
 def _nothing_open(found: dict[str, int]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from . import report_values as v
+from . import report_words as words
 from .report_lines import Line, Lines
 from .report_model import Finding, Item
 
@@ -23,11 +24,12 @@ ACTIVITIES = (
 """The activities that a maintenance report always lists, with the roles that do them."""
 
 _NOT_DONE = {
-    "due": "due, but check mode changes nothing",
+    "due": "due, but not done in this run",
     "deferred": "deferred to the next window",
     "skipped": "skipped",
     "failed": "failed",
 }
+_PREVIEW = {**_NOT_DONE, "due": "due; a preview changes nothing"}
 _ABSENT = ("unreachable", "not_attempted", "refused")
 
 
@@ -72,7 +74,7 @@ def _proven(item: Item, patterns: list[str], lines: Lines) -> Item:
         return item
     findings, records, unmatched = _matches(item.system, patterns, lines)
     item.evidence = list(_evidence(findings, records))
-    problems = [*_problems(findings, records)]
+    problems = [*_problems(findings, records, lines.is_preview)]
     absent = sorted(set(_absent_hosts(item.system, lines)) - {f.host for f in findings} - {v.text(r.get("host")) for r in records})
     if problems:
         item.state, item.reason = _worst_problem(problems)
@@ -81,8 +83,14 @@ def _proven(item: Item, patterns: list[str], lines: Lines) -> Item:
     elif absent:
         item.reason = f"no evidence from {', '.join(absent[:5])}{f' and {len(absent) - 5} more' if len(absent) > 5 else ''}"
     else:
-        item.state = "done"
+        item.state = _fine(lines)
+        item.reason = "all of it is ok; only the maintenance itself ticks it" if lines.is_preview else ""
     return item
+
+
+def _fine(lines: Lines) -> str:
+    """Return the state of an item whose evidence is all there; only the maintenance itself ticks it, not its preview."""
+    return "previewed" if lines.is_preview else "done"
 
 
 def _matches(system: str, patterns: list[str], lines: Lines) -> tuple[list[Finding], list[Line], list[str]]:
@@ -97,18 +105,19 @@ def _matches(system: str, patterns: list[str], lines: Lines) -> tuple[list[Findi
     return findings, records, unmatched
 
 
-def _problems(findings: list[Finding], records: list[Line]) -> Iterator[tuple[int, str, str]]:
+def _problems(findings: list[Finding], records: list[Line], is_preview: bool) -> Iterator[tuple[int, str, str]]:
     """Yield (rank, state of the item, reason) for whatever keeps an item from being ticked."""
+    why = _PREVIEW if is_preview else _NOT_DONE
     for record in records:
         status = v.text(record.get("status"))
         if status not in ("ok", "changed"):
-            where = f"{v.text(record.get('operation'))} on {v.text(record.get('host'))}"
+            where = f"{words.operation(v.text(record.get('operation')))} on {v.text(record.get('host'))}"
             state = "failed" if status == "failed" else "not_done"
-            yield (5 if status == "failed" else 1), state, f"{where}: {_NOT_DONE.get(status, 'status unknown')}"
+            yield (5 if status == "failed" else 1), state, f"{where}: {why.get(status, 'status unknown')}"
         for action in v.mappings(record.get("actions")):
             if action.get("status") in ("failed", "deferred"):
-                what = f"{v.text(action.get('operation'))} of {v.text(action.get('subject'))} on {v.text(record.get('host'))}"
-                yield 1, "not_done", f"{what}: {_NOT_DONE[action['status']]}"
+                what = words.change(v.text(action.get("operation")), v.text(action.get("subject")), "")
+                yield 1, "not_done", f"{what} on {v.text(record.get('host'))}: {why[action['status']]}"
     for finding in findings:
         if finding.state != "ok":
             where = f"{finding.id} on {finding.host}" if finding.host else finding.id
@@ -152,16 +161,24 @@ def _activity(title: str, roles: tuple[str, ...], lines: Lines) -> Item:
     if not records:
         return item
     item.evidence = list(_evidence([], records))
-    problems = list(_problems([], records))
+    item.attention = _attention(f for f in lines.latest.values() if f.role.rpartition(".")[2] in roles)
+    problems = list(_problems([], records, lines.is_preview))
     without = sorted(set(lines.system_of) - {v.text(r.get("host")) for r in records})
     if problems:
         item.state, item.reason = _worst_problem(problems)
     elif without:
         item.reason = f"no record of it from {', '.join(without[:5])}{f' and {len(without) - 5} more' if len(without) > 5 else ''}"
     else:
-        item.state = "done"
+        item.state = _fine(lines)
         item.reason = v.plural(len({v.text(r.get("host")) for r in records}), "host")
     return item
+
+
+def _attention(found: Iterable[Finding]) -> str:
+    """Say what an activity found that needs attention: that it was done does not mean that all is well."""
+    states = [f.state for f in found if f.state != "ok" and not f.waiver]
+    parts = [f"{states.count(state):,} {state}" for state in ("critical", "warning", "unknown") if state in states]
+    return f"{' and '.join(parts)} {'finding' if len(states) == 1 else 'findings'}" if parts else ""
 
 
 def duties(lines: Lines) -> list[Item]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import report_values as v
+from .report_attacks import same_attack
 from .report_model import Action, Finding
 
 WIDE = 200
@@ -18,7 +19,7 @@ _NAMED = 4
 
 @dataclass
 class Group:
-    """A finding in all the places where it was made."""
+    """A finding in all the places where it was made. ``also`` are findings that only tell of the same again."""
 
     id: str
     state: str
@@ -26,6 +27,7 @@ class Group:
     threshold: str
     advice: str
     places: list[Finding] = field(default_factory=list)
+    also: list[Group] = field(default_factory=list)
 
     @property
     def changes(self) -> list[tuple[str, int]]:
@@ -64,7 +66,21 @@ def named(hosts: Sequence[str]) -> str:
 def group_findings(findings: Sequence[Finding]) -> list[Group]:
     """Group findings of one id, state and subject over hosts, in the order given."""
     narrow = _grouped(findings, with_subject=True)
-    return narrow if len(narrow) <= WIDE else _grouped(findings, with_subject=False)
+    return _told_once(narrow if len(narrow) <= WIDE else _grouped(findings, with_subject=False), findings)
+
+
+def _told_once(groups: list[Group], findings: Sequence[Finding]) -> list[Group]:
+    """Put a group whose findings all tell of attacks that one other group tells of beneath that one."""
+    again = same_attack(findings)
+    owner = {place.place: group for group in groups for place in group.places}
+    told = []
+    for group in groups:
+        heads = {id(owner[again[place.place]]) if place.place in again else 0 for place in group.places}
+        if len(heads) == 1 and heads != {0} and heads != {id(group)}:
+            owner[again[group.places[0].place]].also.append(group)
+        else:
+            told.append(group)
+    return told
 
 
 def _grouped(findings: Sequence[Finding], with_subject: bool) -> list[Group]:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import report_values as v
+from . import report_words as words
 from .report_charts import charts
 from .report_groups import group_actions, group_findings, group_passed
 from .report_model import Item, Report, Step, Window
@@ -39,6 +40,7 @@ _TONE = {
     "missing": "unknown",
     "waived": "neutral",
     "open": "neutral",
+    "previewed": "neutral",
 }
 _SHAPE = {
     "done": "done",
@@ -48,6 +50,7 @@ _SHAPE = {
     "missing": "missing",
     "waived": "missing",
     "open": "open",
+    "previewed": "open",
 }
 WORDS = {
     "done": "Done",
@@ -57,6 +60,7 @@ WORDS = {
     "missing": "No evidence",
     "waived": "Waived",
     "open": "Open",
+    "previewed": "Previewed",
 }
 _ACTION_TONE = {"failed": "critical", "deferred": "warning", "due": "warning", "changed": "ok", "skipped": "neutral"}
 PHASE_WORDS = {"pre": "Before", "during": "During", "post": "After", "": "Checklist"}
@@ -90,6 +94,9 @@ def render(report: Report) -> str:
             tone=_TONE,
             shape=_SHAPE,
             word=WORDS,
+            operation=words.operation,
+            services=services_words(report),
+            preview=report.run.check_mode,
             action_tone=_ACTION_TONE,
             failures=[failure for failure in report.failures if not failure.has_finding],
             groups=groups[:LIMIT],
@@ -112,6 +119,11 @@ def render(report: Report) -> str:
 
 
 _NO_WINDOW = Window("", "", "UTC", "", False, "", "", "", None, None, None, "not measured")
+
+
+def services_words(report: Report) -> dict[bool | None, str]:
+    """Say what became of the services of a host."""
+    return {True: "restored", False: "NOT restored", None: "not touched" if report.run.check_mode else "not known"}
 
 
 def longest_downtime(report: Report) -> Window:

@@ -14,22 +14,39 @@ from .report_model import Finding
 Line = Mapping[str, Any]
 OWN_OPERATIONS = ("report", "sign")
 """What writes about maintenance and does none itself."""
+Place = tuple[str, str, str, str]
+Look = tuple[str, str, str, str]
+"""System, host, operation, and the operation's subject, which is empty where any subject is meant."""
+_NO_LOOK = ("failed", "skipped", "deferred")
 
 
 @dataclass
 class Lines:
-    """The lines of one run by kind; ``latest`` is each finding as it was seen last, with the record it came from."""
+    """The lines of one run by kind.
+
+    ``unfinished`` are the records of each host since its last step ended.
+    ``latest`` is each finding as it was seen last, ``look_of`` the look that made it, and ``looked`` all looks that came to their end.
+    """
 
     run: Line = field(default_factory=dict)
     plans: dict[str, Line] = field(default_factory=dict)
     records: list[Line] = field(default_factory=list)
+    steps: list[Line] = field(default_factory=list)
+    unfinished: dict[str, list[Line]] = field(default_factory=dict)
     outcomes: dict[tuple[str, str], Line] = field(default_factory=dict)
     signatures: list[Line] = field(default_factory=list)
     end: Line | None = None
     last: Line = field(default_factory=dict)
     count: int = 0
     system_of: dict[str, str] = field(default_factory=dict)
-    latest: dict[tuple[str, str, str, str], Finding] = field(default_factory=dict)
+    latest: dict[Place, Finding] = field(default_factory=dict)
+    look_of: dict[Place, Look] = field(default_factory=dict)
+    looked: set[Look] = field(default_factory=set)
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether the run was in check mode: nothing was changed."""
+        return self.run.get("check_mode") is True
 
     def system(self, line: Line) -> str:
         """Return the system of a line, from the plan when the line itself has none."""
@@ -48,11 +65,20 @@ def sort_lines(lines: Iterable[Line]) -> Lines:
     found.records = list(_without_plans(found.records))
     started = v.moment(found.run.get("started"))
     for record in found.records:
+        look = (found.system(record), *(v.text(record.get(name)) for name in ("host", "operation", "subject")))
+        if record.get("status") not in _NO_LOOK:
+            found.looked.update((look, any_subject(look)))
         for finding in findings_of(record, found.system(record), started):
+            found.look_of[finding.place] = look if finding.subject == look[3] else any_subject(look)
             # seen again later in the run: the state after the work is what counts
             found.latest.pop(finding.place, None)
             found.latest[finding.place] = finding
     return found
+
+
+def any_subject(look: Look) -> Look:
+    """Return a look at whatever the operation looks at on a host."""
+    return (*look[:3], "")
 
 
 def _without_plans(records: list[Line]) -> Iterable[Line]:
@@ -76,6 +102,10 @@ def _sort(line: Line, kind: Any, found: Lines) -> None:
         found.system_of.update((host, system) for host in v.texts(line.get("hosts")))
     elif kind == "record":
         found.records.append(line)
+        found.unfinished.setdefault(v.text(line.get("host")), []).append(line)
+    elif kind == "step":
+        found.steps.append(line)
+        found.unfinished.pop(v.text(line.get("host")), None)
     elif kind == "outcome":
         found.outcomes[(found.system(line), v.text(line.get("host")))] = line
     elif kind == "signature":

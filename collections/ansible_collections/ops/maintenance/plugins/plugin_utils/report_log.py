@@ -7,13 +7,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import report_values as v
+from . import report_words as words
+from .report_attacks import same_attack
 from .report_checklist import sign_off
 from .report_lines import Line, Lines
 from .report_model import Action, Failure, Finding, Host, Item, Log, Recommendation, Run, System
 
 _EMERGENCY = ("emergency", "outage", "rollback", "restore")
 _SECURITY_STEPS = {"patching", "security_review", "security"}
-_SERVICE_OPERATIONS = ("service", "restart", "stop", "maintenance_mode", "reboot")
+_UNIT_OPERATIONS = ("stop", "start", "restart")
+"""What is done to a unit; the action's subject names it."""
+_NO_PERSON = "not applicable: this is a preview"
 
 
 def log_entry(
@@ -27,17 +31,17 @@ def log_entry(
 ) -> Log:
     """Fill in the maintenance log; what only a person can say is signed by one or open."""
     status, why = _status(run, hosts, failures)
-    performed, verified = _people(now)
+    performed, verified = (_NO_PERSON, _NO_PERSON) if run.check_mode else _people(now)
     return Log(
         date=run.started[:10],
         window="; ".join(_window(system, len(systems) > 1) for system in systems) or "not declared",
         type=_type(now, run),
-        services_affected=_services(systems, actions),
-        changes_made=list(_changes(actions)),
+        services_affected=_services(systems, actions, _effective(run)),
+        changes_made=list(_changes(actions, _effective(run))),
         performed_by=performed,
         verified_by=verified,
-        issues_encountered=[*_failed(failures), *dict.fromkeys(f"{f.state}: {f.summary}" for f in found)],
-        rollback_required=_rollback(hosts),
+        issues_encountered=[*_failed(failures), *_issues(found)],
+        rollback_required=_NO_PERSON if run.check_mode else _rollback(hosts),
         status=status,
         status_reason=why,
     )
@@ -64,18 +68,26 @@ def _type(now: Lines, run: Run) -> str:
     return "Security" if asked and asked <= _SECURITY_STEPS else "Routine"
 
 
-def _services(systems: list[System], actions: list[Action]) -> list[str]:
-    touched = {a.subject for a in actions if a.status == "changed" and any(word in a.operation for word in _SERVICE_OPERATIONS)}
-    declared = [service for system in systems for service in system.services]
-    named = [service for service in dict.fromkeys(declared) if any(service in subject for subject in touched)]
-    return named or sorted(touched)
+def _effective(run: Run) -> tuple[str, ...]:
+    """Return the statuses of actions that changed something, or in a preview would."""
+    return ("due",) if run.check_mode else ("changed",)
 
 
-def _changes(actions: list[Action]) -> Iterator[str]:
+def _services(systems: list[System], actions: list[Action], effective: tuple[str, ...]) -> list[str]:
+    """Return the services that were stopped, started or restarted: those declared first, then what else was touched."""
+    touched = [a for a in actions if a.status in (*effective, "failed")]
+    units = dict.fromkeys((a.system, a.subject.removesuffix(".service")) for a in touched if a.operation in _UNIT_OPERATIONS)
+    rebooted = {a.system for a in touched if a.operation == "reboot" and a.status in effective}
+    declared = [(s.system, name.removesuffix(".service")) for s in systems for name in s.services]
+    named = [place for place in declared if place in units or place[0] in rebooted]
+    return list(dict.fromkeys(name for _system, name in [*named, *units]))
+
+
+def _changes(actions: list[Action], effective: tuple[str, ...]) -> Iterator[str]:
     hosts: dict[str, list[str]] = {}
     for action in actions:
-        if action.status == "changed":
-            hosts.setdefault(f"{action.operation} of {action.subject}: {action.summary}", []).append(action.host)
+        if action.status in effective:
+            hosts.setdefault(words.change(action.operation, action.subject, action.summary), []).append(action.host)
     for change, where in hosts.items():
         names = list(dict.fromkeys(where))
         yield f"{change} ({', '.join(names) if len(names) <= 3 else v.plural(len(names), 'host')})"
@@ -101,8 +113,13 @@ def _failed(failures: list[Failure]) -> list[str]:
     for failure in failures:
         if failure.has_finding:
             continue
-        seen.setdefault(f"failed: {failure.operation} of {failure.subject}: {failure.summary}", []).append(failure.host)
+        seen.setdefault(f"failed: {words.change(failure.operation, failure.subject, failure.summary)}", []).append(failure.host)
     return [f"{what} ({', '.join(hosts) if len(hosts) <= 3 else v.plural(len(hosts), 'host')})" for what, hosts in seen.items()]
+
+
+def _issues(found: list[Finding]) -> Iterator[str]:
+    again = same_attack(found)
+    yield from dict.fromkeys(f"{f.state}: {f.summary}" for f in found if f.place not in again)
 
 
 def _rollback(hosts: list[Host]) -> str:
@@ -114,12 +131,20 @@ def _rollback(hosts: list[Host]) -> str:
 
 
 def _status(run: Run, hosts: list[Host], failures: list[Failure]) -> tuple[str, str]:
-    """Say Success only when the run ended, every host was completed and no task failed."""
+    """Say Success only when the run ended, every host was completed and no task failed; a preview is never one."""
+    status, why = _how_it_ended(run, hosts, failures)
+    if not run.check_mode or status == "In progress":
+        return status, why
+    said = "Preview failed" if status == "Failed" else "Preview"
+    return said, f"nothing was changed{f'; {why}' if why else ''}"
+
+
+def _how_it_ended(run: Run, hosts: list[Host], failures: list[Failure]) -> tuple[str, str]:
     if run.state == "running":
         return "In progress", "the run has not ended yet"
     if run.state == "interrupted":
         return "Failed", "the run was interrupted"
-    left = [host for host in hosts if host.outcome not in ("completed", "")]
+    left = [host for host in hosts if host.outcome not in ("completed", "previewed", "")]
     if left:
         return "Failed", f"{v.plural(len(left), 'host')} not completed"
     serious = [failure for failure in failures if not failure.handled]
@@ -135,15 +160,19 @@ def _status(run: Run, hosts: list[Host], failures: list[Failure]) -> tuple[str, 
 
 
 def recommendations(found: list[Finding]) -> list[Recommendation]:
-    """Return each advice once, worst first, with how many hosts it is for."""
-    hosts: dict[tuple[str, str], set[str]] = {}
-    first: dict[tuple[str, str], Finding] = {}
+    """Return each advice once, worst first, with what it is for and on how many hosts."""
+    again = same_attack(found)
+    by_place = {finding.place: finding for finding in found}
+    hosts: dict[str, set[str]] = {}
+    because: dict[str, dict[str, None]] = {}
+    states: dict[str, str] = {}
     for finding in found:
-        if finding.advice:
-            key = (finding.advice, finding.id)
-            first.setdefault(key, finding)
-            hosts.setdefault(key, set()).add(f"{finding.system} {finding.host}")
-    return [Recommendation(f.advice, f.state, f.id, len(hosts[key])) for key, f in first.items()]
+        advice = by_place[again.get(finding.place, finding.place)].advice
+        if advice:
+            states.setdefault(advice, finding.state)
+            because.setdefault(advice, {})[finding.id] = None
+            hosts.setdefault(advice, set()).add(f"{finding.system} {finding.host}")
+    return [Recommendation(text, state, ", ".join(because[text]), len(hosts[text])) for text, state in states.items()]
 
 
 def special_activities(system: str, plan: Line, actions: list[Action], found: list[Finding], to_sign: list[Item]) -> list[str]:
@@ -152,7 +181,7 @@ def special_activities(system: str, plan: Line, actions: list[Action], found: li
     deferred: dict[str, list[str]] = {}
     for action in actions:
         if action.system == system and action.status == "deferred":
-            deferred.setdefault(f"deferred from this run: {action.operation} of {action.subject}", []).append(action.host)
+            deferred.setdefault(words.deferred(action.operation, action.subject), []).append(action.host)
     special += [f"{what} ({', '.join(hosts) if len(hosts) <= 3 else v.plural(len(hosts), 'host')})" for what, hosts in deferred.items()]
     waivers = dict.fromkeys(
         f"review the waiver of {f.id}: {f.waiver}" for f in found if f.system == system and f.waiver and f.state != "ok"

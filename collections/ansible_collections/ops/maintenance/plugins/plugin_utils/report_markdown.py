@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import report_values as v
+from . import report_words as words
 from .report_groups import group_actions, group_findings, group_passed
-from .report_html import PHASE_WORDS, TEMPLATES, WORDS, checklist_columns, longest_downtime
+from .report_html import PHASE_WORDS, TEMPLATES, WORDS, checklist_columns, longest_downtime, services_words
 from .report_model import Report
 
 _LIMIT = 200
@@ -81,6 +82,9 @@ def render(report: Report) -> str:
             passed=group_passed(report.passed),
             columns=checklist_columns(report)[1:],
             words=WORDS,
+            operation=words.operation,
+            services=services_words(report),
+            preview=report.run.check_mode,
             phases=PHASE_WORDS,
             bad_hosts=[host for host in report.hosts if host.verdict != "ok"],
             good_hosts=[host for host in report.hosts if host.verdict == "ok"],

@@ -92,29 +92,31 @@ def _together(points: list[Point], how: str, unit: str) -> str:
 def steps(lines: Lines) -> list[Step]:
     """Return how long each role took on its slowest and on its middle host, against its budget."""
     spent: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for system, host, block in _blocks(lines):
-        seconds = v.seconds_between(block[0].get("started"), block[-1].get("finished"))
-        role = v.text(block[0].get("role")) or v.text(block[0].get("operation"))
-        spent[(system, role)][host] += seconds or 0.0
+    for line in lines.steps:
+        _spend(spent, lines, line, line.get("finished"))
+    for block in _blocks(lines):
+        _spend(spent, lines, block[0], block[-1].get("finished"))
     return [_step(system, role, hosts, lines) for (system, role), hosts in spent.items()]
 
 
-def _blocks(lines: Lines) -> Iterable[tuple[str, str, list[Line]]]:
-    """Yield records of one role that follow each other on a host: from the first to the last, gaps included."""
-    by_host: dict[tuple[str, str], list[Line]] = defaultdict(list)
-    for record in lines.records:
-        if record.get("operation") in OWN_OPERATIONS:
-            continue
-        if v.moment(record.get("started")) and v.moment(record.get("finished")):
-            by_host[(lines.system(record), v.text(record.get("host")))].append(record)
-    for (system, host), records in by_host.items():
+def _spend(spent: dict[tuple[str, str], dict[str, float]], lines: Lines, first: Line, finished: object) -> None:
+    role = v.text(first.get("role")) or v.text(first.get("operation"))
+    spent[(lines.system(first), role)][v.text(first.get("host"))] += v.seconds_between(first.get("started"), finished) or 0.0
+
+
+def _blocks(lines: Lines) -> Iterable[list[Line]]:
+    """Yield records of one role that follow each other on a host and have no step of their own: the run ended before that."""
+    for records in lines.unfinished.values():
         block: list[Line] = []
         for record in records:
+            if record.get("operation") in OWN_OPERATIONS or not (v.moment(record.get("started")) and v.moment(record.get("finished"))):
+                continue
             if block and record.get("role") != block[-1].get("role"):
-                yield system, host, block
+                yield block
                 block = []
             block.append(record)
-        yield system, host, block
+        if block:
+            yield block
 
 
 def _step(system: str, role: str, hosts: dict[str, float], lines: Lines) -> Step:

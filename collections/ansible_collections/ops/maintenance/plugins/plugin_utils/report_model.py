@@ -46,9 +46,10 @@ class Run:
 
 @dataclass
 class Finding:
-    """A finding of a module with where it was made and how it compares with the run before.
+    """A finding of a module with where it was made and how it compares with the last run that looked at the same.
 
-    ``change``: new, worse, better, unchanged, fixed, gone (not reported this time), or empty without an earlier run.
+    ``change``: new, worse, better, unchanged, fixed, gone (looked at again, not reported), unseen (not looked at this time), or
+    empty where no earlier run looked at the same.
     """
 
     id: str
@@ -112,7 +113,7 @@ class Action:
 
 @dataclass
 class Host:
-    """What became of a host. ``outcome`` is empty where the run made none (a role used alone)."""
+    """What became of a host. ``outcome`` is empty where the run made none (a role used alone), ``previewed`` in check mode."""
 
     system: str
     host: str
@@ -166,7 +167,10 @@ class System:
 
 @dataclass
 class Item:
-    """An item of a checklist. ``state``: done, not_done, failed, missing, waived, open or signed; only done and signed are ticked."""
+    """An item of a checklist. ``state``: done, not_done, failed, missing, waived, open, signed or previewed (all is fine, in a preview).
+
+    Only done and signed are ticked. ``attention``: what an activity that was done found to be not ok.
+    """
 
     system: str
     id: str
@@ -179,6 +183,7 @@ class Item:
     signed_by: str = ""
     signed_at: str = ""
     note: str = ""
+    attention: str = ""
 
     @property
     def ticked(self) -> bool:
@@ -295,6 +300,7 @@ class Report:
     span: list[PastRun]
     previous_run: str
     previous_started: str
+    compared: list[str]
     counts: dict[str, dict[str, int]]
     systems: list[System]
     hosts: list[Host]
@@ -302,6 +308,7 @@ class Report:
     findings: list[Finding]
     fixed: list[Finding]
     gone: list[Finding]
+    unseen: list[Finding]
     waived: list[Finding]
     passed: list[Finding]
     actions: list[Action]

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.errors import Main
 
 from . import report_values as v
 from .journal import Journal, journals, read_journal
+from .report_compare import looks_missing
 from .report_lines import OWN_OPERATIONS, Line, Lines, sort_lines
 from .report_metrics import DETAIL_HOSTS, points_of
 from .report_model import Point
@@ -23,7 +25,11 @@ from .store import Store
 
 HISTORY_DAYS = 371
 """A year of weeks, and the run of a year ago."""
-_LOOK_BACK = 3
+_LOOK_BACK = 12
+OWN_CADENCES = ("report", "sign", "announce", "extend")
+"""Runs that only write or tell about other runs."""
+Load = Callable[[set[str], set[str]], list[Line]]
+"""Loads the lines of a run: those of some hosts and operations, or more; of all where a set is empty."""
 
 
 @dataclass
@@ -32,7 +38,7 @@ class Source:
 
     lines: list[Line]
     chain_fault: str | None = None
-    previous: list[Line] | None = None
+    earlier: list[list[Line]] = field(default_factory=list)
     history: list[Point] = field(default_factory=list)
     warning: str = ""
 
@@ -48,13 +54,13 @@ def from_journal(path: str, store_url: str = "") -> Source:
     if store_url:
         try:
             with Store(store_url) as store:
-                source.previous, source.history = _past_of(store, now)
+                source.earlier, source.history = _past_of(store, now)
             return source
         except MaintenanceError as error:
             source.warning = str(error)
-    source.previous = _previous_journal(Path(path), now)
-    if source.previous is not None:
-        source.history = points_of(sort_lines(source.previous), _is_detailed(now))
+    source.earlier = _compared(now, _earlier_journals(Path(path), now))
+    if source.earlier:
+        source.history = points_of(sort_lines(source.earlier[0]), _is_detailed(now))
     return source
 
 
@@ -65,8 +71,8 @@ def from_store(run_id: str, store_url: str) -> Source:
         if not lines:
             known = ", ".join(run["run_id"] for run in store.runs(limit=3)[::-1]) or "none"
             raise MaintenanceError(f"The store {store.name} has no run {run_id!r}; the newest it has: {known}.")
-        previous, history = _past_of(store, sort_lines(lines))
-    return Source(lines, _fault_of_lines(lines), previous, history)
+        earlier, history = _past_of(store, sort_lines(lines))
+    return Source(lines, _fault_of_lines(lines), earlier, history)
 
 
 def _chain_fault(journal: Journal) -> str:
@@ -93,25 +99,36 @@ def _is_detailed(now: Lines) -> bool:
     return len(hosts_of(now)) <= DETAIL_HOSTS
 
 
-def _past_of(store: Store, now: Lines) -> tuple[list[Line] | None, list[Point]]:
+def _past_of(store: Store, now: Lines) -> tuple[list[list[Line]], list[Point]]:
     started, cadence = v.iso(now.run.get("started")), v.text(now.run.get("cadence"))
-    return _previous_runs(store, now, started, cadence), _history(store, now, started, cadence)
+    return _compared(now, _earlier_runs(store, started, cadence)), _history(store, now, started, cadence)
 
 
-def _previous_runs(store: Store, now: Lines, before: str, cadence: str) -> list[Line] | None:
-    """Return the run before; for hosts that it left out (``--limit``), the one before that."""
-    missing, found = hosts_of(now), None
-    for _round in range(_LOOK_BACK):
-        run = store.previous_run(before, cadence=cadence)
-        if run is None or not missing:
+def _compared(now: Lines, candidates: Iterator[Load]) -> list[list[Line]]:
+    """Return the earlier runs that looked at what this run looked at: as few as it takes.
+
+    Runs of the same cadence come first, because a cadence demands its own level of proof.
+    """
+    found: list[list[Line]] = []
+    missing = looks_missing(now, [])
+    for load in candidates:
+        if not missing:
             break
-        lines = store.lines_of(run["run_id"])
-        covered = {v.text(line.get("host")) for line in lines if line.get("findings")} & missing
-        if covered:
-            found = (found or lines[:1]) + [line for line in lines if v.text(line.get("host")) in covered]
-        missing -= covered
-        before = run["started"]
+        lines = load({look[1] for look in missing}, {look[2] for look in missing} if found else set())
+        run = sort_lines(lines)
+        if missing & run.looked:
+            found.append(lines)
+            missing -= run.looked
     return found
+
+
+def _earlier_runs(store: Store, before: str, cadence: str) -> Iterator[Load]:
+    """Yield how to load the real runs that the store has from before a time: those of the cadence, then the others, newest first."""
+    for same in (True, False):
+        runs = store.runs(until=before, cadence=cadence if same else "", limit=_LOOK_BACK * (1 if same else 3))[::-1] if before else []
+        for run in runs:
+            if not run["check_mode"] and (same or run["cadence"] not in (cadence, *OWN_CADENCES)):
+                yield partial(store.lines_of, run["run_id"])
 
 
 def _history(store: Store, now: Lines, started: str, cadence: str) -> list[Point]:
@@ -143,17 +160,26 @@ def _summed(row: Line, system: str) -> Point:
     return Point(system, row["name"], row["unit"], "", "", row["run_id"], time, row["low"], row["mean"], row["high"], row["points"])
 
 
-def _previous_journal(path: Path, now: Lines) -> list[Line] | None:
-    """Return the newest earlier run of the same cadence from the journals in the same folder."""
+def _earlier_journals(path: Path, now: Lines) -> Iterator[Load]:
+    """Yield how to load earlier runs from the journals in the same folder: those of the cadence, then the others, newest first."""
     started, cadence = v.moment(now.run.get("started")), now.run.get("cadence")
+    others: list[Path] = []
+    count = 0
     for other in journals(str(path.parent)):
         first = first_line(other)
         begun = v.moment(first.get("started"))
-        if other == path or first.get("cadence") != cadence or first.get("check_mode") is True:
+        if other == path or first.get("check_mode") is True or begun is None or started is None or begun >= started:
             continue
-        if begun is not None and started is not None and begun < started:
-            return list(read_journal(str(other)).lines)
-    return None
+        if first.get("cadence") != cadence:
+            others += [other] if first.get("cadence") not in (None, *OWN_CADENCES) else []
+        elif count < _LOOK_BACK:
+            count += 1
+            yield partial(_lines_of_journal, other)
+    yield from (partial(_lines_of_journal, other) for other in others[:_LOOK_BACK])
+
+
+def _lines_of_journal(path: Path, _hosts: set[str], _operations: set[str]) -> list[Line]:
+    return list(read_journal(str(path)).lines)
 
 
 def first_line(path: Path) -> dict[str, Any]:

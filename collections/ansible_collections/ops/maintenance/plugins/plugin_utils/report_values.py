@@ -139,8 +139,6 @@ def difference(before: Any, after: Any) -> str:
     for name in dict.fromkeys([*first, *last]):
         label, unit = _label(str(name), last.get(name, first.get(name)))
         sides = [_short(side[name], unit, 2) for side in (first, last) if name in side]
-        if len(sides) == 1 and name in first and last:
-            sides.append("gone")
         parts.append(f"{label} {sides[0] if len(set(sides)) == 1 else ' → '.join(sides)}".strip())
     return text(", ".join(parts), 800)
 

@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -268,9 +268,17 @@ class Store:
         found = self._read((query.where(RUNS.c.check_mode.is_(False)) if real_only else query).limit(1))
         return found[0] if found else None
 
-    def lines_of(self, run_id: str) -> list[Line]:
-        """Return all lines of a run, as its journal had them."""
-        query = sa.select(RECORDS.c.body).join(RUNS).where(RUNS.c.run_id == run_id).order_by(RECORDS.c.seq)
+    def lines_of(self, run_id: str, hosts: Collection[str] = (), operations: Collection[str] = ()) -> list[Line]:
+        """Return the lines of a run, as its journal had them.
+
+        :param hosts: besides the run and its plans, the lines of these hosts only; of all, where they are very many.
+        :param operations: likewise of these operations only.
+        """
+        r = RECORDS.c
+        query = sa.select(r.body).join(RUNS).where(RUNS.c.run_id == run_id).order_by(r.seq)
+        for column, wanted in ((r.host, hosts), (r.operation, operations)):
+            if 0 < len(wanted) <= _BATCH:
+                query = query.where(sa.or_(column.in_([_text(name, 255) for name in wanted]), r.kind.in_(("run", "plan"))))
         return [json.loads(row["body"]) for row in self._read(query)]
 
     def findings_of(self, run_id: str) -> list[Line]:
@@ -340,13 +348,13 @@ class Store:
     def step_durations(
         self, *, role: str = "", host: str = "", system: str = "", since: str = "", until: str = "", cadence: str = ""
     ) -> list[Line]:
-        """Return how long each role took on each host in each run: run_id, time, role, system, host, seconds.
+        """Return how long each role took on each host in each run, built-in tasks included: run_id, time, role, system, host, seconds.
 
         Runs in check mode are left out: they say nothing of what the real work takes.
         """
         r = RECORDS.c
         seconds = sa.func.sum(r.seconds).label("seconds")
-        where = [r.kind == "record", r.role != "", r.seconds.is_not(None), RUNS.c.check_mode.is_(False)]
+        where = [r.kind == "step", r.role != "", r.seconds.is_not(None), RUNS.c.check_mode.is_(False)]
         query = (
             sa.select(RUNS.c.run_id, RUNS.c.started.label("time"), r.role, r.system, r.host, seconds)
             .join(RUNS)
@@ -509,7 +517,7 @@ def _record_row(line: Line) -> Line:
 
 
 def seconds_of(line: Mapping[str, Any]) -> float | None:
-    """Return how long a record's work took, ``None`` where it does not say."""
+    """Return how long the work of a record or a step took, ``None`` where it does not say."""
     try:
         elapsed = datetime.fromisoformat(line["finished"]) - datetime.fromisoformat(line["started"])
     except (KeyError, TypeError, ValueError):

@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,7 @@ def test_every_line_agrees_with_the_schema_and_the_chain_is_whole(weekly):
     done, journal = weekly[1:]
     assert [fault for line in journal.lines for fault in schema.faults(line)] == []
     assert (journal.complete, journal.broken_at) == (True, 0)
-    assert {line["kind"] for line in journal.lines} == {"run", "plan", "record", "outcome", "signature", "end"}
+    assert {line["kind"] for line in journal.lines} == {"run", "plan", "record", "step", "outcome", "signature", "end"}
     assert "Journal:" not in done.stderr
 
 
@@ -397,8 +398,35 @@ def test_what_the_journal_could_not_keep_is_told_at_its_end(project):
     assert done.returncode == 0
     assert "Journal:" in done.stderr
     lines = only_journal(project).lines
-    assert [line["kind"] for line in lines] == ["run", "record", "end"]
-    assert [(f["id"], f["state"]) for f in lines[1]["findings"]] == [("journal.lost", "unknown")]
+    assert [line["kind"] for line in lines] == ["run", "step", "record", "end"]
+    assert [(f["id"], f["state"]) for f in lines[2]["findings"]] == [("journal.lost", "unknown")]
+    assert [fault for line in lines for fault in schema.faults(line)] == []
+
+
+def test_a_step_counts_what_leaves_no_record_and_each_role_has_its_own(project):
+    """Seen with apt: the record of the proof took seven seconds, the installation before it an hour and a half."""
+    project.role("- name: Apply | Install\n  ansible.builtin.command: sleep 1.5\n- name: Verify | Prove\n  ops.maintenance.probe:\n")
+    project.role("- name: Assess | Look\n  ops.maintenance.probe:\n", "other")
+    project.role(
+        "- name: Work | Include\n  ansible.builtin.include_role: {name: 'ops.maintenance.{{ item }}'}\n  loop: [probed, other, probed]\n",
+        "cycle",
+    )
+    project.write("short.yml", "- hosts: here\n  gather_facts: false\n  roles: [ops.maintenance.cycle]\n")
+    done = project.run("short.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = only_journal(project).lines
+    steps = of_kind(lines, "step")
+    assert [(line["role"].rpartition(".")[2], line["host"], line["tasks"]) for line in steps] == [
+        ("probed", "here", 2),
+        ("other", "here", 1),
+        ("probed", "here", 2),
+    ]
+    assert [seconds_of(step) >= limit for step, limit in zip(steps, (1.5, 0, 1.5), strict=True)] == [True] * 3
+    assert all(seconds_of(record) < 1 for record in of_kind(lines, "record"))
+    # nothing between two steps is lost: what Ansible does to load the next role counts for it
+    assert [earlier["finished"] == later["started"] for earlier, later in pairwise(steps)] == [True, True]
+    # each step is on disk when the next one has begun, after its own records
+    assert [line["kind"] for line in lines] == ["run", "record", "step", "record", "step", "record", "step", "end"]
     assert [fault for line in lines for fault in schema.faults(line)] == []
 
 
@@ -407,7 +435,7 @@ def test_a_run_whose_hosts_all_fail_is_still_closed(project):
     assert project.run("short.yml").returncode == 2
     journal = only_journal(project)
     assert (journal.state, journal.lines[-1]["kind"]) == ("failed", "end")
-    assert journal.lines[-2]["findings"][0]["state"] == "critical"
+    assert of_kind(journal.lines, "record")[-1]["findings"][0]["state"] == "critical"
 
 
 def test_a_host_that_was_touched_and_has_no_outcome_counts_as_failed(project):

@@ -122,6 +122,7 @@ def test_each_step_answers_for_its_own_effect_only(tmp_path):
     assert (vacuum.before, vacuum.after["free_bytes"]) == (reindex.after, 0)
     assert analyze.before == vacuum.after
     assert 0 <= analyze.after["size_bytes"] - analyze.before["size_bytes"] <= 20_000
+    assert not any("wal_bytes" in action.after for action in outcome.actions), "only a checkpoint is there to change it"
 
 
 def test_check_mode_gives_the_same_verdicts_and_leaves_no_trace(tmp_path):

@@ -174,10 +174,10 @@ def _assess(run: SampleRun, system: str, host: str, faults: frozenset[str], rng:
     run.record(system, host, "ops.maintenance.preflight", "preflight", 3, phase="Assess", findings=[disk, clock],
                metrics=[metric("host.disk_percent", "/backups", round(used, 1), "percent")])  # fmt: skip
     run.record(system, host, "ops.maintenance.snapshot", "snapshot", 6, status="changed", actions=[
-        action("/backend/fossawork_v2.db", "snapshot", "changed", "online copy taken and proven", {}, {"path": f"/backups/maintenance/{run.run_id}",
+        action("/backend/fossawork_v2.db", "take", "changed", "online copy taken and proven", {}, {"path": f"/backups/maintenance/{run.run_id}",
                "size_bytes": 431_816_704, "integrity": "ok"})])  # fmt: skip
-    run.record(system, host, "ops.maintenance.maintenance_mode", "maintenance_mode", 4, status="changed", actions=[
-        action("fossawork-backend", "stop", "changed", "stopped, 0 sessions left", {"active": True}, {"active": False})])  # fmt: skip
+    run.record(system, host, "ops.maintenance.maintenance_mode", "maintenance_mode", 4, subject="host", status="changed", actions=[
+        action("fossawork-backend", "stop", "changed", "stopped for the maintenance", {"state": "active"}, {"state": "stopped"})])  # fmt: skip
 
 
 def _work(run: SampleRun, system: str, host: str, week: int, faults: frozenset[str], rng: random.Random, pace: float) -> None:
@@ -199,7 +199,7 @@ def _work(run: SampleRun, system: str, host: str, week: int, faults: frozenset[s
     run.record(system, host, "ops.maintenance.database_maintenance", "sqlite_upkeep", 95 * pace, status="changed", actions=[
         action("fossawork_v2.db", "vacuum", "changed", "free pages 31 % → 0 %", {"size_bytes": size + 96_000_000, "free_percent": 31.2},
                {"size_bytes": size, "free_percent": 0.0}),
-        action("fossawork_v2.db", "wal_checkpoint", "changed", "write-ahead log emptied", {"wal_bytes": 41_943_040}, {"wal_bytes": 0}),
+        action("fossawork_v2.db", "checkpoint", "changed", "write-ahead log emptied", {"wal_bytes": 41_943_040}, {"wal_bytes": 0}),
     ], findings=[
         finding("sqlite.integrity", "ok", "fossawork_v2.db", "integrity_check found no fault"),
         finding("sqlite.settings", "warning" if "settings" in faults else "ok", "fossawork_v2.db",

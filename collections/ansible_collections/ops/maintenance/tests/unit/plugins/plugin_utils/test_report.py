@@ -47,7 +47,24 @@ def test_all_formats_are_written_under_the_runs_id_and_as_latest(tmp_path):
     assert sorted(os.listdir(tmp_path / "new" / "reports")) == sorted(f"{stem}.{kind}" for stem in (run.run_id, "latest") for kind in paths)
 
 
-@pytest.mark.parametrize(("formats", "name"), [(["pdf"], None), ([], None), (["html"], "../evil"), (["html"], "latest"), (["html"], "a b")])
+def test_a_preview_never_takes_the_place_of_the_report_of_a_real_run(tmp_path):
+    real, preview = weekly(week=0), weekly(week=1)
+    preview.lines[0]["check_mode"] = True
+    folder = tmp_path / "out"
+    report.write_reports(str(real.write(tmp_path)), str(folder))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    paths = report.write_reports(str(preview.write(tmp_path)), str(folder), formats=["html", "md"])
+    assert paths["html"] == str(folder / f"preview-{preview.run_id}.html")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    new = sorted(path.name for path in folder.iterdir() if path.name not in before)
+    assert new == sorted(f"preview-{stem}.{kind}" for stem in (preview.run_id, "latest") for kind in ("html", "md"))
+    assert "<h1>Preview of the weekly maintenance of " in (folder / "preview-latest.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("formats", "name"),
+    [(["pdf"], None), ([], None), (["html"], "../evil"), (["html"], "latest"), (["html"], "preview-latest"), (["html"], "a b")],
+)
 def test_wrong_formats_and_names_are_refused_before_anything_is_written(tmp_path, formats, name):
     journal = str(weekly().write(tmp_path))
     with pytest.raises(InputError):
@@ -118,6 +135,66 @@ def test_a_host_that_the_run_before_left_out_is_compared_with_the_one_before_tha
     keep(store_url, *paths)
     made = report.report_of(str(paths[-1]), store_url)
     assert {f.host: f.change for f in made.findings} == {"a": "new", "b": "unchanged"}
+
+
+def looked(start, *states, cadence="weekly", hosts=("a",), outcome="completed", check_mode=False):
+    """A run in which operations have one finding each, such as ``("preflight", "ok")``."""
+    made = SampleRun(cadence=cadence, start=start, check_mode=check_mode).opened().plan("shop", list(hosts))
+    for host in hosts:
+        for operation, state in states:
+            made.record("shop", host, f"ops.maintenance.{operation}", operation, findings=[finding(f"{operation}.state", state, "x", "s")])
+        made.outcome("shop", host, outcome)
+    return made.ended("completed" if outcome == "completed" else "failed")
+
+
+DAYS = [START + timedelta(days=day) for day in range(-28, 1)]
+
+
+@pytest.mark.parametrize("with_store", [True, False], ids=["store", "journals"])
+def test_a_refused_a_narrowed_and_a_check_mode_run_make_nothing_new(tmp_path, store_url, with_store):
+    """Each was once the run before, and all that it had not looked at was called new."""
+    known = (("preflight", "ok"), ("security_review", "warning"), ("log_analysis", "critical"))
+    runs = [
+        looked(DAYS[0], *known),
+        looked(DAYS[7], ("preflight", "critical"), outcome="refused"),
+        looked(DAYS[14], ("preflight", "ok"), ("log_analysis", "critical")),
+        looked(DAYS[21], *known[:2], ("log_analysis", "ok"), check_mode=True),
+        looked(DAYS[28], *known),
+    ]
+    paths = [run.write(tmp_path) for run in runs]
+    if with_store:
+        keep(store_url, *paths)
+    made = report.report_of(str(paths[-1]), store_url if with_store else "")
+    assert {f.id: f.change for f in made.findings} == {"security_review.state": "unchanged", "log_analysis.state": "unchanged"}
+    assert made.compared == [runs[2].run_id, runs[0].run_id]
+    assert (made.previous_run, made.gone, made.unseen) == (runs[2].run_id, [], [])
+
+
+@pytest.mark.parametrize("with_store", [True, False], ids=["store", "journals"])
+def test_the_own_cadence_counts_before_another_one_and_that_before_none(tmp_path, store_url, with_store):
+    """A cadence demands its own level of proof: what is enough for the day may be too little for the week."""
+    runs = [
+        looked(DAYS[0], ("backup_verification", "warning")),
+        looked(DAYS[6], ("backup_verification", "ok"), ("security_review", "warning"), cadence="daily"),
+        looked(DAYS[7], ("backup_verification", "warning"), ("security_review", "warning"), ("validation", "warning")),
+    ]
+    paths = [run.write(tmp_path) for run in runs]
+    if with_store:
+        keep(store_url, *paths)
+    made = report.report_of(str(paths[-1]), store_url if with_store else "")
+    assert {f.id: f.change for f in made.findings} == {
+        "backup_verification.state": "unchanged",
+        "security_review.state": "unchanged",
+        "validation.state": "",
+    }
+    assert made.compared == [runs[0].run_id, runs[1].run_id]
+
+
+def test_a_report_over_a_span_leaves_previews_out(tmp_path, store_url):
+    real, preview = looked(DAYS[7], ("preflight", "ok")), looked(DAYS[14], ("preflight", "ok"), check_mode=True)
+    keep(store_url, real.write(tmp_path), preview.write(tmp_path))
+    made = report.report_of_span(60, store_url, until=START + timedelta(days=1))
+    assert ([run.run_id for run in made.span], made.run.run_id) == ([real.run_id], real.run_id)
 
 
 def test_without_a_store_the_journal_before_in_the_folder_is_compared(tmp_path):

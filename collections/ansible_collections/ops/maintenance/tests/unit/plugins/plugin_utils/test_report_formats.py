@@ -78,7 +78,7 @@ def hostile_run(text):
 
 def built(run, previous=None):
     history = points_of(sort_lines(previous.lines), True) if previous else ()
-    return build(run.lines, previous.lines if previous else None, history, generated=NOW)
+    return build(run.lines, [previous.lines] if previous else [], history, generated=NOW)
 
 
 class Page(HTMLParser):
@@ -281,7 +281,7 @@ def test_markdown_has_every_field_of_both_templates():
         assert re.search(rf"^- \[[x ]\] {activity}: ", made, re.MULTILINE), activity
     assert "- **Maintenance window:** 03:00 - 07:00 CET" in made
     assert "- **Downtime:** 42 s (longest of 2 hosts: fossa-app" in made
-    assert "Change 1: snapshot of" in made
+    assert "Change 1: take the snapshot: " in made
 
 
 # JSON
