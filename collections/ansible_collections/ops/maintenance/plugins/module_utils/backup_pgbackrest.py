@@ -130,7 +130,7 @@ def _backup(stanza: Json, label: str, key: int) -> Json:
 def _major(stanza: Json, backup: Json, key: int) -> int:
     for database in stanza["db"]:
         if database["id"] == backup["database"]["id"] and database.get("repo-key", 1) == key:
-            return int(str(database["version"]).split(".")[0])
+            return int(str(database["version"]).partition(".")[0])
     raise MaintenanceError("the stanza does not say the version of PostgreSQL of this backup")
 
 

@@ -314,7 +314,7 @@ def _archived(rule: Rule, backups: t.Sequence[Backup], work: _Run) -> list[Backu
 
 def _versions(target: str) -> t.Iterator[str]:
     """Yield the names that archives of one month may have: the plain one, then numbered ones, for none is written over."""
-    end = next(end for end in (".tar.gz", ".tgz", ".tar") if target.endswith(end))
+    end = next((end for end in (".tar.gz", ".tgz") if target.endswith(end)), ".tar")
     yield target
     yield from (f"{target[: -len(end)]}_{number}{end}" for number in range(2, 100))
 

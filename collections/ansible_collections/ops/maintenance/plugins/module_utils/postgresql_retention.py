@@ -212,8 +212,8 @@ def _allowed(rule: Rule) -> str:
 
 def _work(job: Job, server: postgresql.Server, params: dict[str, t.Any], host: Host) -> None:
     """Carry out one rule in a session of its own, then count again; a failure ends this rule only."""
-    assert job.plan is not None  # noqa: S101 - only what was planned is carried out
-    assert job.facts is not None  # noqa: S101
+    if job.plan is None or job.facts is None:
+        raise AssertionError("only what was planned is carried out")
     limit = params["statement_timeout_seconds"]
     if params["deadline"]:
         limit = min(limit, params["deadline"] - host.now().timestamp())
@@ -272,7 +272,8 @@ def _outcome(jobs: list[Job], check_mode: bool) -> Outcome:
 
 def _after(job: Job) -> int:
     """Return how many rows are due afterwards; in check mode, how many would be."""
-    assert job.plan is not None  # noqa: S101 - only planned rules are summed up
+    if job.plan is None:
+        raise AssertionError("only planned rules are summed up")
     return job.left if job.removed or job.wanted or job.deferred else job.plan.due
 
 

@@ -82,7 +82,8 @@ class Facts:
     @property
     def source(self) -> Table:
         """The table, of which it is known that it exists."""
-        assert self.table is not None  # noqa: S101 - rules without a table have problems and go no further
+        if self.table is None:
+            raise AssertionError("rules without a table have problems and go no further")
         return self.table
 
     def kind_of(self, column: str) -> str:

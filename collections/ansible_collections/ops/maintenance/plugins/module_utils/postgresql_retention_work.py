@@ -175,7 +175,8 @@ def _doubled(session: Session, plan: Plan, table: str, due: str) -> int:
 def create_archive(session: Session, facts: Facts) -> None:
     """Create the archive like the table: same columns and key, same owner; no defaults, no foreign keys."""
     archive, source = facts.rule.archive, facts.source
-    assert archive is not None  # noqa: S101 - only asked for rules that archive
+    if archive is None:
+        raise AssertionError("only asked for rules that archive")
     new = session.identifier(*archive)
     with session.transaction():
         session.execute(f"CREATE TABLE {new} (LIKE {session.identifier(*source.named)})")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ def measured(index: Index, stat: t.Mapping[str, Json]) -> Bloat:
     """Return the bloat from what pgstatindex counted: half-empty leaves, empty and deleted pages."""
     pages = max(1, index.size // index.block)
     density = float(stat["avg_leaf_density"])
-    used = int(stat["leaf_pages"]) * min(1.0, density / index.fillfactor) if density == density else 0.0  # NaN: no leaf at all
+    used = int(stat["leaf_pages"]) * min(1.0, density / index.fillfactor) if not math.isnan(density) else 0.0  # no leaf at all
     needed = 1 + int(stat["internal_pages"]) + used
     lost = max(0.0, pages - needed)
     return Bloat(100.0 * lost / pages, int(lost * index.block), "exact")

@@ -141,7 +141,7 @@ def read_reply(source: t.BinaryIO, depth: int = 0) -> Reply:
     if number > _LONGEST_VALUE:
         raise ValueError(f"an answer of {number} parts or bytes")
     if kind == b"*":
-        return [read_reply(source, depth + 1) for _ in range(number)]
+        return [read_reply(source, depth + 1) for _part in range(number)]
     value = source.read(number + 2)
     if len(value) != number + 2 or not value.endswith(b"\r\n"):
         raise EOFError("an answer ended early")
