@@ -27,7 +27,7 @@ def tasks(folder: Path, playbook: str, inventory: str) -> list[str]:
     return [line.strip() for line in listed.stdout.splitlines() if line.strip() and not line.startswith("playbook:")]
 
 
-@pytest.mark.parametrize("cadence", ["daily", "weekly", "monthly", "quarterly"])
+@pytest.mark.parametrize("cadence", ["daily", "weekly", "monthly", "quarterly", "restore_drill"])
 def test_all_forms_of_a_call_run_the_same_tasks(cadence):
     beside_the_playbooks = tasks(ROOT / "playbooks", f"{cadence}.yml", "prod")
     assert len(beside_the_playbooks) > 3

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 import tempfile
 import threading
+import time
 import typing as t
 from dataclasses import dataclass
 
@@ -23,6 +25,8 @@ TOC = "toc.dat"
 _MAGIC = b"PGDMP"
 _LOOKED_AT = 65536
 _TEXT_LIMIT = 1024 * 1024
+STALL_SECONDS = 120.0
+"""How long pg_restore may neither read nor write anything before it is stopped."""
 # What pg_restore says when it, and not the archive, is at fault.
 _NOT_ITS_FAULT = ("unsupported version", "not supported in this", "does not support compression", "no data will be available",
                   "compiled without")  # fmt: skip
@@ -62,6 +66,7 @@ def format_of(first: bytes, path: str) -> str:
     raise DamagedError("wrong content", f"{path} is no dump of PostgreSQL: it begins with {first[:8].hex(' ')}.")
 
 
+@functools.lru_cache(maxsize=1)
 def pg_restore() -> str:
     """Return the newest pg_restore; it reads what every older pg_dump wrote.
 
@@ -143,20 +148,48 @@ def is_out_of_order(error: DamagedError) -> bool:
     return any(words in str(error) for words in _OUT_OF_ORDER)
 
 
+class _Watch:
+    """Kills a program that neither takes nor gives anything for too long: a damaged archive can send pg_restore round in circles."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._moved = time.monotonic()
+        self._ended = threading.Event()
+        self.has_killed = False
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def moved(self) -> None:
+        """Note that it still works."""
+        self._moved = time.monotonic()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(STALL_SECONDS / 4, 5.0)):
+            if time.monotonic() - self._moved > STALL_SECONDS:
+                self.has_killed = True
+                self._child.kill()
+
+
 def _run(argv: t.Sequence[str], pieces: t.Iterator[bytes] | None, sink: t.Callable[[bytes], None], path: str) -> None:
     problems: list[BaseException] = []
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
+    source = subprocess.PIPE if pieces is not None else subprocess.DEVNULL
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            argv, stdin=subprocess.PIPE if pieces is not None else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env
-        ) as child,
+        subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=env) as child,
     ):
-        feeder = threading.Thread(target=feed, args=(pieces or (), child.stdin, problems), daemon=True)
+        watch = _Watch(child)
+        feeder = threading.Thread(target=feed, args=(_noted(pieces or iter(()), watch), child.stdin, problems), daemon=True)
         if pieces is not None:
             feeder.start()
         try:
             for piece in read_pipe(child):
+                watch.moved()
                 sink(piece)
         except BaseException:
             child.kill()
@@ -164,14 +197,30 @@ def _run(argv: t.Sequence[str], pieces: t.Iterator[bytes] | None, sink: t.Callab
         finally:
             if pieces is not None:
                 feeder.join()
-        child.wait()
+            child.wait()
+            watch.close()
         errors.seek(0)
         said = errors.read(_TEXT_LIMIT).decode("utf-8", "replace").strip().splitlines()
     if problems:
         raise problems[0]
-    if child.returncode == 0 and not said:
+    if watch.has_killed:
+        raise DamagedError(
+            "damaged", f"{path} makes pg_restore go round in circles; it was stopped after {STALL_SECONDS:g} s without progress."
+        )
+    _judge(child.returncode, said, path)
+
+
+def _noted(pieces: t.Iterator[bytes], watch: _Watch) -> t.Iterator[bytes]:
+    for piece in pieces:
+        watch.moved()
+        yield piece
+
+
+def _judge(status: int, said: t.Sequence[str], path: str) -> None:
+    """Believe neither an exit status of 0 with warnings nor one that tells of the program instead of the archive."""
+    if status == 0 and not said:
         return
-    shown = clean(said[0] if said else f"ended with {child.returncode}", 300)
+    shown = clean(said[0] if said else f"ended with {status}", 300)
     if any(words in line for line in said for words in _NOT_ITS_FAULT):
         raise UnsupportedError(f"{path} cannot be looked into here: {shown}.")
     kind = "half written" if any("end of file" in line for line in said) else "damaged"

@@ -30,6 +30,28 @@ _UNCHECKED = f"""
 SELECT n.nspname AS schema, c.relname AS name, o.conname AS constraint FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT o.convalidated AND {_OF_THE_SITE} ORDER BY 1, 2, 3"""  # noqa: S608
 
+_NOT_OF_AN_EXTENSION = (
+    "NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = {oid} AND d.classid = '{catalogue}'::regclass AND d.deptype = 'e')"
+)
+_RELATION = f"{_OF_THE_SITE} AND {_NOT_OF_AN_EXTENSION.format(oid='c.oid', catalogue='pg_class')}"
+_DEFINITIONS = f"""
+SELECT 'column ' || n.nspname || '.' || c.relname || '.' || a.attname AS name,
+  md5(format_type(a.atttypid, a.atttypmod) || a.attnotnull || coalesce(pg_get_expr(f.adbin, f.adrelid), '')) AS definition
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND {_RELATION}
+UNION ALL SELECT 'constraint ' || n.nspname || '.' || c.relname || '.' || o.conname, md5(pg_get_constraintdef(o.oid))
+FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_RELATION}
+UNION ALL SELECT 'index ' || n.nspname || '.' || c.relname, md5(pg_get_indexdef(c.oid))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('i', 'I') AND {_RELATION}
+UNION ALL SELECT 'view ' || n.nspname || '.' || c.relname, md5(pg_get_viewdef(c.oid))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm') AND {_RELATION}
+UNION ALL SELECT 'trigger ' || n.nspname || '.' || c.relname || '.' || g.tgname, md5(pg_get_triggerdef(g.oid))
+FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {_RELATION}
+UNION ALL SELECT 'function ' || n.nspname || '.' || p.oid::regprocedure::text, md5(pg_get_functiondef(p.oid))
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE p.prokind IN ('f', 'p') AND {_OF_THE_SITE} AND {_NOT_OF_AN_EXTENSION.format(oid="p.oid", catalogue="pg_proc")}"""  # noqa: S608
+
 Table = t.Tuple[str, str]  # noqa: UP006 - evaluated when the module is loaded
 Tables = t.Mapping[Table, int]
 """Schema and name of every table of the site, with its number in the catalogue."""
@@ -116,11 +138,18 @@ WHERE c.relkind IN ('r', 'm') AND {_OF_THE_SITE}"""  # noqa: S608 - quoted by th
 
 
 class Measured(t.NamedTuple):
-    """What the declaration asks of a database: rows by table, its newest sentinel, all its tables."""
+    """What the declaration asks of a database: rows by table, its newest sentinel, all its tables.
+
+    :ivar definitions: of columns, constraints, indexes, views, triggers and functions, as digests by name.
+    :ivar roles: every role of the server.
+    """
 
     counts: dict[str, int]
     newest: t.Any
     tables: frozenset[Table]
+    definitions: dict[str, str]
+    roles: frozenset[str]
+    major: int
 
 
 def measured(session: Session, declared: Declared) -> Measured:
@@ -137,7 +166,9 @@ def measured(session: Session, declared: Declared) -> Measured:
         table = session.identifier(*_found(sentinel["table"], tables, session))
         column, order = (session.identifier(name) for name in (sentinel["column"], sentinel["order"] or sentinel["column"]))
         newest = session.value(f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY {order} DESC LIMIT 1")  # noqa: S608
-    return Measured(counts, newest, frozenset(tables))
+    definitions = {str(row["name"]): str(row["definition"]) for row in session.rows(_DEFINITIONS)}
+    roles = frozenset(str(row["rolname"]) for row in session.rows("SELECT rolname FROM pg_roles"))
+    return Measured(counts, newest, frozenset(tables), definitions, roles, postgresql.major_version(session))
 
 
 def _found(name: str, tables: t.Collection[Table], session: Session) -> Table:
@@ -148,23 +179,39 @@ def _found(name: str, tables: t.Collection[Table], session: Session) -> Table:
 
 
 def compared(
-    kept: Measured, live: Measured | None, declared: Declared, now: float, zone: tzinfo | None
+    kept: Measured, live: Measured | None, declared: Declared, roles: t.Collection[str], now: float, zone: tzinfo | None
 ) -> tuple[list[Verdict], float | None]:
-    """Rung 5: counts against floors and the source, tables against those of the source, and how far the newest row is behind."""
+    """Rung 5: counts against floors and the source, definitions against those of the source, and how far the newest row is behind.
+
+    :param roles: those that the dump names.
+    """
     verdicts = []
     for name, floor in declared["minimum_rows"].items():
         if kept.counts[name] < int(floor):
             verdicts.append(Verdict(5, "critical", f"{name}: {kept.counts[name]} rows in the backup, at least {floor} are declared"))
     verdicts += [_count(name, kept, live, declared["count_change_percent"]) for name in kept.counts]
     if live is not None:
-        lost = sorted(f"{schema}.{name}" for schema, name in live.tables - kept.tables)
-        if lost:
-            verdicts.append(Verdict(5, "warning", f"{len(lost)} tables of the source are not in the backup: {', '.join(lost[:_SHOWN])}"))
+        verdicts += _like_the_source(kept, live, roles)
     rpo = None
     if declared["sentinel"]:
         verdict, rpo = _sentinel(kept, live, declared, now, zone)
         verdicts.append(verdict)
     return verdicts, rpo
+
+
+def _like_the_source(kept: Measured, live: Measured, roles: t.Collection[str]) -> t.Iterator[Verdict]:
+    """Compare definitions; what was changed after the backup differs as well, hence no more than a warning."""
+    lost = sorted(f"{schema}.{name}" for schema, name in live.tables - kept.tables)
+    if lost:
+        yield Verdict(5, "warning", f"{len(lost)} tables of the source are not in the backup: {', '.join(lost[:_SHOWN])}")
+    differ = sorted(set(kept.definitions) ^ set(live.definitions))
+    if kept.major == live.major:  # each version writes some definitions in its own way
+        differ += sorted(name for name, digest in kept.definitions.items() if live.definitions.get(name, digest) != digest)
+    if differ:
+        yield Verdict(5, "warning", f"{len(differ)} definitions are not those of the source: {', '.join(differ[:_SHOWN])}")
+    unknown = sorted(role for role in roles if role not in live.roles)
+    if unknown:
+        yield Verdict(5, "warning", f"the dump names roles that the source has not: {', '.join(unknown[:_SHOWN])}")
 
 
 def _count(name: str, kept: Measured, live: Measured | None, percent: float) -> Verdict:

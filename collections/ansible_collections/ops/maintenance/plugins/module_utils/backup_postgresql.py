@@ -364,7 +364,7 @@ class Attempt:
                     live = compare.measured(other, declared)
             except MaintenanceError as error:
                 return [Verdict(5, "unknown", f"the source could not be asked: {error}")]
-        verdicts, behind = compare.compared(kept, live, declared, around.now, around.zone)
+        verdicts, behind = compare.compared(kept, live, declared, self.text.roles, around.now, around.zone)
         if behind is not None:
             self.climb.rpo_seconds = max(self.climb.rpo_seconds or 0.0, behind)
         return verdicts

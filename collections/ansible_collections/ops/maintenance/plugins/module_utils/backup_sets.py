@@ -214,7 +214,7 @@ def alternatives(pattern: str) -> list[str]:
     if not found:
         return [pattern]
     before, after = pattern[: found.start()], pattern[found.end() :]
-    return [one for part in found.group(1).split(",") for one in alternatives(before + part + after)]
+    return list(dict.fromkeys(one for part in found.group(1).split(",") for one in alternatives(before + part + after)))
 
 
 def _matches_one(relative: str, pattern: str) -> bool:

@@ -95,6 +95,7 @@ OPTIONS: dict[str, t.Any] = {
     "sets": {"type": "list", "elements": "dict", "required": True, "options": _SET},
     "servers": {"type": "list", "elements": "dict", "default": [], "options": SERVER},
     "scratch": {"type": "path", "default": "/var/lib/ops_maintenance/scratch"},
+    "kinds": {"type": "list", "elements": "str", "default": []},
     "level": {"type": "int", "choices": [-1, 0, 1, 2, 3, 4, 5], "default": -1},
     "maximum_level": {"type": "int", "choices": [0, 1, 2, 3, 4, 5], "default": 5},
     "timezone": {"type": "str", "default": ""},
@@ -141,7 +142,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """
     zone = zone_of(params["timezone"]) if params["timezone"] else None
     check_declared(params)
-    params = {**params, "sets": [{**declared, "level": level_of(declared, params)} for declared in params["sets"]]}
+    known = {declared["name"] for declared in params["sets"]}
+    wanted = [declared for declared in params["sets"] if not params["kinds"] or declared["kind"] in params["kinds"]]
+    params = {**params, "known": known, "sets": [{**declared, "level": level_of(declared, params)} for declared in wanted]}
     history, proofs = read_state(params["state_dir"], HISTORY), read_state(params["state_dir"], PROOFS)
     work = _Run(params, check_mode, host, zone, history, proofs.get("sets", {}))
     failed = [set_["name"] for set_ in params["sets"] if not _verify_set(set_, work)]
@@ -199,7 +202,7 @@ def check_declared(params: t.Mapping[str, t.Any]) -> None:
 
     :raises InputError: one sentence for each problem.
     """
-    problems = []
+    problems = [f"kinds has {kind!r}, expected {', '.join(CHOICES)}; correct it." for kind in params["kinds"] if kind not in CHOICES]
     names: set[str] = set()
     for declared in params["sets"]:
         for check in (_check_names, _check_numbers, _check_places):
@@ -619,7 +622,7 @@ def _forget(declared: Declared, work: _Run) -> None:
 
 
 def _keep(work: _Run) -> None:
-    names = {declared["name"] for declared in work.params["sets"]}
+    names = work.params["known"]
     for part in ("files", "seconds"):
         work.history[part] = {name: kept for name, kept in work.history.get(part, {}).items() if name in names}
     stamp = work.host.now().isoformat(timespec="seconds")

@@ -269,6 +269,12 @@ options:
     description:
       - Private folder for restore drills, with room for the largest backup. Nothing stays in it.
     default: /var/lib/ops_maintenance/scratch
+  kinds:
+    type: list
+    description:
+      - Kinds of backups that are verified in this run. None means all; the proofs of the others stay as they are.
+    elements: str
+    default: []
   level:
     type: int
     description:
