@@ -9,18 +9,22 @@ import typing as t
 from .backup_adaptor import Adaptor
 from .backup_barman import Barman
 from .backup_borg import Borg
+from .backup_cloud import Command
 from .backup_kinds import KINDS
 from .backup_pg_basebackup import PgBasebackup
 from .backup_pgbackrest import PgBackRest
 from .backup_postgresql import Postgresql
+from .backup_redis import Redis
 from .backup_restic import Restic
 
 ADAPTORS: dict[str, Adaptor] = {
     "postgresql": Postgresql(),
     "barman": Barman(),
     "borg": Borg(),
+    "command": Command(),
     "pg_basebackup": PgBasebackup(),
     "pgbackrest": PgBackRest(),
+    "redis": Redis(),
     "restic": Restic(),
 }
 

@@ -16,6 +16,7 @@ from .backup_repository import OPTIONS, Json, Ladder, Tool, entry, name_of, prob
 from .backup_sets import Declared, Listing
 from .errors import MaintenanceError
 from .judge import human_bytes
+from .postgresql_programs import installed_majors
 from .postgresql_scratch import scratch_cluster
 from .record import clean
 
@@ -81,7 +82,9 @@ class _Configured(Tool):
     """Barman with its configuration."""
 
     def __init__(self, name: str, declared: Declared) -> None:
-        super().__init__(name, declared)
+        # pg_verifybackup lies beside the server's programs, which Debian keeps out of the path.
+        folders = [f"/usr/lib/postgresql/{major}/bin" for major in reversed(installed_majors())]
+        super().__init__(name, declared, {"PATH": ":".join(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", *folders])})
         path = declared["repository"]["configuration"]
         self._always = ["--config", path] if path else []
 
@@ -153,7 +156,11 @@ def _verified(tool: Tool, server: str, name: str) -> list[Verdict]:
     said = [line.strip() for line in (ran.stdout + "\n" + ran.stderr).splitlines() if line.strip()]
     if ran.rc == 0 and _VERIFIED in said:
         return [Verdict(2, "ok", "barman verify-backup: every file agrees with the manifest")]
-    wrong = [line for line in said if "error" in line.lower() or "manifest" in line.lower()]
+    if any("pg_verifybackup not found" in line for line in said):
+        return [Verdict(2, "unknown", "barman verify-backup finds no pg_verifybackup; install PostgreSQL's programs of that version")]
+    wrong = [line for line in said if "pg_verifybackup: error" in line] or [
+        line for line in said if "error" in line.lower() or "manifest" in line.lower()
+    ]
     if any("manifest" in line and "not" in line and ("exist" in line or "found" in line) for line in wrong):
         return [Verdict(2, "unknown", f"it has no manifest to compare with (barman generate-manifest makes one): {clean(wrong[0], 200)}")]
     return [Verdict(2, "critical", f"barman verify-backup: {clean(line, 300)}") for line in (wrong or [tool.why(ran)])[:10]]

@@ -227,6 +227,6 @@ def _restored(ladder: Ladder, tool: Tool, label: str, key: int, major: int) -> N
 
 def _restore_command(tool: Tool, cluster: Cluster, key: int) -> str:
     always = t.cast("_Configured", tool).always
-    apart = [f"--pg1-path={cluster.data}", f"--lock-path={cluster.socket}", f"--spool-path={cluster.socket}", f"--repo={key}"]
+    apart = [f"--pg1-path={cluster.data}", f"--lock-path={cluster.socket}", f"--repo={key}"]
     words = [tool.program, *always, "--no-archive-async", *apart, "archive-get"]
     return " ".join(shlex.quote(word).replace("%", "%%") for word in words) + ' %f "%p"'

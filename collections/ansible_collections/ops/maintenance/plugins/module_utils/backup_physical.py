@@ -45,6 +45,8 @@ _SIZES = {
 }
 _SAID = re.compile(r"(?:FATAL|PANIC|ERROR|WARNING):\s+(.*)")
 _START_SECONDS = 3600.0
+# The second where recovery was told to stop there.
+_CONSISTENT = ("consistent recovery state reached", "recovery stopping after reaching consistency")
 
 
 def major_of(data: str) -> int:
@@ -145,22 +147,27 @@ def recover(cluster: Cluster, restore_command: str = "", timeout: float = _START
         cluster.start(settings, timeout)
     except MaintenanceError:
         raise MaintenanceError(f"it does not start: {_complaint(cluster)}") from None
-    seconds = time.monotonic() - started
-    if "consistent recovery state reached" not in cluster.log_tail(100_000):
-        raise MaintenanceError("it started, but never said that it is consistent")
     _wait_until_writable(cluster, timeout)
+    seconds = time.monotonic() - started
+    said = cluster.log_tail(100_000)
+    if not any(words in said for words in _CONSISTENT):
+        raise MaintenanceError("it started, but never said that it is consistent")
     return f"started and recovered until consistent in {human_seconds(seconds)}"
 
 
 def _complaint(cluster: Cluster) -> str:
-    said = [match.group(1) for match in _SAID.finditer(cluster.log_tail(200))]
+    lines = cluster.log_tail(200).split(" | ")
+    said = [match.group(1) for match in map(_SAID.search, lines) if match]
     weighty = [text for text in said if "starting up" not in text and "shutting down" not in text]
+    if not weighty:
+        weighty = [line for line in lines if line.strip()]
     return clean(weighty[-1] if weighty else "its log says nothing", 300)
 
 
 def _wait_until_writable(cluster: Cluster, timeout: float) -> None:
-    ends = time.monotonic() + min(timeout, 120.0)
-    while time.monotonic() < ends:
+    """Wait until it has recovered: ``pg_ctl`` comes back before that."""
+    ends = time.monotonic() + timeout
+    while time.monotonic() < ends and os.path.exists(os.path.join(cluster.data, "postmaster.pid")):
         with contextlib.suppress(MaintenanceError), postgresql.connect(cluster.server) as session:
             if not session.value("SELECT pg_is_in_recovery()"):
                 return

@@ -98,18 +98,24 @@ class Tool:
 
         :raises MaintenanceError: it did not end in time.
         """
-        left = max(self._ends - time.monotonic(), 1.0)
-        ran = run_program([self.program, *args], os_user=self.os_user, timeout=left, env={**self._env, **(env or {})}, cwd=cwd)
+        ran = run_program([self.program, *args], os_user=self.os_user, timeout=self.left(), env={**self._env, **(env or {})}, cwd=cwd)
         return Ran(ran.argv, ran.rc, ran.stdout, self.scrubbed(ran.stderr))
+
+    def left(self) -> float:
+        """Return the seconds that it may still take."""
+        return max(self._ends - time.monotonic(), 1.0)
+
+    def environment(self) -> dict[str, str]:
+        """Return what it runs with."""
+        return {"PATH": _PATH, "LC_ALL": "C", **self._env}
 
     def lines(self, *args: str) -> t.Iterator[Json]:
         """Run it and yield what it prints, one JSON object a line, however much that is.
 
         :raises MaintenanceError: it ended with an error.
         """
-        left = max(self._ends - time.monotonic(), 1.0)
         with tempfile.TemporaryFile() as printed:
-            ran = run_program([self.program, *args], os_user=self.os_user, timeout=left, env=self._env, stdout=printed)
+            ran = run_program([self.program, *args], os_user=self.os_user, timeout=self.left(), env=self._env, stdout=printed)
             if ran.rc != 0:
                 raise MaintenanceError(self.scrubbed(ran.why()))
             printed.seek(0)
