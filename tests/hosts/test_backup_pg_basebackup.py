@@ -178,6 +178,13 @@ def test_without_a_backup_label_a_copy_is_not_started(made, verify, tmp_path):
     os.rmdir(verify.scratch)
 
 
+def test_a_database_that_lacks_a_table_is_found_and_an_unknown_source_is_refused(made, verify):
+    seen = verify(**declared(made["plain"], level=4, required_tables=["orders", "payroll"]))
+    assert (seen.level, seen.state("integrity")) == (3, "critical")
+    with pytest.raises(InputError, match="expected one of the declared servers"):
+        verify(**declared(made["plain"], source_server="nowhere"))
+
+
 def test_a_backup_of_another_cluster_is_found(made, verify):
     with postgresql.connect(made["cluster"].server) as session:
         number = postgresql.system_identifier(session)

@@ -411,7 +411,8 @@ SCENARIOS: list[Callable[[Path], Run]] = [
 @pytest.fixture(scope="module")
 def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """All runs that the chosen tests look at, two at a time."""
-    wanted = {item.callspec.params.get("run") for item in request.session.items if hasattr(item, "callspec")}
+    ours = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    wanted = {item.callspec.params.get("run") for item in ours}
     chosen = [scenario for scenario in SCENARIOS if scenario.__name__ in wanted]
     with ThreadPoolExecutor(2) as pool:
         yield {scenario.__name__: pool.submit(scenario, tmp_path_factory.mktemp(scenario.__name__)) for scenario in chosen}

@@ -34,9 +34,10 @@ class Barman:
     options: t.Mapping[str, t.Any] = OPTIONS
     needs_root = False
 
-    def problems(self, declared: Declared, params: t.Mapping[str, t.Any]) -> t.Iterator[str]:  # noqa: ARG002
+    def problems(self, declared: Declared, params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         """See :class:`backup_adaptor.Adaptor`."""
         yield from problems_of(declared, needs=("member",))
+        yield from physical.problems(declared, params)
 
     def listed(self, declared: Declared, around: Around) -> Listing:
         """List the backups that are done; what failed, or waits for write-ahead log, is none."""

@@ -25,12 +25,8 @@ from .backup_repository import (
     GoneError,
     Json,
     Ladder,
-    Node,
-    Restored,
     Tool,
-    climb_tree,
     entry,
-    is_below,
     location_of,
     moment_of,
     name_of,
@@ -38,6 +34,7 @@ from .backup_repository import (
     timed,
 )
 from .backup_sets import Declared, Listing
+from .backup_tree import Node, Restored, climb_tree, is_below
 from .errors import MaintenanceError
 from .host import Ran
 from .judge import human_seconds

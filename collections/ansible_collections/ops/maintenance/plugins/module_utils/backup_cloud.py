@@ -18,8 +18,19 @@ import typing as t
 from .backup_adaptor import Around, Climb
 from .backup_encryption import encryption_of_file
 from .backup_kinds import Verdict
-from .backup_repository import Json, Ladder, Tool, entry, environment_of, moment_of, name_of, prove_content, timed, work_folder
+from .backup_repository import (
+    Json,
+    Ladder,
+    Tool,
+    entry,
+    environment_of,
+    moment_of,
+    name_of,
+    timed,
+    work_folder,
+)
 from .backup_sets import Declared, Listing, date_in, is_unfinished
+from .backup_tree import prove_content
 from .errors import InputError, MaintenanceError
 from .judge import human_bytes, human_seconds
 from .postgresql_programs import identity

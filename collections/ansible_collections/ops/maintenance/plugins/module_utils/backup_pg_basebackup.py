@@ -36,8 +36,9 @@ class PgBasebackup:
     options: t.Mapping[str, t.Any] = {}
     needs_root = True
 
-    def problems(self, declared: Declared, params: t.Mapping[str, t.Any]) -> t.Iterator[str]:  # noqa: ARG002
+    def problems(self, declared: Declared, params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         """See :class:`backup_adaptor.Adaptor`."""
+        yield from physical.problems(declared, params)
         if declared["layout"] == "files":
             yield f"layout of set {declared['name']} is 'files', expected folders or dated_folders; each backup is a folder of its own."
 

@@ -49,6 +49,16 @@ _START_SECONDS = 3600.0
 _CONSISTENT = ("consistent recovery state reached", "recovery stopping after reaching consistency")
 
 
+def problems(declared: t.Mapping[str, t.Any], params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Say what of a physical backup's declaration cannot be used."""
+    names, name = [server["name"] for server in params["servers"]], declared["name"]
+    if declared["source_server"] and declared["source_server"] not in names:
+        server = declared["source_server"]
+        yield f"source_server of set {name} is {server!r}, expected one of the declared servers ({', '.join(names) or 'none'}); declare it."
+    if (declared["source_server"] or declared["count_tables"] or declared["sentinel"]) and not declared["database"]:
+        yield f"database of set {name} is empty, expected the name of the database that is looked into; give it."
+
+
 def major_of(data: str) -> int:
     """Return the major version of a data folder.
 
@@ -195,12 +205,23 @@ def prove_running(cluster: Cluster, climb: Climb, restore_command: str = "") -> 
 
 def examine(cluster: Cluster, climb: Climb) -> None:
     """Levels 4 and 5 of a copy that runs: amcheck on everything, every page against its checksum, then rows and sentinel."""
-    for verdict in _amcheck(cluster):
-        climb.verdicts.append(verdict)
+    climb.verdicts += [*_required(cluster, climb), *_amcheck(cluster)]
     if climb.level >= 5 and climb.stands(4):
         _content(cluster, climb)
-    for verdict in _checksums(cluster):
-        climb.verdicts.append(verdict)
+    climb.verdicts += _checksums(cluster)
+
+
+def _required(cluster: Cluster, climb: Climb) -> list[Verdict]:
+    wanted = climb.declared["required_tables"]
+    if not wanted:
+        return []
+    try:
+        with postgresql.connect(cluster.server, climb.declared["database"], read_only=True) as session:
+            tables = compare.tables_of(session)
+    except MaintenanceError as error:
+        return [Verdict(4, "critical", str(error))]
+    missing = [name for name in wanted if compare.table_named(name, tables) is None]
+    return [Verdict(4, "critical", f"wrong database: it lacks the tables {', '.join(missing)}")] if missing else []
 
 
 def _amcheck(cluster: Cluster) -> list[Verdict]:
@@ -265,7 +286,7 @@ def _content(cluster: Cluster, climb: Climb) -> None:
         except MaintenanceError as error:
             climb.say(5, "unknown", f"the source could not be asked: {error}")
             return
-    verdicts, behind = compare.compared(kept, live, declared, (), climb.around.now, climb.around.zone)
+    verdicts, behind = compare.compared(kept, live, declared, kept.roles, climb.around.now, climb.around.zone)
     climb.verdicts += verdicts
     climb.rpo_seconds = behind
 

@@ -15,13 +15,9 @@ from .backup_repository import (
     GoneError,
     Json,
     Ladder,
-    Node,
-    Restored,
     Tool,
-    climb_tree,
     entry,
     has_password,
-    is_below,
     location_of,
     moment_of,
     name_of,
@@ -29,6 +25,7 @@ from .backup_repository import (
     timed,
 )
 from .backup_sets import Declared, Listing
+from .backup_tree import Node, Restored, climb_tree, is_below
 from .errors import MaintenanceError
 from .host import Ran
 from .judge import human_seconds

@@ -35,11 +35,20 @@ options:
         type: str
         description:
           - What the backups are. V(files) are archives (tar, plain or compressed) and single files, V(sqlite) database files, plain or compressed,
-            V(postgresql) dumps of PostgreSQL databases in any format.
+            V(postgresql) dumps of PostgreSQL databases in any format,
+            V(pg_basebackup) folders of C(pg_basebackup), plain or tar; V(redis) RDB and append-only files; V(restic), V(borg), V(pgbackrest) and V(barman)
+            repositories of these tools, which are called for it; V(command) a store that only the site's own command reaches.
         choices:
           - files
           - sqlite
           - postgresql
+          - barman
+          - borg
+          - command
+          - pg_basebackup
+          - pgbackrest
+          - redis
+          - restic
         default: files
       root:
         type: path
@@ -224,7 +233,7 @@ options:
       encrypted:
         type: bool
         description:
-          - The backups must be encrypted, which is told by their first bytes (age, OpenPGP, openssl enc, LUKS).
+          - The backups must be encrypted, which is told by their first bytes (age, OpenPGP, openssl enc, LUKS) or by their repository.
         default: false
       decrypt_command:
         type: list
@@ -235,12 +244,12 @@ options:
       database:
         type: str
         description:
-          - For kind V(postgresql), the name of the database in the source. An archive of another one is refused.
+          - For PostgreSQL, the name of the database in the source. A V(postgresql) archive of another one is refused.
         default: ''
       source_server:
         type: str
         description:
-          - For kind V(postgresql), the name of the server in O(servers) that the content is compared with; it is only read.
+          - For PostgreSQL, the name of the server in O(servers) that the content is compared with; it is only read.
         default: ''
       restore_into:
         type: str
@@ -262,8 +271,147 @@ options:
       minimum_rows:
         type: dict
         description:
-          - Least number of rows by table that a restored database must have.
+          - Least number of rows by table that a restored database must have; of V(redis), C(keys) is the number of its keys.
         default: {}
+      repository:
+        type: dict
+        description:
+          - What the kinds V(borg), V(restic), V(pgbackrest) and V(barman) have to know of their repository. Secrets are given as files.
+        suboptions:
+          location:
+            type: str
+            description:
+              - Address of the repository where it is no folder of this host, as its tool writes it. Empty means O(sets[].root). A secret
+                in it stays out of records.
+            default: ''
+          id:
+            type: str
+            description:
+              - Id that the repository must have (the beginning of it); of physical backups of PostgreSQL, the system identifier of the
+                cluster.
+            default: ''
+          member:
+            type: str
+            description:
+              - Stanza of pgBackRest, or server of Barman.
+            default: ''
+          configuration:
+            type: path
+            description:
+              - Configuration file of pgBackRest or Barman. Empty means the one of the system.
+            default: ''
+          password_file:
+            type: path
+            description:
+              - File with the password of restic or Borg, mode 0600.
+            default: ''
+          environment_file:
+            type: path
+            description:
+              - File with C(NAME=value) lines that the tool gets as its environment, such as keys of a store, mode 0600.
+            default: ''
+          os_user:
+            type: str
+            description:
+              - User that the tool runs as. Empty means V(postgres) for pgBackRest, V(barman) for Barman, else the one who runs the
+                module.
+            default: ''
+          host:
+            type: str
+            description:
+              - Only backups of this host count (restic, Borg).
+            default: ''
+          paths:
+            type: list
+            description:
+              - Only snapshots that hold all of these paths count (restic).
+            elements: str
+            default: []
+          read_data_percent:
+            type: float
+            description:
+              - How much of the data restic reads at level 2. Less than 100 is said as sampled.
+            default: 100.0
+          restore_paths:
+            type: list
+            description:
+              - What is restored at level 3 (restic, Borg). Empty means everything; a part is said as sampled.
+            elements: str
+            default: []
+          timeout_seconds:
+            type: float
+            description:
+              - Time limit of all that the tool does for one set, in seconds.
+            default: 14400.0
+      content:
+        type: dict
+        description:
+          - Files in a restored tree of restic or Borg that are proven by their own kind at levels 4 and 5.
+        suboptions:
+          kind:
+            type: str
+            description:
+              - What the files are.
+            choices:
+              - files
+              - postgresql
+              - redis
+              - sqlite
+            required: true
+          pattern:
+            type: str
+            description:
+              - Names of the files, as in O(sets[].pattern).
+            default: '*'
+      command:
+        type: dict
+        description:
+          - For kind V(command), how the site reaches a store such as one in a cloud.
+        suboptions:
+          list:
+            type: list
+            description:
+              - Argument list of the command that prints one line for each backup, with its size in bytes, its time (ISO 8601) and its
+                name; or a JSON list of objects with C(size), C(time) and C(name).
+            elements: str
+            required: true
+          fetch:
+            type: list
+            description:
+              - Argument list of the command that writes one backup into a file. C({name}) stands for its name, C({target}) for the file;
+                both are needed.
+            elements: str
+            required: true
+          kind:
+            type: str
+            description:
+              - What is fetched.
+            choices:
+              - files
+              - postgresql
+              - redis
+              - sqlite
+            default: files
+          os_user:
+            type: str
+            description:
+              - User that both commands run as. Empty means the one who runs the module.
+            default: ''
+          environment_file:
+            type: path
+            description:
+              - File with C(NAME=value) lines that both commands get as their environment, mode 0600.
+            default: ''
+          maximum_bytes:
+            type: int
+            description:
+              - Largest size that may be fetched, in bytes. Needed.
+            default: 0
+          timeout_seconds:
+            type: float
+            description:
+              - Time limit of both commands, in seconds.
+            default: 14400.0
   scratch:
     type: path
     description:
