@@ -191,7 +191,7 @@ class Wording:
     """How a finding speaks.
 
     :param fine: the summary when nothing is wrong.
-    :param wrong: what the faults are: ``3 <wrong>``.
+    :param wrong: what the faults are: ``<wrong> (3)``.
     :param counted: the value is the number of faults, not the worst of their values.
     """
 
@@ -230,7 +230,7 @@ def found(
     gaps = "; ".join(filter(None, (unseen, not_covered)))
     worst_value: float | None = value
     if faults:
-        summary = f"{len(faults)} {wording.wrong}: {order[0].line}"
+        summary = f"{wording.wrong} ({len(faults)}): {order[0].line}"
         worst_value = len(faults) if wording.counted else max(fault.value for fault in faults)
         advice = wording.advice
     else:

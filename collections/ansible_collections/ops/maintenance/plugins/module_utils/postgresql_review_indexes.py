@@ -176,7 +176,7 @@ def judge_unused(about: About, facts: Row) -> list[Finding]:
     as_of = f"counted for {days:.0f} days"
     gap = "since when each index exists"
     if faults and unsure:
-        words = f"{len(faults)} indexes look unused, but {unsure}"
+        words = f"indexes look unused ({len(faults)}), but {unsure}"
         remedy = "Run the review again later, with primary and replicas all declared as servers."
         return found(about, wording, [], unseen=words, remedy=remedy, also=[fault.line for fault in faults])
     fine = f"{UNUSED.fine} ({as_of}{_with_replicas(facts)})"

@@ -151,7 +151,7 @@ maintenance_record:
       - id: postgresql.dead_rows
         state: warning
         subject: main/shop
-        summary: '1 tables have many dead rows: public.orders: 31 percent dead (53921 rows), never vacuumed'
+        summary: 'tables have many dead rows (1): public.orders: 31 percent dead (53921 rows), never vacuumed'
         value: 31.003
         unit: percent
         threshold: warning from 20 percent and 1000 rows
