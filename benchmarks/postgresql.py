@@ -46,6 +46,23 @@ print(json.dumps({"findings": len(outcome.findings), "questions": len({found.id 
 """
 
 
+DRILL = """
+import json, sys
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+folder, pattern, scratch = sys.argv[1:]
+options = backup_verification.OPTIONS
+declared = {name: spec.get("default") for name, spec in options["sets"]["options"].items()}
+declared.update(name="bench", kind="postgresql", root=folder, pattern=pattern, level=5, restore_jobs=2, maximum_age_hours=1000.0,
+                count_tables=["pgbench_accounts", "pgbench_branches"], minimum_rows={"pgbench_accounts": 1})
+params = {name: spec.get("default") for name, spec in options.items()}
+params.update(sets=[declared], servers=[], scratch=scratch, settle_seconds=0.0, run_id="", deadline=0.0, state_dir="/var/tmp/state")
+outcome = backup_verification.run({**params, "self_test": False}, False, Host())
+bad = [f"{found.id}: {found.summary}" for found in outcome.findings if found.state != "ok" and found.id != "backup.content"]
+assert outcome.returned["proofs"]["bench"]["level"] == 5, bad
+"""
+
+
 def timed(argv: list[str], accept: tuple[int, ...] = (0,), **more: Any) -> tuple[float, str]:
     """Run a command; return its seconds and what it wrote."""
     began = time.perf_counter()
@@ -88,6 +105,31 @@ def review(cluster: Any, session: Any) -> dict[str, Any]:
     }
 
 
+def drill(cluster: Any) -> dict[str, Any]:
+    """Time the drill of a dump up to the last level, and the plain tools that only restore it."""
+    env = {**os.environ, "PGHOST": cluster.socket, "PGUSER": "postgres"}
+    folder = Path("/var/tmp/backups")  # noqa: S108 - of a container that goes away
+    folder.mkdir()
+    os.chmod(folder, 0o777)  # noqa: S103
+    dump = str(folder / "bench.dump")
+    as_postgres: dict[str, Any] = {"env": env, "user": "postgres", "cwd": "/"}
+    timed([cluster.program("createdb"), "drill"], **as_postgres)
+    timed([cluster.program("pgbench"), "-i", "-q", "-s", str(SCALE), "drill"], **as_postgres)
+    timed([cluster.program("pg_dump"), "--format=custom", "--compress=0", f"--file={dump}", "drill"], **as_postgres)
+    restore = [cluster.program("pg_restore"), "--exit-on-error", "--jobs=2", "--dbname=restored", dump]
+    plain = sum(
+        timed(argv, **as_postgres)[0]
+        for argv in ([cluster.program("createdb"), "restored"], restore, [cluster.program("dropdb"), "restored"])
+    )
+    ours, _said = timed([sys.executable, "-c", DRILL, str(folder), "bench.dump", "/var/tmp/scratch"])  # noqa: S108
+    return {
+        "dump_bytes": Path(dump).stat().st_size,
+        "drill_to_level_5_seconds": round(ours, 1),
+        "createdb_restore_dropdb_seconds": round(plain, 1),
+        "ratios": {"wall": round(plain / ours, 2)},
+    }
+
+
 def inside() -> dict[str, Any]:
     """Measure on the host itself."""
     sys.path.insert(0, str(ROOT / "tests/hosts"))
@@ -99,7 +141,8 @@ def inside() -> dict[str, Any]:
         with postgresql.connect(cluster.server) as session:
             session.execute("CREATE DATABASE bench")
         with postgresql.connect(cluster.server, "bench", statement_timeout_seconds=0) as session:
-            return {"postgresql": session.value("SHOW server_version"), "review": review(cluster, session)}
+            found = {"postgresql": session.value("SHOW server_version"), "review": review(cluster, session)}
+        return {**found, "drill": drill(cluster)}
 
 
 def main(out: Path) -> dict[str, Any]:
