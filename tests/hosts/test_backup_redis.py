@@ -48,15 +48,16 @@ def made(tmp_path_factory):
         ask("EVAL", "for i = 1, 500 do redis.call('SET', 'k:' .. i, string.rep('v', 200)) end", "0")
         ask("SET", "written_at", str(int(time.time())))
         ask("SET", "marked", _MARK.decode())
-        ask("SET", "soon", "gone", "PX", "1500")
         ask("-n", "3", "SET", "other", "1")
+        ask("SET", "soon", "gone", "PX", "5000")
+        gone = time.monotonic() + 5.2
         ask("SAVE")
         ask("BGREWRITEAOF")
         while "aof_rewrite_in_progress:0" not in ask("INFO", "persistence"):
             time.sleep(0.05)
         for number in range(20):
             ask("SET", f"tail:{number}", "w" * 50)
-        time.sleep(1.2)
+        time.sleep(max(gone - time.monotonic(), 0))
         child.terminate()
         child.wait()
     root = tmp_path_factory.mktemp("redis")
