@@ -98,6 +98,16 @@ def test_damage_in_the_store_or_on_the_way_is_found(store, verify, fault):
     assert seen.state("level") == "critical"
 
 
+def test_a_transfer_that_broke_off_is_found_by_its_size_where_nothing_else_shows_it(store, verify):
+    (store / "store" / "app.db.gz").unlink()
+    (store / "store" / "export.csv").write_text("1;2;3\n" * 1000)
+    command = {"kind": "files"}
+    assert verify(**declared(store, command=command, level=2)).level == 2
+    seen = verify(**declared(store, command=command, level=2, environment={"CUT": "1000"}))
+    assert (seen.level, seen.state("structure")) == (0, "critical")
+    assert "1000 bytes were fetched" in seen["structure"].summary
+
+
 def test_a_wrong_secret_and_a_missing_tool_are_unknown_and_the_secret_is_nowhere(store, verify):
     seen = verify(**declared(store, secret="an0ther-s3cret"))
     assert (seen.level, seen.state("present")) == (-1, "unknown")

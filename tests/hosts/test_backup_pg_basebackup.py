@@ -53,8 +53,8 @@ def test_an_intact_backup_raises_nothing_and_is_left_as_it_was(made, verify, for
     assert seen.level == 5
     assert any("2000 rows in the backup, 2000 in the source" in line for line in seen["content"].evidence)
     assert any("agree with their checksums" in line for line in seen["integrity"].evidence)
-    changed = {path for path, was in before.items() if snapshot_of(made["place"]).get(path) != was}
-    assert changed == set()
+    after = snapshot_of(made["place"])
+    assert {path for path, was in before.items() if after.get(path) != was} == set()
     assert seen.proof["rto_seconds"] > 0
 
 

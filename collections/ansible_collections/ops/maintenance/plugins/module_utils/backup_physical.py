@@ -194,13 +194,18 @@ def prove_running(cluster: Cluster, climb: Climb, restore_command: str = "") -> 
         climb.say(3, "critical" if problem else "ok", problem or f"restored; its control file says PostgreSQL {cluster.major}")
         if climb.level < 4 or problem:
             return
-        climb.say(4, "ok", recover(cluster, restore_command))
+        climb.say(4, "ok", recover(cluster, restore_command, _left(climb)))
     except MaintenanceError as error:
         climb.say(4 if climb.level >= 4 and climb.stands(3) else 3, "critical", str(error))
         return
     finally:
         climb.restore_seconds = (climb.restore_seconds or 0.0) + time.monotonic() - started
     examine(cluster, climb)
+
+
+def _left(climb: Climb) -> float:
+    deadline = float(climb.around.params["deadline"])
+    return min(_START_SECONDS, max(deadline - climb.around.now, 1.0)) if deadline else _START_SECONDS
 
 
 def examine(cluster: Cluster, climb: Climb) -> None:

@@ -537,6 +537,24 @@ EXAMPLES = r"""
         pattern: "*.tar.gz"
         level: 2
         manifest: "{name}.sha256"
+
+- name: Prove the repositories that hold the physical backups and the files
+  ops.maintenance.backup_verification:
+    sets:
+      - name: cluster
+        kind: pgbackrest
+        repository: { member: main }
+        encrypted: true
+        level: 5
+        database: orders
+        count_tables: [orders]
+        sentinel: { table: orders, column: updated_at }
+      - name: files
+        kind: restic
+        root: /srv/restic
+        repository: { password_file: /etc/restic/password, host: web1, read_data_percent: 10 }
+        required_files: [.env]
+        level: 5
 """
 
 RETURN = r"""
