@@ -126,7 +126,8 @@ def read_list(said: str) -> t.Iterator[tuple[int, str, str]]:
     text = said.strip()
     if text.startswith("["):
         try:
-            for item in t.cast("list[Json]", json.loads(text)):
+            found: list[Json] = json.loads(text)
+            for item in found:
                 yield int(item["size"]), str(item["time"]), str(item["name"])
         except (ValueError, KeyError, TypeError) as error:
             raise MaintenanceError(f"the list is not JSON objects with size, time and name ({clean(str(error), 100)})") from None
