@@ -24,6 +24,7 @@ from .paths import open_regular
 
 _CHUNK = 1024 * 1024
 _OUTPUT_LIMIT = 4 * _CHUNK
+_END_SECONDS = 60.0
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".xz": "xz", ".txz": "xz", ".bz2": "bzip2", ".zst": "zstd"}
 
@@ -213,10 +214,15 @@ def piped(chunks: t.Iterator[bytes], command: t.Sequence[str], path: str, what: 
         feeder.start()
         try:
             yield from read_pipe(child)
+        except BaseException:
+            child.kill()
+            raise
         finally:
+            # Its last output is there before it has ended: to kill it now would make a sound backup look damaged.
+            feeder.join(_END_SECONDS)
             if feeder.is_alive():
                 child.kill()
-            feeder.join()
+                feeder.join()
         if problems:
             raise problems[0]
         if child.wait() != 0:
