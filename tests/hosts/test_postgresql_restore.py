@@ -108,8 +108,12 @@ def test_every_format_is_known_by_its_content_and_restored_beside_the_live_one(c
     assert again.status == "ok"
 
 
-@pytest.mark.parametrize("form", OPTIONS)
-@pytest.mark.parametrize("damage", ["cut", "zeroed", "empty"])
+# Zeroes in rows that are stored as they are come back as what they are: only a compressed form shows them.
+COMPRESSED = ("custom", "directory", "gzip")
+DAMAGES = [(form, damage) for form in OPTIONS for damage in ("cut", "empty")] + [(form, "zeroed") for form in COMPRESSED]
+
+
+@pytest.mark.parametrize(("form", "damage"), DAMAGES)
 def test_a_damaged_backup_is_refused_before_anything_is_changed(cluster, database, clean, tmp_path, backups, form, damage):
     """flow-em-6: the backup is verified first; the twin without damage is restored above."""
     fill(cluster, database, 3000)
@@ -118,9 +122,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_changed(cluster, databas
     with open(victim, "rb") as source:
         data = source.read()
     middle = len(data) // 2
-    size = 2000 if form in ("custom", "directory", "gzip") else 0
-    if damage == "zeroed" and not size:
-        pytest.skip("zeroes in plain rows are restored as what they are: only PostgreSQL refuses them")
+    size = 2000
     cut = data[: -min(3000, middle)] if form != "tar" else data[:middle]
     with open(victim, "wb") as target:
         target.write({"cut": cut, "zeroed": data[:middle] + bytes(size) + data[middle + size :], "empty": b""}[damage])
