@@ -50,10 +50,8 @@ def everything_runs() -> bool:
     return all(is_active(unit) for unit in units) and "fossawork" in inside("ls", "/etc/cron.d").split()
 
 
-@pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    """The host through ssh, as a real one is reached, with the production variables of its group."""
-    (tmp_path / "group_vars").symlink_to(PROJECT / "inventories/prod/group_vars")
+def write_hosts(folder: Path) -> None:
+    """Say where the host is now: after an interruption it may have come back with another address."""
     address = subprocess.run(
         ["docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", NAME],
         check=True,
@@ -70,7 +68,15 @@ def inventory(tmp_path: Path) -> Path:
         "ansible_ssh_common_args": f"{options} -o ControlMaster=no",
     }
     text = {"maintained": {"children": {"fossawork": {"hosts": {NAME: host}}}}}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(text))
+    if address or not (folder / "hosts.yml").exists():
+        (folder / "hosts.yml").write_text(yaml.safe_dump(text))
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """The host through ssh, as a real one is reached, with the production variables of its group."""
+    (tmp_path / "group_vars").symlink_to(PROJECT / "inventories/prod/group_vars")
+    write_hosts(tmp_path)
     return tmp_path
 
 
@@ -95,6 +101,7 @@ class Run:
 
     def __init__(self, inventory: Path, **extra: object) -> None:
         self.before = set(runs())
+        write_hosts(inventory)
         log = (SCENARIO / "run.log").open("w")
         argv = ["ansible-playbook", str(CONVERGE), "-i", str(inventory / "hosts.yml"), "-e", json.dumps(extra)]
         env = {**os.environ, "OPS_MAINTENANCE_REPORT_DIR": str(SCENARIO / "report"), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
@@ -115,14 +122,14 @@ class Run:
             lines = read_journal(str(self.journal)).lines
             return any(line["kind"] == "record" and (line["operation"], line["status"]) == (operation, status) for line in lines)
 
-        wait(f"{operation} {status}", 120, is_there)
+        wait(f"{operation} {status}", 300, is_there)
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def finish(self) -> int:
-        return self.process.wait(timeout=300)
+        return self.process.wait(timeout=600)
 
 
 def completes(inventory: Path) -> Path:
