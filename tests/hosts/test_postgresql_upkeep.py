@@ -658,6 +658,16 @@ def test_two_runs_at_once_are_refused_with_who_is_at_it(session, upkeep, cluster
     assert upkeep().status != "failed"
 
 
+def test_a_run_that_is_just_ending_is_awaited(session, upkeep, cluster):
+    """The server notices a moment late that a client has gone, on a busy machine most of all."""
+    with postgresql.connect(cluster.server) as other:
+        other.value("SELECT pg_try_advisory_lock(%s)", [postgresql_upkeep._LOCK])
+        leaving = threading.Timer(1.0, other.close)
+        leaving.start()
+        assert upkeep().status != "failed"
+        leaving.join()
+
+
 def test_an_application_under_load_loses_no_transaction(session, upkeep, cluster, database, tmp_path):
     """neff-weekly-05, flow-monthly-4, netpost-db-08: the online forms are online."""
     env = {"PGHOST": cluster.socket, "PGUSER": "postgres"}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import typing as t
 
 from . import postgresql_upkeep_settings as settings_of
@@ -24,6 +25,7 @@ __all__ = ["OPTIONS", "run"]
 
 STATE = "postgresql_upkeep.json"
 _LOCK = 7233982131
+_LOCK_WAIT_SECONDS = 5.0
 _CLEANUP_SECONDS = 3.0
 _AGAIN = "Read the message, correct the cause, run again."
 
@@ -137,11 +139,21 @@ class ServerUpkeep:
         self.result.find("upkeep.server", "ok", self.name, "the server answers and takes changes")
         return False
 
+    @staticmethod
+    def _lock(control: Session) -> bool:
+        """Take the run's lock; a session that just ended holds it a moment longer on a busy server."""
+        deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+        while not control.value("SELECT pg_try_advisory_lock(%s)", [_LOCK]):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
     def _taken(self, control: Session) -> bool:
         """Whether another run works on this server. The lock goes with the session, so a killed run holds none."""
         if self.check_mode:
             return False
-        if not control.value("SELECT pg_try_advisory_lock(%s)", [_LOCK]):
+        if not self._lock(control):
             who = control.rows(
                 "SELECT a.pid, a.usename, a.backend_start::text AS since FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
                 " WHERE l.locktype = 'advisory' AND (l.classid::bigint << 32 | l.objid::bigint) = %s AND l.granted",
