@@ -19,25 +19,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "collections"))
+
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification  # noqa: E402
+
 CONTENT_BYTES = int(os.environ.get("BENCH_BACKUP_BYTES", 256 * 1024 * 1024))
 ROUNDS = 3
 
 OURS = """
-import sys, time
+import json, os, sys, time
 from datetime import date
-import os
 sys.path.insert(0, {collections!r})
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_proof import Scratch, prove
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_sets import Backup, File
 path, level, scratch = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 status = os.stat(path)
-declared = dict(name="bench", kind="files", layout="files", pattern="*", manifest="", date_format="", level=level, required_files=[],
-                source="", maximum_rpo_hours=0, maximum_age_hours=1)
+declared = json.loads({declared!r})
 backup = Backup(path, (File(path, status.st_size, status.st_mtime_ns),), time.time(), date.today())
-proof = prove(declared, backup, Scratch(scratch), {{}}, time.time())
+proof = prove({{**declared, "level": level}}, backup, Scratch(scratch), {{}}, time.time())
 sys.exit(proof.reached != level)
 """
+
+
+def declared_set(folder: Path) -> dict[str, Any]:
+    """Return a set of one archive with every option that the module knows."""
+    spec = backup_verification.OPTIONS["sets"]["options"]
+    checked = ArgumentSpecValidator(spec).validate({"name": "bench", "kind": "files", "root": str(folder), "layout": "files", "level": 3})
+    if checked.error_messages:
+        raise ValueError(checked.error_messages)
+    return {**checked.validated_parameters, "maximum_age_hours": 1}
 
 
 def make_archive(path: Path) -> None:
@@ -82,7 +95,7 @@ def main(out: Path) -> dict[str, Any]:
         tree.mkdir()
         make_archive(path)
         program = folder / "ours.py"
-        program.write_text(OURS.format(collections=str(ROOT / "collections")))
+        program.write_text(OURS.format(collections=str(ROOT / "collections"), declared=json.dumps(declared_set(folder))))
 
         def ours(level: int) -> list[str]:
             return [sys.executable, str(program), str(path), str(level), str(folder / "scratch")]
