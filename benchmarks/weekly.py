@@ -65,6 +65,16 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def wait_for_boot(name: str) -> None:
+    """Wait until systemd has started everything; in its first moments it does not even answer."""
+    deadline = time.monotonic() + 120
+    command = ["docker", "exec", name, "systemctl", "is-system-running", "--wait"]
+    while subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() not in {"running", "degraded"}:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name} has not booted in 120 s")
+        time.sleep(0.2)
+
+
 class Fleet:
     """Hosts made from one prepared image, so that each is as the others, and made anew within seconds."""
 
@@ -88,7 +98,7 @@ class Fleet:
         for name in names:
             docker("run", "--detach", f"--name={name}", *self.options, image, "/lib/systemd/systemd")
         for name in names:
-            subprocess.run(["docker", "exec", name, "systemctl", "is-system-running", "--wait"], check=False, capture_output=True)
+            wait_for_boot(name)
 
     def remove(self) -> None:
         """Remove the hosts."""
