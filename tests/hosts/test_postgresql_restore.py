@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -20,7 +21,12 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 
-OPTIONS = {"custom": ["-Fc"], "directory": ["-Fd"], "tar": ["-Ft"], "plain": ["-Fp"], "gzip": ["-Fp"]}
+OPTIONS = {"custom": ["-Fc"], "directory": ["-Fd"], "tar": ["-Ft"], "plain": ["-Fp"], "gzip": ["-Fp"], "xz": ["-Fp"], "zstd": ["-Fp"]}
+PACK = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "zstd": lambda data: subprocess.run(["zstd", "-c"], input=data, check=True, capture_output=True).stdout,
+}
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def dumped(cluster, database, path, form="custom", *more, mode=0o600):
     program = postgresql_programs.find_program("pg_dump", MAJOR)
     command = [program, *OPTIONS[form], *more, "-h", cluster.socket, "-U", "postgres", "-f", str(path), "-d", database]
     subprocess.run(command, check=True, capture_output=True)
-    if form == "gzip":
-        path.write_bytes(gzip.compress(path.read_bytes()))
+    if form in PACK:
+        path.write_bytes(PACK[form](path.read_bytes()))
     if form == "directory":
         for name in (path, *path.iterdir()):
             os.chown(name, *owner(cluster))
@@ -109,7 +115,7 @@ def test_every_format_is_known_by_its_content_and_restored_beside_the_live_one(c
 
 
 # Zeroes in rows that are stored as they are come back as what they are: only a compressed form shows them.
-COMPRESSED = ("custom", "directory", "gzip")
+COMPRESSED = ("custom", "directory", *PACK)
 DAMAGES = [(form, damage) for form in OPTIONS for damage in ("cut", "empty")] + [(form, "zeroed") for form in COMPRESSED]
 
 
@@ -199,10 +205,37 @@ def test_a_backup_of_the_wrong_database_never_takes_the_live_name(cluster, datab
     fill(cluster, database)
     with postgresql.connect(cluster.server) as session:
         session.execute("CREATE DATABASE wrong_one")
+    fill(cluster, "wrong_one")
+    with postgresql.connect(cluster.server, "wrong_one") as session:
+        session.execute("DROP TABLE public.orders CASCADE")
     path = dumped(cluster, "wrong_one", backups / "x.dump")
     with pytest.raises(MaintenanceError, match=r"there is no table public\.orders"):
-        restore(cluster, database, tmp_path, backup=path)
+        restore(cluster, database, tmp_path, backup=path, other_database="wrong_one")
     assert orders(cluster.server, database) == 200
+
+
+@pytest.mark.parametrize("form", ["custom", "directory", "tar"])
+def test_an_archive_of_another_database_is_refused_unless_it_is_confirmed_by_its_name(cluster, database, clean, tmp_path, backups, form):
+    fill(cluster, database)
+    with postgresql.connect(cluster.server) as session:
+        session.execute('CREATE DATABASE "Sibling db"')
+    fill(cluster, "Sibling db", 77)
+    path = dumped(cluster, "Sibling db", backups / "x.dump", form)
+    for check, other in ((True, ""), (False, ""), (False, database)):
+        with pytest.raises(InputError, match=r"is of the database 'Sibling db', expected one of 'db_.*nothing was changed"):
+            restore(cluster, database, tmp_path, check, backup=path, other_database=other)
+    assert orders(cluster.server, database) == 200
+    outcome = restore(cluster, database, tmp_path, backup=path, other_database="Sibling db")
+    assert [finding.state for finding in of(outcome, "restore.other_database")] == ["warning"]
+    assert orders(cluster.server, database) == 77
+
+
+def test_what_is_compressed_but_no_text_of_pg_dump_is_refused(cluster, database, tmp_path, backups):
+    fill(cluster, database)
+    path = dumped(cluster, database, backups / "x.dump")
+    (backups / "x.dump").write_bytes(PACK["xz"]((backups / "x.dump").read_bytes()))
+    with pytest.raises(MaintenanceError, match="holds no text of pg_dump; unpack it"):
+        restore(cluster, database, tmp_path, backup=path)
 
 
 def test_settings_owner_and_a_hostile_name_are_carried_over(cluster, clean, tmp_path, backups):

@@ -13,7 +13,7 @@ author:
 description:
   - Takes the backup that is named, or the newest of the declared sets that verification proved to the demanded level. The newest one
     may be the one that holds the damage, and a link to the latest may lead to half a dump.
-  - Recognises the dump by its content (custom, directory, tar, plain, gzip-compressed plain) and reads it to its end before anything
+  - Recognises the dump by its content (custom, directory, tar, plain, plain compressed with gzip, xz, zstd or bzip2) and reads it to its end before anything
     is changed. In check mode that is all, together with what stands in the way; do this before services are stopped.
   - Restores it beside the live database, stops at the first error, verifies it there, then gives both their names in one transaction. The
     database before is kept as C(<database>_before_<run>), with owner, privileges and settings carried over to the restored one.
@@ -111,6 +111,10 @@ options:
     description: Restore a backup that was restored before and is in place, which loses what was written since.
     type: bool
     default: false
+  other_database:
+    description: Name of the database that the archive was made of, where it is another one than O(database). Without it, such an archive is refused.
+    type: str
+    default: ''
   reserve_bytes:
     description: Room that has to stay free.
     type: int
