@@ -93,6 +93,6 @@ def test_the_key_opens_what_age_encrypted_and_another_key_is_found_out(tmp_path,
     other = str(tmp_path / "other")
     ran("age-keygen", "-o", other)
     for path, state in ((key[0], "ok"), (other, "critical")):
-        verifier = Verifier(str(tmp_path / os.path.basename(path)))
+        verifier = Verifier(str(tmp_path / f"by-{state}"))
         seen = verifier(root=str(tmp_path / "backups"), pattern="*.age", level=2, decrypt_command=["age", "--decrypt", "--identity", path])
         assert seen.state("level") == state, seen.bad
