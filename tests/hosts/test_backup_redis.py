@@ -166,6 +166,31 @@ def test_damage_of_an_append_only_file_is_found(made, verify, tmp_path, fault):
     assert seen.state("level") == "critical", seen.bad
 
 
+def test_a_flipped_value_in_the_tail_shows_only_against_a_checksum_and_the_first_look_says_so(made, verify, tmp_path):
+    """Commands have a form, but no checksum: redis-check-aof and Redis itself take another value for a value."""
+    root, paths = damaged(made, "aof", tmp_path)
+    tail = next(path for path in paths if path.endswith(".incr.aof"))
+    folder = os.path.dirname(tail)
+    sums = ran("sha256sum", *map(os.path.basename, paths), cwd=folder)
+    with open(tail, "rb") as source:
+        place = source.read().index(b"w" * 50) + 8
+    assert verify(**aof(root)).bad == {}
+    flip(tail, place)
+    seen_before = verify(**aof(root))
+    assert (seen_before.level, seen_before.state("checksum")) == (1, "critical"), seen_before.bad
+
+    verify.state_dir += "-another"
+    first_look = verify(**aof(root))
+    assert (first_look.bad, first_look["checksum"].basis) == ({}, "estimated")
+    assert "values in the commands of the append-only file" in first_look["structure"].not_covered
+
+    with open(os.path.join(folder, "SHA256SUMS"), "w") as target:
+        target.write(sums)
+    verify.state_dir += "-third"
+    against_manifest = verify(**aof(root, manifest="SHA256SUMS"))
+    assert (against_manifest.level, against_manifest.state("checksum")) == (1, "critical"), against_manifest.bad
+
+
 def test_a_server_that_loads_nothing_is_not_taken_for_a_restored_one(made, verify, tmp_path):
     """With a wrong file name Redis starts empty and answers PONG."""
     folder = tempfile.mkdtemp(prefix="l", dir="/tmp")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import signal
 import subprocess
 
 import pytest
-from clusters import MAJOR
-from postgresql_states import HOSTILE, RUN, Machine, drop, enter_maintenance, fill, in_process, names, of, orders
+from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
+from postgresql_states import HOSTILE, RUN, drop, enter_maintenance, fill, in_process, names, of, orders
+from recovery_runs import FORMS, PACK, dumped, restore, restore_params
+from upkeep_runs import wait_for
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql,
     postgresql_backup_file,
     postgresql_programs,
-    postgresql_restore,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
-
-OPTIONS = {"custom": ["-Fc"], "directory": ["-Fd"], "tar": ["-Ft"], "plain": ["-Fp"], "gzip": ["-Fp"]}
+from ansible_collections.ops.maintenance.plugins.module_utils.paths import read_state
 
 
 @pytest.fixture
@@ -36,36 +35,6 @@ def clean(cluster):
     before = names(cluster)
     yield
     drop(cluster, *sorted(names(cluster) - before))
-
-
-def dumped(cluster, database, path, form="custom", *more, mode=0o600):
-    program = postgresql_programs.find_program("pg_dump", MAJOR)
-    command = [program, *OPTIONS[form], *more, "-h", cluster.socket, "-U", "postgres", "-f", str(path), "-d", database]
-    subprocess.run(command, check=True, capture_output=True)
-    if form == "gzip":
-        path.write_bytes(gzip.compress(path.read_bytes()))
-    if form == "directory":
-        for name in (path, *path.iterdir()):
-            os.chown(name, *owner(cluster))
-    else:
-        path.chmod(mode)
-    return str(path)
-
-
-def owner(cluster):
-    status = os.stat(cluster.data)
-    return status.st_uid, status.st_gid
-
-
-def params_of(cluster, database, tmp_path, **more):
-    params = {name: option.get("default") for name, option in postgresql_restore.OPTIONS.items()}
-    server = {**cluster.server, "jobs": 2, "sentinels": ["public.orders"]}
-    params.update(server=server, database=database, sets={"daily": str(tmp_path / "backups")}, reserve_bytes=0)
-    return {**params, "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), **more}
-
-
-def restore(cluster, database, tmp_path, check=False, **more):
-    return postgresql_restore.run(params_of(cluster, database, tmp_path, **more), check, Machine())
 
 
 def spoil(cluster, database):
@@ -86,7 +55,7 @@ def prove(tmp_path, files=(), **sets):
     (tmp_path / "state" / "backup_history.json").write_text(json.dumps({"files": {"daily": seen}}))
 
 
-@pytest.mark.parametrize("form", OPTIONS)
+@pytest.mark.parametrize("form", FORMS)
 def test_every_format_is_known_by_its_content_and_restored_beside_the_live_one(cluster, database, clean, tmp_path, backups, form):
     """flow-em-6, netpost-res-1, neff-em-04, netpost-em-7: whatever the file is called."""
     fill(cluster, database)
@@ -109,8 +78,8 @@ def test_every_format_is_known_by_its_content_and_restored_beside_the_live_one(c
 
 
 # Zeroes in rows that are stored as they are come back as what they are: only a compressed form shows them.
-COMPRESSED = ("custom", "directory", "gzip")
-DAMAGES = [(form, damage) for form in OPTIONS for damage in ("cut", "empty")] + [(form, "zeroed") for form in COMPRESSED]
+COMPRESSED = ("custom", "directory", *PACK)
+DAMAGES = [(form, damage) for form in FORMS for damage in ("cut", "empty")] + [(form, "zeroed") for form in COMPRESSED]
 
 
 @pytest.mark.parametrize(("form", "damage"), DAMAGES)
@@ -199,10 +168,37 @@ def test_a_backup_of_the_wrong_database_never_takes_the_live_name(cluster, datab
     fill(cluster, database)
     with postgresql.connect(cluster.server) as session:
         session.execute("CREATE DATABASE wrong_one")
+    fill(cluster, "wrong_one")
+    with postgresql.connect(cluster.server, "wrong_one") as session:
+        session.execute("DROP TABLE public.orders CASCADE")
     path = dumped(cluster, "wrong_one", backups / "x.dump")
     with pytest.raises(MaintenanceError, match=r"there is no table public\.orders"):
-        restore(cluster, database, tmp_path, backup=path)
+        restore(cluster, database, tmp_path, backup=path, other_database="wrong_one")
     assert orders(cluster.server, database) == 200
+
+
+@pytest.mark.parametrize("form", ["custom", "directory", "tar"])
+def test_an_archive_of_another_database_is_refused_unless_it_is_confirmed_by_its_name(cluster, database, clean, tmp_path, backups, form):
+    fill(cluster, database)
+    with postgresql.connect(cluster.server) as session:
+        session.execute('CREATE DATABASE "Sibling db"')
+    fill(cluster, "Sibling db", 77)
+    path = dumped(cluster, "Sibling db", backups / "x.dump", form)
+    for check, other in ((True, ""), (False, ""), (False, database)):
+        with pytest.raises(InputError, match=r"is of the database 'Sibling db', expected one of 'db_.*nothing was changed"):
+            restore(cluster, database, tmp_path, check, backup=path, other_database=other)
+    assert orders(cluster.server, database) == 200
+    outcome = restore(cluster, database, tmp_path, backup=path, other_database="Sibling db")
+    assert [finding.state for finding in of(outcome, "restore.other_database")] == ["warning"]
+    assert orders(cluster.server, database) == 77
+
+
+def test_what_is_compressed_but_no_text_of_pg_dump_is_refused(cluster, database, tmp_path, backups):
+    fill(cluster, database)
+    path = dumped(cluster, database, backups / "x.dump")
+    (backups / "x.dump").write_bytes(PACK["xz"]((backups / "x.dump").read_bytes()))
+    with pytest.raises(MaintenanceError, match="holds no text of pg_dump; unpack it"):
+        restore(cluster, database, tmp_path, backup=path)
 
 
 def test_settings_owner_and_a_hostile_name_are_carried_over(cluster, clean, tmp_path, backups):
@@ -268,10 +264,63 @@ def test_killed_at_a_step_the_next_restore_ends_it(cluster, database, clean, tmp
         f" return os.kill(os.getpid(), 9) if e.get('step') == {step!r} else said\n"
         "postgresql_switch.Switcher.note = note\n"
     )
-    child = in_process("postgresql_restore", params_of(cluster, database, tmp_path, backup=path), before)
+    child = in_process("postgresql_restore", restore_params(cluster, database, tmp_path, backup=path), before)
     assert child.wait(60) == -signal.SIGKILL
     assert orders(cluster.server, database) == 11
     restore(cluster, database, tmp_path, backup=path)
     assert orders(cluster.server, database) == 200
     assert not any(name.startswith("ops_restore_") for name in names(cluster))
     assert sum(name.startswith(f"{database}_before_") for name in names(cluster)) == 1
+
+
+@pytest.fixture(scope="module")
+def mortal():
+    with running_cluster() as running:
+        yield running
+
+
+# Restoring this waits where the role says so, in the database that is being filled and nowhere else.
+WAITING = """
+CREATE FUNCTION public.wait(a int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_database() LIKE 'ops_restore_%' AND current_setting('test.wait', true) = 'on' THEN PERFORM pg_sleep(60); END IF;
+  RETURN true;
+END $$;
+CREATE TABLE public.waiting (a int CHECK (public.wait(a)));
+INSERT INTO public.waiting VALUES (1);
+"""
+
+
+@pytest.mark.parametrize("how", ["connection", "server"])
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_cut_off_in_the_middle_of_filling_the_next_restore_ends_it(mortal, tmp_path, backups, form, how):
+    """netpost-res-1: a connection that is cut, a server that is stopped at once; the live database never notices."""
+    drop(mortal, *[name for name in names(mortal) if name.startswith("shop")])
+    with postgresql.connect(mortal.server) as session:
+        session.execute("CREATE DATABASE shop")
+        session.execute("ALTER ROLE postgres SET test.wait = 'on'")
+    fill(mortal, "shop")
+    with postgresql.connect(mortal.server, "shop") as session:
+        session.execute(WAITING)
+    path = dumped(mortal, "shop", backups / "x", form)
+    spoil(mortal, "shop")
+    child = in_process("postgresql_restore", restore_params(mortal, "shop", tmp_path, backup=path))
+    with postgresql.connect(mortal.server) as session:
+        asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        assert wait_for(lambda: session.rows(asleep) or child.poll() is not None)
+        if how == "server":
+            mortal.stop()
+        else:
+            assert session.value("SELECT pg_terminate_backend(%s)", [session.value(asleep)])
+    said = child.communicate(timeout=60)[0]
+    assert child.returncode == 3, said
+    assert said.count("\n") == 1
+    if how == "server":
+        mortal.start(AS_IN_PRODUCTION)
+    assert orders(mortal.server, "shop") == 11
+    with postgresql.connect(mortal.server) as session:
+        session.execute("ALTER ROLE postgres RESET test.wait")
+    assert restore(mortal, "shop", tmp_path, backup=path).status == "changed"
+    assert orders(mortal.server, "shop") == 200
+    assert not any(name.startswith("ops_restore_") for name in names(mortal))
+    assert read_state(str(tmp_path / "state"), "postgresql_switch.json") == {}

@@ -10,7 +10,7 @@ import time
 import typing as t
 
 import pytest
-from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
+from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -719,7 +719,7 @@ def standby_of(cluster):
     folder = os.path.dirname(os.path.dirname(cluster.folder))
     with scratch_cluster(os.path.join(folder, "r"), MAJOR) as standby:
         argv = [
-            standby.program("pg_basebackup"),
+            client_program("pg_basebackup"),
             "-D",
             standby.data,
             "-h",

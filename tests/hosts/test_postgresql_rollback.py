@@ -11,24 +11,17 @@ from datetime import timedelta
 import pytest
 from clusters import running_cluster
 from postgresql_states import HOSTILE, NOW, RUN, Machine, drop, enter_maintenance, fill, in_process, names, of, orders, server_of
+from recovery_runs import take
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql,
     postgresql_facts,
     postgresql_switch,
     rollback,
-    snapshot,
     snapshot_store,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import read_state
-
-
-def take(tmp_path, *servers, check=False, host=None, **more):
-    params = {name: option.get("default") for name, option in snapshot.OPTIONS.items()}
-    params.update(root=str(tmp_path / "snapshots"), postgresql=list(servers), packages=False, reserve_bytes=0)
-    params.update({"run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), **more})
-    return snapshot.run(params, check, host or Machine())
 
 
 def back_params(tmp_path, *servers, **more):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from clusters import MAJOR, running_cluster
 
-from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_scratch
+from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_scratch
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 
 
@@ -73,6 +74,30 @@ def test_a_lost_session_says_so_each_time_it_is_used(cluster, database, driver):
 def test_the_process_is_root_again_after_connecting_as_the_server_s_user(cluster):
     with postgresql.connect(cluster.server):
         assert os.geteuid() == 0
+
+
+def test_sessions_that_are_opened_at_once_are_all_opened_as_the_server_s_user(driver):
+    """The user is the whole process's, so that the one who is ready first would take it from the others."""
+    with running_cluster() as cluster:
+        with open(os.path.join(cluster.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
+            target.write("local all postgres peer\n")
+        assert postgresql_programs.run_program([cluster.program("pg_ctl"), "reload", "-D", cluster.data], os_user="postgres").rc == 0
+        refused = []
+
+        def open_many():
+            for _number in range(8):
+                try:
+                    postgresql.connect(cluster.server).close()
+                except MaintenanceError as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=open_many) for _number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not refused
+    assert os.geteuid() == 0
 
 
 @pytest.mark.parametrize(

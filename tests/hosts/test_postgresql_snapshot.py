@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
-import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,7 +16,11 @@ import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from clusters import MAJOR
+import small_disk
+from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
+from postgresql_states import RUN
+from recovery_runs import snapshot_params, take
+from upkeep_runs import holding, wait_for
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql,
@@ -29,7 +33,6 @@ from ansible_collections.ops.maintenance.plugins.module_utils.errors import Inpu
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
-RUN = "weekly-20261121T020000Z-3fa9"
 HOSTILE = 'My "odd" db\'s; $(x) = %s \\ ü'
 
 
@@ -45,22 +48,8 @@ def server_of(cluster, *databases, **more):
     return {**cluster.server, "databases": list(databases), "format": "custom", "jobs": 2, "sentinels": [], "copy_as": "", **more}
 
 
-def params_of(tmp_path, *servers, **more):
-    params = {name: option.get("default") for name, option in snapshot.OPTIONS.items()}
-    params.update(root=str(tmp_path / "snapshots"), postgresql=list(servers), packages=False, reserve_bytes=0)
-    return {**params, "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), **more}
-
-
-def take(tmp_path, *servers, check=False, host=None, **more):
-    return snapshot.run(params_of(tmp_path, *servers, **more), check, host or Machine())
-
-
 def of(outcome, finding_id):
     return [finding for finding in outcome.findings if finding.id == finding_id]
-
-
-def manifest_of(tmp_path, run=RUN):
-    return snapshot_store.read(str(tmp_path / "snapshots"), run)
 
 
 def fill(cluster, database, rows=200):
@@ -72,6 +61,10 @@ def fill(cluster, database, rows=200):
         session.execute("CREATE TABLE public.empty (a int)")
         session.execute("CREATE FUNCTION public.f() RETURNS text LANGUAGE sql AS 'SELECT ''\nCOPY public.y (a) FROM stdin;\n1\n'''")
         session.execute("SELECT lo_from_bytea(0, '\\x0a434f5059')")
+
+
+def manifest_of(tmp_path, run=RUN):
+    return snapshot_store.read(str(tmp_path / "snapshots"), run)
 
 
 @contextlib.contextmanager
@@ -295,19 +288,35 @@ def test_too_little_room_is_found_before_anything_is_written(cluster, database, 
     assert snapshot_store.names(str(tmp_path / "snapshots")) == snapshot_store.partials(str(tmp_path / "snapshots")) == []
 
 
-def test_a_disk_that_gets_full_leaves_no_snapshot(cluster, database, tmp_path):
-    fill(cluster, database, 3000)
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); import signal; signal.signal(signal.SIGXFSZ, 1)"
-    ran = in_process(params_of(tmp_path, server_of(cluster, database)), before=code)
-    assert ran.wait() == 3
-    assert snapshot_store.names(str(tmp_path / "snapshots")) == snapshot_store.partials(str(tmp_path / "snapshots")) == []
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+def test_a_disk_that_gets_full_leaves_no_snapshot(cluster, database, tmp_path, monkeypatch):
+    """asr-03-5, netpost-bak-08: really full, in the middle of the dump."""
+    fill(cluster, database, 4000)
+    root = str(small_disk.ROOT / "snapshots")
+    server, real = server_of(cluster, database, sentinels=["orders"]), postgresql_dump.dump
+
+    def dump(*given, **more):
+        small_disk.fill(leave=30_000)
+        return real(*given, **more)
+
+    monkeypatch.setattr(postgresql_dump, "dump", dump)
+    try:
+        with pytest.raises(MaintenanceError, match="No space left on device") as caught:
+            take(tmp_path, server, root=root)
+        monkeypatch.undo()
+        assert caught.value.outcome.status == "failed"
+        assert snapshot_store.names(root) == snapshot_store.partials(root) == []
+        small_disk.free()
+        assert take(tmp_path, server, root=root).status == "changed"
+        assert snapshot_store.prove(root, RUN)["id"] == RUN
+    finally:
+        small_disk.free()
+        shutil.rmtree(root)
 
 
-def in_process(params, before="pass"):
+def in_process(params):
     """Take a snapshot in a process of its own, which ends with 3 when it is refused."""
     code = (
-        f"{before}\nimport json, sys\n"
+        "import json, sys\n"
         "from ansible_collections.ops.maintenance.plugins.module_utils import snapshot\n"
         "from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError\n"
         "from ansible_collections.ops.maintenance.plugins.module_utils.host import Host\n"
@@ -321,7 +330,7 @@ def test_killed_at_any_moment_the_next_run_takes_it(cluster, database, tmp_path)
     fill(cluster, database, 3000)
     server = server_of(cluster, database, sentinels=["orders"])
     for number in range(8):
-        params = params_of(tmp_path, server, run_id=f"run-{number}")
+        params = snapshot_params(tmp_path, server, run_id=f"run-{number}")
         child = in_process(params)
         time.sleep(0.1 + number * 0.12)
         child.send_signal(signal.SIGKILL)
@@ -331,6 +340,48 @@ def test_killed_at_any_moment_the_next_run_takes_it(cluster, database, tmp_path)
         snapshot.run(params, False, Machine())
         assert f"run-{number}" in snapshot_store.names(params["root"])
         assert snapshot_store.partials(params["root"]) == []
+
+
+@pytest.fixture(scope="module")
+def mortal():
+    with running_cluster() as running:
+        yield running
+
+
+# Whom it hits while pg_dump waits for a lock: its own session, the one whose moment it dumps, or all.
+WHOM = {
+    "pg_dump": "state = 'active' AND wait_event_type = 'Lock'",
+    "moment": "state = 'idle in transaction' AND application_name = 'ops.maintenance'",
+    "server": "",
+}
+
+
+@pytest.mark.parametrize("whom", WHOM)
+def test_cut_off_in_the_middle_nothing_is_left_and_the_next_run_takes_it(mortal, tmp_path, whom):
+    """asr-03-5, netpost-bak-08: a connection that is cut, a server that is stopped at once."""
+    with postgresql.connect(mortal.server) as session:
+        session.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
+        session.execute("CREATE DATABASE shop")
+    fill(mortal, "shop")
+    params = snapshot_params(tmp_path, server_of(mortal, "shop"))
+    with (
+        holding(mortal, "shop", "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder,
+        postgresql.connect(mortal.server, application_name="strike") as session,
+    ):
+        child = in_process(params)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event_type = 'Lock'"
+        assert wait_for(lambda: session.value(waiting) or child.poll() is not None)
+        if whom == "server":
+            mortal.stop()
+        else:
+            assert session.rows(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WHOM[whom]}")
+            holder.execute("ROLLBACK")
+        assert child.wait(60) == 3
+    assert snapshot_store.names(params["root"]) == snapshot_store.partials(params["root"]) == []
+    if whom == "server":
+        mortal.start(AS_IN_PRODUCTION)
+    assert snapshot.run(params, False, Machine()).status == "changed"
+    assert snapshot_store.prove(params["root"], RUN)["id"] == RUN
 
 
 def test_old_snapshots_go_with_their_copies(cluster, database, tmp_path):

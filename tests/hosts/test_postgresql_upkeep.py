@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import re
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from clusters import AS_IN_PRODUCTION, running_cluster
+import small_disk
+from clusters import AS_IN_PRODUCTION, client_program, running_cluster
+from load import Load, p95
+from upkeep_runs import (
+    begin_upkeep,
+    bloat_index,
+    done,
+    finding,
+    flush,
+    holding,
+    invalid_indexes,
+    kill_rows,
+    node,
+    options_for,
+    settle,
+    table,
+    wait_for,
+    work_under_load,
+    workers,
+)
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_upkeep
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
 HOSTILE = [("public", 'Mixed "Case" table'), ("sch.ema 1", "select"), ("ünï", "a.b; DROP TABLE x --%s")]
-
-
-def defaults(options):
-    return {name: copy.deepcopy(spec.get("default")) for name, spec in options.items()}
-
-
-def options_for(server, **changes):
-    """The module's parameters as AnsibleModule would hand them over; small limits, so that small tables count."""
-    options = {
-        **defaults(postgresql_upkeep.OPTIONS),
-        "run_id": "",
-        "deadline": 0.0,
-        "state_dir": changes.pop("state_dir"),
-        "self_test": False,
-    }
-    for name in ("tables", "indexes"):
-        spec = postgresql_upkeep.OPTIONS[name]["options"]
-        changes[name] = [{**defaults(spec), **entry} for entry in changes.get(name, [])]
-    small = {
-        "reindex_bloat_bytes": 100_000,
-        "reserve_bytes": 0,
-        "lock_timeout_seconds": 1.0,
-        "concurrent_wait_seconds": 1.0,
-        "lock_attempts": 1,
-    }
-    return {**options, **small, "servers": [server], **changes}
 
 
 @pytest.fixture(params=["psycopg", "psycopg2"])
@@ -68,33 +59,6 @@ def upkeep(cluster, database, tmp_path):
         return postgresql_upkeep.run(options_for(wanted, **changes), check_mode, Host())
 
     return run
-
-
-def done(outcome, *statuses):
-    """What was done: operation and the object's name, as pairs."""
-    wanted = statuses or ("changed", "due")
-    return sorted((a.operation, a.subject.partition(": ")[2]) for a in outcome.actions if a.status in wanted)
-
-
-def finding(outcome, name, state=None):
-    return [f for f in outcome.findings if f.id == name and state in (None, f.state)]
-
-
-def table(session, name="public.t", rows=5000):
-    session.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, label text, n int)")
-    session.execute(f"INSERT INTO {name} SELECT g, 'label ' || g, g % 7 FROM generate_series(1, {rows}) g")
-    flush(session)
-
-
-def flush(session):
-    """Have the session's counters counted at once."""
-    session.rows("SELECT pg_stat_force_next_flush()")
-    session.rows("SELECT 1")
-
-
-def settle(session, name="public.t"):
-    flush(session)
-    session.execute(f"VACUUM (ANALYZE) {name}")
 
 
 def test_a_clean_database_has_nothing_due_and_nothing_is_done(session, upkeep):
@@ -128,44 +92,6 @@ def test_dead_rows_are_vacuumed_then_counted_and_the_second_run_does_nothing(dri
     assert session.value("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 't'") == 0
     again = upkeep()
     assert (again.status, again.actions) == ("ok", [])
-
-
-def kill_rows(session, name="public.t", every=2):
-    session.execute(f"DELETE FROM {name} WHERE id % {every} = 0")
-    flush(session)
-
-
-def node(session, name):
-    """The file of a table or index: another one after it was written anew."""
-    return session.value("SELECT relfilenode FROM pg_class WHERE oid = %s::regclass", [name])
-
-
-def invalid_indexes(session):
-    return [
-        row["n"]
-        for row in session.rows("SELECT relname AS n FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid ORDER BY 1")
-    ]
-
-
-@contextlib.contextmanager
-def holding(cluster, database, statement, application="payroll"):
-    """Another application in the middle of a transaction."""
-    with postgresql.connect(cluster.server, database, application_name=application) as holder:
-        holder.execute("SET idle_in_transaction_session_timeout = 0")
-        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        holder.execute(statement)
-        yield holder
-
-
-def wait_for(condition, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.001)
-    return condition()
-
-
-def workers(session):
-    return session.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ops.maintenance.upkeep'")
 
 
 # -- VACUUM and ANALYZE --
@@ -322,13 +248,6 @@ def test_a_table_that_vacuum_skips_without_an_error_is_a_failure(session, upkeep
 
 
 # -- indexes --
-
-
-def bloat_index(session, name="public.t"):
-    table(session, name, rows=30000)
-    session.execute(f"DELETE FROM {name} WHERE id % 10 <> 0")
-    flush(session)
-    settle(session, name)
 
 
 @pytest.mark.parametrize(("driver", "with_extension"), [("psycopg", True), ("psycopg2", False)], indirect=["driver"])
@@ -668,48 +587,35 @@ def test_a_run_that_is_just_ending_is_awaited(session, upkeep, cluster):
         leaving.join()
 
 
-def test_an_application_under_load_loses_no_transaction(session, upkeep, cluster, database, tmp_path):
+def test_an_application_under_load_loses_no_transaction(session, cluster, database, tmp_path):
     """neff-weekly-05, flow-monthly-4, netpost-db-08: the online forms are online."""
-    env = {"PGHOST": cluster.socket, "PGUSER": "postgres"}
-    bench = [cluster.program("pgbench"), "-n", database]
-    subprocess.run([cluster.program("pgbench"), "-i", "-q", "-s", "2", database], env=env, check=True, capture_output=True)
-    session.execute("CREATE EXTENSION pgstattuple")
-    session.execute("UPDATE public.pgbench_accounts SET filler = 'x' WHERE aid % 2 = 0")
-    session.execute("DELETE FROM public.pgbench_history")
-    flush(session)
+    load = Load(cluster, database, tmp_path)
+    idle = load.batch(3)
+    options = work_under_load(session, cluster, database, tmp_path)
+    child = begin_upkeep(options)
+    during = load.during(child)
+    said, errors = child.communicate(timeout=60)
+    assert said, errors
+    status, operations = json.loads(said)
+    assert status == "changed"
+    assert {"vacuum", "reindex", "create_index", "analyze"} <= set(operations)
+    print(f"\npgbench: p95 {p95(idle):.1f} ms idle, {p95(during):.1f} ms during upkeep, {len(during)} transactions, 0 failed")
+    assert len(during) > 100
+    assert p95(during) < 1000, "the application was held up"
 
-    def latencies(prefix, seconds, work):
-        argv = [*bench, "-c", "4", "-j", "2", "-T", str(seconds), "-R", "150", "--log", f"--log-prefix={tmp_path}/{prefix}"]
-        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
-            try:
-                time.sleep(0.5)
-                result = work()
-                running = child.poll() is None
-                said = child.communicate(timeout=60)[0]
-            except BaseException:
-                child.kill()
-                raise
-        assert child.returncode == 0, said
-        assert "aborted" not in said
-        failed = re.search(r"number of failed transactions: (\d+)", said)
-        assert failed
-        assert int(failed.group(1)) == 0, said
-        values = sorted(
-            int(line.split()[2])
-            for path in tmp_path.glob(f"{prefix}*")
-            for line in path.read_text().splitlines()
-            if line.split()[2].isdigit()
-        )
-        return result, running, values[int(len(values) * 0.95)] / 1000, len(values)
 
-    _none, _running, p95_before, _count = latencies("before", 3, lambda: None)
-    index = {"table": "public.pgbench_accounts", "name": "by_balance", "columns": ["abalance", "bid"]}
-    limits = {"vacuum_dead_percent": 1.0, "reindex_bloat_percent": 5.0, "concurrent_wait_seconds": 30.0}
-    outcome, running, p95, count = latencies("during", 7, lambda: upkeep(indexes=[index], **limits))
-    assert running, "the upkeep outlived the load, so nothing was proven"
-    assert outcome.status == "changed", outcome.summary
-    assert {"vacuum", "reindex", "create_index", "analyze"} <= {what for what, _of in done(outcome)}
-    print(f"\npgbench: p95 {p95_before:.1f} ms before, {p95:.1f} ms during upkeep, {count} transactions, 0 failed")
+def test_a_state_folder_that_is_full_loses_no_record(session, upkeep):
+    """What was done is reported all the same, and so is that the next run will not know it."""
+    table(session)
+    small_disk.fill()
+    try:
+        outcome = upkeep(state_dir=str(small_disk.ROOT / "state"))
+        assert outcome.status == "failed"
+        assert ("analyze", "public.t") in done(outcome)
+        assert "No space left on device" in finding(outcome, "upkeep.state", "critical")[0].summary
+    finally:
+        small_disk.free()
+        shutil.rmtree(small_disk.ROOT / "state", ignore_errors=True)
 
 
 # -- extensions, settings, statistics --
@@ -887,7 +793,7 @@ def test_a_standby_is_one_sentence(victim, tmp_path):
         table(session, "public.t")
     folder = os.path.join(victim.folder, "standby")
     argv = [
-        victim.program("pg_basebackup"),
+        client_program("pg_basebackup"),
         "-D",
         folder,
         "-R",
@@ -922,26 +828,42 @@ STAGES = {
     "snapshots": "SELECT count(*) FROM pg_class",
     "none": "",
 }
-CODE = """
-import json, sys
-from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_upkeep
-from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
-print(postgresql_upkeep.run(json.loads(sys.argv[1]), False, Host()).status, flush=True)
-"""
-
-
-def begin_upkeep(options):
-    return subprocess.Popen([sys.executable, "-c", CODE, json.dumps(options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def restart(cluster):
     cluster.start(AS_IN_PRODUCTION)
 
 
-@pytest.mark.parametrize("how", ["client", "server"])
-@pytest.mark.parametrize("stage", STAGES)
+def end_workers(cluster, how):
+    """Cut the connections of the upkeep's sessions that work, or kill their processes, after which the server starts anew by itself."""
+    with postgresql.connect(cluster.server) as session:
+        pids = [row["pid"] for row in session.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'ops.maintenance.upkeep'")]
+        assert pids
+        if how == "connection":
+            session.rows("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [pids])
+        else:
+            os.kill(pids[0], signal.SIGKILL)
+
+
+def reconnected(cluster):
+    """Open a session with a server that may be starting anew."""
+    opened = []
+
+    def connect():
+        with contextlib.suppress(postgresql.NotReachableError):
+            opened.append(postgresql.connect(cluster.server))
+        return opened
+
+    assert wait_for(connect), cluster.log_tail()
+    return opened[0]
+
+
+ENDS = [(how, stage) for how in ("client", "server") for stage in STAGES] + [("connection", "snapshots"), ("process", "snapshots")]
+
+
+@pytest.mark.parametrize(("how", "stage"), ENDS)
 def test_killed_in_a_rebuild_the_next_run_sweeps_and_completes(victim, tmp_path, how, stage):
-    """neff-weekly-05, flow-monthly-4: SIGKILL of the client, immediate stop of the server."""
+    """neff-weekly-05, flow-monthly-4: SIGKILL of the client or of the server's process, immediate stop, a connection that is cut."""
     with postgresql.connect(victim.server) as session:
         session.execute("DROP TABLE IF EXISTS public.t")
         session.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
@@ -954,7 +876,11 @@ def test_killed_in_a_rebuild_the_next_run_sweeps_and_completes(victim, tmp_path,
         with postgresql.connect(victim.server) as session:
             seen = wait_for(lambda: invalid_indexes(session) or child.poll() is not None)
             assert seen or stage == "none"
-        if how == "server":
+        if how in ("connection", "process"):
+            end_workers(victim, how)
+            said, errors = child.communicate(timeout=60)
+            assert "failed" in said, errors
+        elif how == "server":
             argv = [victim.program("pg_ctl"), "stop", "-D", victim.data, "-m", "immediate", "-w"]
             assert postgresql_programs.run_program(argv, os_user="postgres").rc == 0
             said, errors = child.communicate(timeout=60)
@@ -966,7 +892,7 @@ def test_killed_in_a_rebuild_the_next_run_sweeps_and_completes(victim, tmp_path,
             with postgresql.connect(victim.server) as session:
                 assert wait_for(lambda: workers(session) == 0), "the sessions of a killed run end by themselves"
         if STAGES[stage]:
-            with postgresql.connect(victim.server) as session:
+            with reconnected(victim) as session:
                 assert invalid_indexes(session) == ["t_pkey_ccnew"]
     outcome = postgresql_upkeep.run(options, False, Host())
     assert outcome.status in (("changed",) if STAGES[stage] else ("changed", "ok")), outcome.summary

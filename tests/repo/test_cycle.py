@@ -376,6 +376,13 @@ def rolled_back_by_hand(folder: Path) -> Run:
     return site.run(playbook=f"{COLLECTION}/playbooks/rollback.yml", maintenance_run_id=run_id)
 
 
+def rolled_back_by_hand_with_faults_in_the_inventory(folder: Path) -> Run:
+    site = Site(folder / "site", {"h1": {}})
+    run_id = site.run(**FORCED).lines[0]["run_id"]
+    (site.folder / "h1/order").unlink()
+    return site.run(playbook=f"{COLLECTION}/playbooks/rollback.yml", maintenance_run_id=run_id, snapshot_reserve_bytes=-5)
+
+
 def no_room_for_the_snapshot(folder: Path) -> Run:
     """Nothing was changed when it fails, and what comes after the transaction looks at an application in use."""
     look = tool(f"import os, sys; sys.exit(not os.path.exists('{folder}/site/h1/runs'))", when="after")
@@ -387,6 +394,7 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     two_at_the_same_time,
     some_are_out_of_reach,
     rolled_back_by_hand,
+    rolled_back_by_hand_with_faults_in_the_inventory,
     one_step_fails,
     later_than_its_window,
     in_check_mode,
@@ -603,6 +611,13 @@ def test_a_run_can_be_rolled_back_by_hand_under_a_lock_of_its_own(run):
     assert last["run_id"] == run.lines[0]["run_id"], "not the id of the run that is rolled back"
     assert (run.site.folder / "h1/runs").exists()
     assert not (run.site.folder / "h1/state/lock.json").exists()
+
+
+@of(rolled_back_by_hand_with_faults_in_the_inventory)
+def test_a_rollback_by_hand_refuses_what_its_roles_could_not_use_before_anything_is_stopped(run):
+    assert run.outcomes == {"h1": "refused"}, run.said
+    assert run.reason("h1").startswith("Nothing was changed. snapshot_reserve_bytes is -5, expected 0 or more"), run.said
+    assert (run.code != 0, run.has_report, (run.site.folder / "h1/order").exists()) == (True, True, False)
 
 
 @of(the_check_fails_after_the_rollback_too)

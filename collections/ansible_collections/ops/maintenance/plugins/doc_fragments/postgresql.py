@@ -70,3 +70,60 @@ options:
 
     # Annotated, so that ansible-test does not take it for a literal.
     OPTIONAL: str = DOCUMENTATION.replace("required: true", "default: []", 1)
+
+    _SERVER: str = DOCUMENTATION.partition("    suboptions:\n")[2]
+
+    SNAPSHOT: str = f"""
+options:
+  postgresql:
+    description:
+      - PostgreSQL servers, version 13 or newer, whose databases belong to the snapshot, together with roles and tablespaces; a rollback
+        wants them under the same names. Needs psycopg 3 or psycopg2 on the host, and PostgreSQL's client programs of the server's
+        version or newer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+{_SERVER}
+      format:
+        description: Format of the dumps. Only V(directory) is written by several processes.
+        type: str
+        choices: [custom, directory]
+        default: custom
+      jobs:
+        description: Processes that dump (format V(directory)) and restore at once.
+        type: int
+        default: 2
+      sentinels:
+        description:
+          - Tables (C(schema.table), letter case as in the catalog) that have to be there. Their rows are counted at the moment of the dump.
+        type: list
+        elements: str
+        default: []
+      copy_as:
+        description:
+          - A second copy for people, mode 0600, with C({{time}}) in its name and C({{database}}) where there are several. Format V(custom) only.
+        type: str
+        default: ''
+"""
+
+    RESTORE: str = f"""
+options:
+  server:
+    description:
+      - The PostgreSQL server, version 13 or newer. Needs psycopg 3 or psycopg2 on the host, and PostgreSQL's client programs.
+        Its C(databases) are not used here; see O(database).
+    type: dict
+    required: true
+    suboptions:
+{_SERVER}
+      jobs:
+        description: Processes that restore a custom or directory archive at once.
+        type: int
+        default: 2
+      sentinels:
+        description: Tables (C(schema.table), letter case as in the catalog) that have to be in the backup.
+        type: list
+        elements: str
+        default: []
+"""

@@ -14,6 +14,9 @@ from .backup_sets import Backup, Declared, Listing
 from .host import Host
 from .record import Finding
 
+if t.TYPE_CHECKING:
+    from .backup_pg_restore import Place
+
 
 @dataclass(frozen=True)
 class Around:
@@ -43,6 +46,7 @@ class Climb:
     :param digests: SHA-256 by path, noted for the next run.
     :param sampled: by rung, what it did not look at.
     :param findings: what there is to say beside the rungs.
+    :param meanwhile: what else is to be looked at while the restored database of a sound dump is there; it may change it.
     """
 
     declared: Declared
@@ -60,6 +64,7 @@ class Climb:
     rpo_seconds: float | None = None
     sampled: dict[int, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    meanwhile: t.Callable[[Place], None] | None = None
 
     @property
     def level(self) -> int:

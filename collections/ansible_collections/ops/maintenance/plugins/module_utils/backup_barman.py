@@ -154,8 +154,13 @@ def _identity(shown: Json, declared: Declared) -> list[Verdict]:
 
 def _verified(tool: Tool, server: str, name: str) -> list[Verdict]:
     ran = tool.run("verify-backup", server, name)
-    said = [line.strip() for line in (ran.stdout + "\n" + ran.stderr).splitlines() if line.strip()]
-    if ran.rc == 0 and _VERIFIED in said:
+    return read_verified(ran.rc, ran.stdout + "\n" + ran.stderr, tool.why(ran))
+
+
+def read_verified(rc: int, text: str, why: str) -> list[Verdict]:
+    """Judge what ``barman verify-backup`` said: only its own words that all was verified count, not that it ended with 0."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    if rc == 0 and _VERIFIED in said:
         return [Verdict(2, "ok", "barman verify-backup: every file agrees with the manifest")]
     if any("pg_verifybackup not found" in line for line in said):
         return [Verdict(2, "unknown", "barman verify-backup finds no pg_verifybackup; install PostgreSQL's programs of that version")]
@@ -164,7 +169,7 @@ def _verified(tool: Tool, server: str, name: str) -> list[Verdict]:
     ]
     if any("manifest" in line and "not" in line and ("exist" in line or "found" in line) for line in wrong):
         return [Verdict(2, "unknown", f"it has no manifest to compare with (barman generate-manifest makes one): {clean(wrong[0], 200)}")]
-    return [Verdict(2, "critical", f"barman verify-backup: {clean(line, 300)}") for line in (wrong or [tool.why(ran)])[:10]]
+    return [Verdict(2, "critical", f"barman verify-backup: {clean(line, 300)}") for line in (wrong or [why])[:10]]
 
 
 def _restored(ladder: Ladder, tool: Tool, server: str, name: str, shown: Json) -> None:

@@ -140,6 +140,8 @@ class Attempt:
                 self._restored()
             if self.climb.level >= 4 and self.climb.stands(3):
                 self._inspected()
+            if self.climb.meanwhile and self._place is not None and self.climb.stands(4):
+                self.climb.meanwhile(self._place)
 
     def say(self, level: int, state: str, text: str) -> None:
         """Note what a rung said of this dump."""

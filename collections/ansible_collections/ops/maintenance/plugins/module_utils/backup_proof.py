@@ -255,7 +255,11 @@ def read_manifest(declared: Declared, backup: Backup) -> Manifest | None:
         return None
     name = declared["manifest"].replace("{name}", os.path.basename(backup.path))
     folder = backup.path if _is_inside(declared) else os.path.dirname(backup.path)
-    path = os.path.join(folder, name)
+    return manifest_at(os.path.join(folder, name))
+
+
+def manifest_at(path: str) -> Manifest:
+    """Read a file of checksums as ``sha256sum`` writes it."""
     try:
         with open_regular(path) as source:
             lines = source.read(64 * 1024 * 1024).splitlines()

@@ -168,6 +168,8 @@ def _checked(climb: Climb, parts: _Parts) -> None:
             parts.keys.append(int(found.group(1)))
     for path in (parts.manifest, parts.aof):
         if path:
+            if "first look" in climb.basis:
+                climb.notes.append("values in the commands of the append-only file, which have no checksum of their own")
             ran = _tool("redis-check-aof", climb).run(path)
             for level, state, text in read_check_aof(ran):
                 climb.say(level, state, text)

@@ -14,6 +14,7 @@ import tempfile
 import typing as t
 from datetime import date
 
+from . import backup_self_test_tools
 from .backup_adaptor import Around, Climb
 from .backup_adaptors import ADAPTORS
 from .backup_proof import Scratch, prove, prove_whole
@@ -44,7 +45,7 @@ def problems(scratch: Scratch, now: float) -> list[str]:
     """Return what the verifier got wrong; empty when it can be believed."""
     folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
     try:
-        wrong = []
+        wrong = backup_self_test_tools.problems()
         for name, kind, data, is_good in _samples(folder):
             path = os.path.join(folder, name)
             with open(path, "wb") as sample:

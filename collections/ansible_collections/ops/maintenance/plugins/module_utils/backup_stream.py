@@ -117,7 +117,7 @@ class OnePass:
         if self.encryption:
             beginning, stored = _decrypted(stored, path, self.encryption, decrypt_command)
         self.compression = compression_of("" if self.encryption else path, beginning)
-        self.reader = Reader(_decompressed(stored, self.compression, path))
+        self.reader = Reader(decompressed(stored, self.compression, path))
 
     def _stored(self) -> t.Iterator[bytes]:
         chunk = self._first
@@ -255,7 +255,12 @@ def feed(chunks: t.Iterable[bytes], target: t.Any, problems: list[BaseException]
             target.close()
 
 
-def _decompressed(chunks: t.Iterator[bytes], compression: str, path: str) -> t.Iterator[bytes]:
+def decompressed(chunks: t.Iterator[bytes], compression: str, path: str) -> t.Iterator[bytes]:
+    """Decompress bytes as they come; zstd is a program's work.
+
+    :param path: what the bytes are of, for messages.
+    :raises DamagedError: once they show that they are damaged or cut off.
+    """
     if not compression:
         return chunks
     if compression == "zstd":

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 
-from . import backup_objectives, backup_self_test
+from . import application_drill, backup_objectives, backup_self_test
 from .backup_adaptor import Around, Climb
 from .backup_adaptors import ADAPTORS, CHOICES, set_options
 from .backup_encryption import command_problems
@@ -95,6 +95,7 @@ _SET: dict[str, t.Any] = {
 OPTIONS: dict[str, t.Any] = {
     "sets": {"type": "list", "elements": "dict", "required": True, "options": _SET},
     "servers": {"type": "list", "elements": "dict", "default": [], "options": SERVER},
+    "applications": {"type": "list", "elements": "dict", "default": [], "options": application_drill.APPLICATION},
     "scratch": {"type": "path", "default": "/var/lib/ops_maintenance/scratch"},
     "kinds": {"type": "list", "elements": "str", "default": []},
     "level": {"type": "int", "choices": [-1, 0, 1, 2, 3, 4, 5], "default": -1},
@@ -143,12 +144,13 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """
     zone = zone_of(params["timezone"]) if params["timezone"] else None
     check_declared(params)
-    known = {declared["name"] for declared in params["sets"]}
     wanted = [declared for declared in params["sets"] if not params["kinds"] or declared["kind"] in params["kinds"]]
-    params = {**params, "known": known, "sets": [{**declared, "level": level_of(declared, params)} for declared in wanted]}
+    declared_sets = {declared["name"]: declared for declared in params["sets"]}
+    params = {**params, "known": set(declared_sets), "sets": [{**declared, "level": level_of(declared, params)} for declared in wanted]}
     history, proofs = read_state(params["state_dir"], HISTORY), read_state(params["state_dir"], PROOFS)
     work = _Run(params, check_mode, host, zone, history, proofs.get("sets", {}))
     failed = [set_["name"] for set_ in params["sets"] if not _verify_set(set_, work)]
+    _applications(work, declared_sets)
     _capacity(work)
     if not params["sets"]:
         work.findings.append(_finding("backup.present", "unknown", "backups", "no set of backups is declared",
@@ -223,6 +225,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         problems += command_problems(declared["decrypt_command"], f"decrypt_command of set {declared['name']}")
         if declared["kind"] in ADAPTORS:
             problems += ADAPTORS[declared["kind"]].problems(declared, params)
+    problems += application_drill.problems(params)
     names = Counter(declared["name"] for declared in params["sets"])
     problems += [f"The set name {name!r} is used {count} times; give each its own." for name, count in names.items() if count > 1]
     amounts = ("capacity_warning_percent", "capacity_critical_percent", "capacity_warning_days", "settle_seconds")
@@ -658,6 +661,32 @@ def _keep(work: _Run) -> None:
     sets = {name: proof for name, proof in work.proofs.items() if name in names}
     write_state(work.params["state_dir"], HISTORY, work.history)
     write_state(work.params["state_dir"], PROOFS, {"updated": stamp, "run_id": work.params["run_id"], "sets": sets})
+
+
+# Whole applications --------------------------------------------------------------------------------------------------
+
+
+def _applications(work: _Run, sets: t.Mapping[str, Declared]) -> None:
+    """Drill every declared application, one after the other."""
+    for application in work.params["applications"]:
+        if 0 < work.params["deadline"] <= work.now:
+            work.actions.append(Action(application["name"], "application_drill", "deferred", "the deadline was reached"))
+            work.findings.append(_finding("drill.application", "unknown", application["name"], "deferred: the deadline was reached",
+                                          advice="Give the drill more time."))  # fmt: skip
+            continue
+        try:
+            scratch = Scratch(work.params["scratch"])
+        except (OSError, MaintenanceError) as error:
+            work.findings.append(_finding("drill.files", "unknown", application["name"], f"the scratch folder cannot be used: {error}",
+                                          advice="Name a private folder with room as backup_verification_scratch."))  # fmt: skip
+            continue
+        drill = application_drill.Drill(application, sets, lambda declared: _newest(_listed(declared, work), work), work.around, scratch)
+        try:
+            drill.run()
+        finally:
+            scratch.close()
+        work.findings += drill.findings
+        work.metrics += drill.metrics
 
 
 # The file systems that backups lie on --------------------------------------------------------------------------------

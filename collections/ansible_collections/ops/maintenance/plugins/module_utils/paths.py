@@ -93,6 +93,31 @@ def open_regular(name: str, dir_fd: int | None = None) -> t.BinaryIO:
     return os.fdopen(file_fd, "rb")
 
 
+def password_of(server: t.Mapping[str, t.Any]) -> str:
+    """Return the password of a declared server, empty when it has none.
+
+    :param server: has ``name``, ``password`` and ``password_file``.
+    :raises InputError: the password file is missing, empty, or others can read it.
+    """
+    path = server["password_file"]
+    if not path:
+        return str(server["password"])
+    option = f"password_file of server {server['name']!r}"
+    try:
+        with open_regular(path) as source:
+            mode = os.fstat(source.fileno()).st_mode
+            text = source.read(4096).decode("utf-8", "surrogateescape")
+    except (OSError, MaintenanceError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{option} is {path}, which cannot be read ({said}); put the password there, mode 0600.") from None
+    if mode & 0o077:
+        raise InputError(f"{option} is {path} with mode {mode & 0o777:04o}, expected 0600; others could read it: chmod it.")
+    password = text.splitlines()[0] if text else ""
+    if not password:
+        raise InputError(f"{option} is {path}, whose first line is empty, expected the password; put it there.")
+    return password
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder durable."""
     folder_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -165,6 +190,16 @@ def read_state(state_dir: str, name: str) -> dict[str, t.Any]:
 
 
 def write_state(state_dir: str, name: str, value: t.Mapping[str, t.Any]) -> None:
-    """Keep a JSON object on the host for the next run."""
-    ensure_private_folder(state_dir)
-    write_atomic(os.path.join(state_dir, name), json.dumps(value, sort_keys=True, indent=1).encode())
+    """Keep a JSON object on the host for the next run.
+
+    :raises MaintenanceError: it cannot be written, such as on a full disk; what was there before is still there.
+    """
+    path = os.path.join(state_dir, name)
+    try:
+        ensure_private_folder(state_dir)
+        write_atomic(path, json.dumps(value, sort_keys=True, indent=1).encode())
+    except OSError as error:
+        raise MaintenanceError(
+            f"{path} could not be written ({error.strerror}), so the next run will not know of this one; "
+            "make room there and see who owns the folder, then run again."
+        ) from error

@@ -12,10 +12,11 @@ import contextlib
 import importlib
 import os
 import pwd
+import threading
 import typing as t
 
 from .errors import InputError, MaintenanceError
-from .paths import open_regular
+from .paths import password_of
 from .record import clean
 
 OLDEST = 13
@@ -48,6 +49,8 @@ SERVER: dict[str, t.Any] = {
 ``host`` is a host name, or the folder of the socket; empty is Debian's folder. On a socket the connection is made as ``os_user``
 where we are root, which is what peer authentication wants; empty stays who we are. No ``databases`` means all of them.
 """
+
+_CHANGING_USER = threading.Lock()
 
 Row = t.Dict[str, t.Any]  # noqa: UP006 - evaluated when the module is loaded, on Python 3.9 too
 Server = t.Mapping[str, t.Any]
@@ -153,30 +156,6 @@ def check_server(server: Server) -> None:
         raise InputError(f"Both password and password_file {option} are given, expected one of them; remove the other.")
     if "\0" in str(server["host"]) or "," in str(server["host"]):
         raise InputError.of(f"host {option}", server["host"], "one host name or the folder of a socket", "declare each server on its own")
-
-
-def password_of(server: Server) -> str:
-    """Return the password of a server, empty when it has none.
-
-    :raises InputError: the password file is missing, empty, or readable by everybody.
-    """
-    path = server["password_file"]
-    if not path:
-        return str(server["password"])
-    option = f"password_file of server {server['name']!r}"
-    try:
-        with open_regular(path) as source:
-            mode = os.fstat(source.fileno()).st_mode
-            text = source.read(4096).decode("utf-8", "surrogateescape")
-    except (OSError, MaintenanceError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{option} is {path}, which cannot be read ({said}); put the password there, mode 0600.") from None
-    if mode & 0o077:
-        raise InputError(f"{option} is {path} with mode {mode & 0o777:04o}, expected 0600; others could read it: chmod it.")
-    password = text.splitlines()[0] if text else ""
-    if not password:
-        raise InputError(f"{option} is {path}, whose first line is empty, expected the password; put it there.")
-    return password
 
 
 class Session:
@@ -371,28 +350,39 @@ def _client_side(driver: t.Any) -> dict[str, t.Any]:
 
 @contextlib.contextmanager
 def _as_peer(server: Server) -> t.Iterator[None]:
-    """Be the server's operating system user while a socket is opened, where we are root: the server looks who connects."""
+    """Be the server's operating system user while a socket is opened, where we are root: the server looks who connects.
+
+    The whole process is that user meanwhile, with every thread of it, so sessions are opened before threads are started that
+    touch files; a thread uses a session that it was given. Two that are opened at once wait for each other.
+    """
     wanted = server["os_user"]
-    if os.geteuid() != 0 or not wanted or not socket_folder(server):
-        yield
-        return
-    try:
-        user = pwd.getpwnam(wanted)
-    except KeyError:
-        raise InputError.of(f"os_user of server {server['name']!r}", wanted, "a user of this host", "correct it") from None
-    os.seteuid(user.pw_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    with _CHANGING_USER:
+        if os.geteuid() != 0 or not wanted or not socket_folder(server):
+            yield
+            return
+        try:
+            user = pwd.getpwnam(wanted)
+        except KeyError:
+            raise InputError.of(f"os_user of server {server['name']!r}", wanted, "a user of this host", "correct it") from None
+        os.seteuid(user.pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
 
 
 def _refusal(error: Exception, where: str, had_password: bool) -> NotReachableError:
-    text = str(error).strip()
-    said = clean(text.splitlines()[-1] if text else type(error).__name__, 300)
+    text = str(error).strip() or type(error).__name__
     for kind, words, advice in _REFUSALS:
         if words in text and (kind not in ("no_database", "no_role") or (f'{words} "' in text and "does not exist" in text)):
             if kind == "password" and not had_password:
                 advice = "Give password_file (or password from a vault) for this server"
-            return NotReachableError(kind, f"No session with {where}: {said}. {advice}.")
-    return NotReachableError("other", f"No session with {where}: {said}. Read the server's log.")
+            return NotReachableError(kind, f"No session with {where}: {_line_with(words, text)}. {advice}.")
+    return NotReachableError("other", f"No session with {where}: {_line_with('', text)}. Read the server's log.")
+
+
+def _line_with(words: str, text: str) -> str:
+    """Return the last line of libpq's message that holds the words, fit for a sentence; hints are lines that a tab begins."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("\t")] or [text]
+    holding = [line for line in lines if words in line] or lines
+    return clean(holding[-1], 300).rstrip(" .?!")

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
-import shutil
 import tarfile
 import threading
 import typing as t
-import zlib
 from dataclasses import dataclass
 
-from . import postgresql_dump
+from . import backup_pg_archive, postgresql_dump
+from .backup_stream import DamagedError, compression_of, decompressed
 from .errors import MaintenanceError
 from .paths import open_regular, sha256_of
 from .postgresql import Server
@@ -23,6 +21,8 @@ from .postgresql_dump import DamagedDumpError, connection_text
 from .postgresql_programs import client_environment, client_user, find_program, identity, installed_majors, run_program, version_of
 
 _ARCHIVES = ("custom", "directory", "tar")
+_PACKED = ("gzip", "xz", "zstd", "bzip2")
+_CHUNK = 1024 * 1024
 _END = b"-- PostgreSQL database dump complete"
 _OTHER_DATABASE = re.compile(rb"^(?:\\connect\b|\\c\b|(?:CREATE|DROP|ALTER) DATABASE\b|CREATE ROLE\b)", re.M)
 _COMMAND = re.compile(rb"^\\(?!(?:restrict|unrestrict)\b)[a-z!]", re.M)
@@ -35,9 +35,10 @@ _GROWS_BY = 6
 class Dump:
     """A dump that was read from beginning to end.
 
-    :param form: ``custom``, ``directory``, ``tar``, ``plain`` or ``gzip`` (plain, compressed).
+    :param form: ``custom``, ``directory``, ``tar``, ``plain``, or what a plain one is compressed with (``gzip``, ``xz``, ``zstd``, ``bzip2``).
     :param digest: SHA-256 over all its bytes.
     :param rows: rows by table; None where the format does not let them be counted beyond doubt.
+    :param database: the database that it was made of; empty where the format does not say.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Dump:
     size: int
     unpacked: int
     rows: dict[str, int] | None
+    database: str = ""
 
 
 def form_of(path: str) -> str:
@@ -63,8 +65,9 @@ def form_of(path: str) -> str:
         raise DamagedDumpError(f"{path} is empty, expected a dump; name another one.")
     if head.startswith(b"PGDMP"):
         return "custom"
-    if head.startswith(b"\x1f\x8b"):
-        return "gzip"
+    packed = compression_of("", head)
+    if packed:
+        return packed
     if head[257:262] == b"ustar" and head.startswith(b"toc.dat\0"):
         return "tar"
     if b"-- PostgreSQL database" in head:
@@ -88,7 +91,7 @@ def read(path: str, server: Server) -> Dump:
             user = client_user(server)
             raise MaintenanceError(f"{path} cannot be opened by the user {user}, who has to restore it; give it to that user, or copy it.")
         rows = postgresql_dump.read_whole(path, _newest_reader(), client_user(server) if _is_open(path, server) else "")
-        return Dump(path, form, digest, size, size * _GROWS_BY, rows)
+        return Dump(path, form, digest, size, size * _GROWS_BY, rows, backup_pg_archive.contents_of(path).database)
     return Dump(path, form, digest, size, _read_text(path, form), None)
 
 
@@ -130,21 +133,34 @@ def _is_open(path: str, server: Server) -> bool:
     return not owner or bool(status.st_mode & 0o004) or bool(status.st_uid == owner["user"])
 
 
-def _text(path: str, form: str) -> t.IO[bytes]:
-    return t.cast(t.IO[bytes], gzip.open(path)) if form == "gzip" else open_regular(path)
+def _text(path: str, form: str) -> t.Iterator[bytes]:
+    """Yield the text of a dump as it comes out of its file, in constant memory."""
+    with open_regular(path) as source:
+        yield from decompressed(iter(lambda: source.read(_CHUNK), b""), form if form in _PACKED else "", path)
+
+
+def _whole_lines(pieces: t.Iterable[bytes]) -> t.Iterator[bytes]:
+    rest: list[bytes] = []
+    for piece in pieces:
+        whole, newline, begun = piece.rpartition(b"\n")
+        if newline:
+            yield b"".join([*rest, whole, newline])
+            rest = []
+        rest.append(begun)
+    yield b"".join(rest)
 
 
 def _read_text(path: str, form: str) -> int:
     """Read the text of a dump and return its length; refuse what would leave the database it is restored into."""
     tail, total, inside = b"", 0, False
     try:
-        with _text(path, form) as source:
-            for lines in iter(lambda: source.readlines(1024 * 1024), []):
-                block = b"".join(lines)
-                total += len(block)
-                tail = (tail + block)[-_TAIL_BYTES:]
-                inside = _check_block(block, inside, path)
-    except (OSError, EOFError, zlib.error) as error:
+        for block in _whole_lines(_text(path, form)):
+            if not total and form in _PACKED and not block.lstrip().startswith(b"--"):
+                raise DamagedDumpError(f"{path} is compressed ({form}), but holds no text of pg_dump; unpack it, or name another one.")
+            total += len(block)
+            tail = (tail + block)[-_TAIL_BYTES:]
+            inside = _check_block(block, inside, path)
+    except (OSError, DamagedError) as error:
         raise DamagedDumpError(f"{path} cannot be read to its end ({error}); use another one.") from None
     if _END not in tail:
         raise DamagedDumpError(f"{path} has no end (the line {_END.decode()!r}), so it is cut off; use another one.")
@@ -217,9 +233,10 @@ class _Feeder(threading.Thread):
 
     def run(self) -> None:
         try:
-            with os.fdopen(self._write_end, "wb") as target, _text(self._dump.path, self._dump.form) as source:
-                shutil.copyfileobj(source, target, 1024 * 1024)
+            with os.fdopen(self._write_end, "wb") as target:
+                for piece in _text(self._dump.path, self._dump.form):
+                    target.write(piece)
         except BrokenPipeError:
             return
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, MaintenanceError) as error:
             self.failed = str(error)

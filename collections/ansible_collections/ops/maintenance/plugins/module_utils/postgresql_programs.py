@@ -16,7 +16,8 @@ import typing as t
 
 from .errors import InputError, MaintenanceError
 from .host import OUTPUT_LIMIT_BYTES, Ran
-from .postgresql import ABSENT_PASSFILE, Server, password_of, socket_folder
+from .paths import password_of
+from .postgresql import ABSENT_PASSFILE, Server, socket_folder
 
 _PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/usr/local/pgsql/bin", "/usr/bin", "/usr/local/bin")
 

@@ -31,6 +31,7 @@ OPTIONS: dict[str, t.Any] = {
     "sets": {"type": "dict", "required": True},
     "demanded_level": {"type": "int", "choices": [2, 3, 4, 5], "default": 4},
     "again": {"type": "bool", "default": False},
+    "other_database": {"type": "str", "default": ""},
     "reserve_bytes": {"type": "int", "default": 104857600},
 }
 
@@ -131,6 +132,7 @@ class Restore:
         """Choose, prove, restore beside, verify, switch."""
         self.backup = self._chosen()
         dump = postgresql_backup_file.read(self.backup, self.server)
+        self._check_database(dump.database)
         rows = f", {len(dump.rows)} table(s) with {sum(dump.rows.values())} row(s)" if dump.rows is not None else ""
         gap = "" if dump.rows is not None else "the rows by table: only an archive (custom, directory, tar) tells them beyond doubt"
         words = f"the backup ({dump.form}, {human_bytes(dump.size)}{rows}) was read to its end"
@@ -194,6 +196,24 @@ class Restore:
             raise InputError.of("backup", path, expected, "it does not exist; correct it")
         if not any(real.startswith(os.path.realpath(root) + "/") for root in self.roots.values()):
             raise InputError(f"backup is {path}, which leads to {real}, outside the declared sets; name the dump itself.")
+
+    def _check_database(self, made_of: str) -> None:
+        """Refuse an archive of another database that nobody confirmed by its name.
+
+        :raises InputError: it is one.
+        """
+        wanted = self.params["database"]
+        if made_of in ("", " ".join(wanted.splitlines())):
+            return
+        if made_of != self.params["other_database"]:
+            raise InputError(
+                f"The backup {self.backup} is of the database {made_of!r}, expected one of {wanted!r}; nothing was changed. "
+                f"Name another backup, or confirm that this one is to take its place with snapshot_restore_other_database={made_of!r}."
+            )
+        self.find(
+            "restore.other_database", "warning", self.backup, f"it was made of {made_of!r}, and takes the place of {wanted!r} as confirmed",
+            advice="Make sure that the application that uses it finds what it needs.",
+        )  # fmt: skip
 
     # Doing
 

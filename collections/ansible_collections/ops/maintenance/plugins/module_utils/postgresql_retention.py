@@ -13,9 +13,10 @@ from . import postgresql, postgresql_retention_tables, postgresql_retention_work
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .postgresql_retention_rules import RULE, Rule, children_first, parse
+from .postgresql_retention_self_test import self_test
 from .postgresql_retention_tables import ACTIONS, Facts
 from .postgresql_retention_work import Mover, Plan, Terms
-from .record import Action, Finding, Metric, Outcome, status_of
+from .record import Action, Finding, Metric, Outcome, self_test_finding, status_of
 
 OPTIONS: dict[str, t.Any] = {
     "servers": {"type": "list", "elements": "dict", "required": True, "options": postgresql.SERVER},
@@ -59,6 +60,10 @@ class Job:
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every rule's tables, plan, and outside check mode do what is due."""
     refuse(input_problems(params))
+    proof = self_test_finding("retention.self_test", "postgresql_retention", self_test()) if params["self_test"] else None
+    if proof and proof.state != "ok":
+        words = f"No row was removed, for what guards them cannot be relied on: {proof.summary}."
+        raise MaintenanceError(words, Outcome("retention", "postgresql_retention", "failed", words, findings=[proof]))
     servers: dict[str, postgresql.Server] = {server["name"]: server for server in params["servers"]}
     jobs = [Job(rule, number) for number, rule in enumerate(parse(params["rules"], servers))]
     with contextlib.ExitStack() as stack:
@@ -74,7 +79,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         for job in jobs:
             if job.wanted:
                 _work(job, servers[job.rule.server], params, host)
-    return _outcome(jobs, check_mode)
+    outcome = _outcome(jobs, check_mode)
+    outcome.findings += [proof] if proof else []
+    return outcome
 
 
 def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:

@@ -19,7 +19,7 @@ from . import (
 )
 from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
-from .paths import read_state, write_state
+from .paths import password_of, read_state, write_state
 from .postgresql import (
     CONNECTION_LOST,
     INSUFFICIENT_PRIVILEGE,
@@ -32,7 +32,6 @@ from .postgresql import (
     connect,
     databases_of,
     has_role,
-    password_of,
 )
 from .postgresql_review_common import LIMITS, MARK, READ_ALL_STATS, About, Check, Look, blind
 from .postgresql_review_fit import fitted

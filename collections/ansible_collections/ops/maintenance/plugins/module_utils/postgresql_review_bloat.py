@@ -228,7 +228,7 @@ def fetch_amcheck(look: Look) -> Row:
     if not look.rows(RIGHTS, ["amcheck", ["bt_index_check", "verify_heapam"]])[0]["may"]:
         remedy = "GRANT EXECUTE on the functions of amcheck to the review's role, or run this as a superuser."
         return {"why": "pg_amcheck, for want of EXECUTE on the functions of amcheck", "remedy": remedy}
-    program = find_program("pg_amcheck", max(look.about.major, 14))
+    program = find_program("pg_amcheck", max(look.about.major, 14), or_newer=True)
     quoted = look.database.replace("\\", "\\\\").replace("'", "\\'")
     timeout = float(look.about.params["amcheck_seconds"])
     if look.about.params["deadline"]:

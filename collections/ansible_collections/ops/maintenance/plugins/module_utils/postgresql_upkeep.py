@@ -17,9 +17,10 @@ from .postgresql_upkeep_database import DatabaseUpkeep, Kept
 from .postgresql_upkeep_declared import read_extensions
 from .postgresql_upkeep_options import OPTIONS, Params, check_input
 from .postgresql_upkeep_report import Result, shortened
+from .postgresql_upkeep_self_test import self_test
 from .postgresql_upkeep_settings import Setting
 from .postgresql_upkeep_work import APPLICATION, Bounds, end_orphans, open_worker, refuse_read_only
-from .record import Outcome, status_of
+from .record import Outcome, self_test_finding, status_of
 
 __all__ = ["OPTIONS", "run"]
 
@@ -33,9 +34,14 @@ _AGAIN = "Read the message, correct the cause, run again."
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Look at every server, do what is due, and look again."""
     check_input(params)
+    proof = self_test_finding("upkeep.self_test", "postgresql_upkeep", self_test()) if params["self_test"] else None
+    if proof and proof.state != "ok":
+        words = f"Nothing was done, for the upkeep cannot be believed: {proof.summary}."
+        raise MaintenanceError(words, Outcome("servers", "postgresql_upkeep", "failed", words, findings=[proof]))
     kept = read_state(params["state_dir"], STATE)
     outcome = Outcome("servers", "postgresql_upkeep", "ok", "")
     result = Result()
+    result.findings += [proof] if proof else []
     if not params["servers"]:
         advice = "List the servers in database_maintenance_postgresql, or leave this out."
         result.find("upkeep.server", "unknown", "servers", "no PostgreSQL server is declared", advice=advice)
@@ -45,7 +51,10 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         except MaintenanceError as error:
             result.fail("upkeep.server", server["name"], str(error), _AGAIN)
         if not check_mode:
-            write_state(params["state_dir"], STATE, kept)
+            try:
+                write_state(params["state_dir"], STATE, kept)
+            except MaintenanceError as error:
+                result.fail("upkeep.state", server["name"], str(error), _AGAIN)
     outcome.status = "failed" if result.failures else status_of(result.actions, check_mode)
     changed = any(action.status in ("changed", "due") for action in result.actions)
     outcome.summary = _summary(result, len(params["servers"]))

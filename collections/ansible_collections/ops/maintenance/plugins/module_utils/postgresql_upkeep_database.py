@@ -197,8 +197,7 @@ class DatabaseUpkeep:
                 self.result.find("upkeep.bloat", "unknown", subject, words, advice=advice)
                 return None
             row = self.look.rows(
-                "SELECT pg_total_relation_size(oid) AS size, CASE WHEN reltablespace = 0 THEN '' ELSE pg_tablespace_location(reltablespace)"
-                " END AS tablespace FROM pg_class WHERE oid = %s",
+                f"SELECT pg_total_relation_size(oid) AS size, {tables_of.tablespace_sql('c')} AS place FROM pg_class c WHERE oid = %s",  # noqa: S608
                 [table.oid],
             )[0]
         except StatementError as error:
@@ -217,7 +216,7 @@ class DatabaseUpkeep:
         why = f"{percent:.0f} percent of the table are free or dead (limit {limits.vacuum_full_bloat_percent:g})"
         if not due or not self._permitted(table, "vacuum_full", why):
             return None
-        if not self._may_lock(subject, "vacuum_full", why, int(row["size"]), str(row["tablespace"])):
+        if not self._may_lock(subject, "vacuum_full", why, int(row["size"]), str(row["place"])):
             return None
         return self.plan.vacuum_full(table, why, percent, int(row["size"]))
 

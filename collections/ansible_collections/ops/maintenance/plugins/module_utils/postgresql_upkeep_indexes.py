@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .postgresql import Session, StatementError, extension_schema
 from .postgresql_upkeep_options import Limits
-from .postgresql_upkeep_tables import allowed_sql, reading
+from .postgresql_upkeep_tables import allowed_sql, reading, tablespace_sql
 from .record import Json
 
 _INDEXES = """
@@ -34,7 +34,7 @@ SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS table_oid, n.nspname A
   coalesce((SELECT option_value::int FROM pg_options_to_table(x.reloptions) WHERE option_name = 'fillfactor'), 90) AS fillfactor,
   concat_ws('|', i.indkey::text, i.indclass::text, i.indcollation::text, i.indoption::text, i.indisunique::text, x.relam::text,
     regexp_replace(i.indexprs::text, ':location -?\\d+', '', 'g'), '|', regexp_replace(i.indpred::text, ':location -?\\d+', '', 'g')) AS definition,
-  CASE WHEN x.reltablespace = 0 THEN '' ELSE pg_tablespace_location(x.reltablespace) END AS tablespace,
+  {tablespace} AS tablespace,
   {allowed} AS allowed
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = x.relnamespace JOIN pg_am am ON am.oid = x.relam
@@ -104,7 +104,7 @@ class Bloat:
 
 def read_indexes(session: Session) -> list[Index]:
     """Return every index that is not of the system catalogue, those of TOAST included."""
-    return [Index(**row) for row in reading(session, _INDEXES, allowed=allowed_sql(session))]
+    return [Index(**row) for row in reading(session, _INDEXES, allowed=allowed_sql(session), tablespace=tablespace_sql("x"))]
 
 
 def twin_of(index: Index, indexes: t.Sequence[Index]) -> Index | None:

@@ -166,7 +166,8 @@ def no_room(folder: str, tablespace: str, size: int, reserve: int) -> str:
     needed = 2 * size + reserve
     if not folder:
         return ""
-    for place in filter(None, (folder, tablespace)):
+    # The log may lie on a disk of its own; without room there the whole server stops.
+    for place in filter(None, (folder, os.path.join(folder, "pg_wal"), tablespace)):
         try:
             status = os.statvfs(place)
         except OSError as error:

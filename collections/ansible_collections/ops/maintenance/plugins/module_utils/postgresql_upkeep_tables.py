@@ -87,6 +87,12 @@ def allowed_sql(session: Session) -> str:
     return _MAINTAINER if major_version(session) >= 17 else _OWNER
 
 
+def tablespace_sql(relation: str) -> str:
+    """Return the folder of the tablespace that a row of pg_class lies in, its database's own included; empty for the data folder."""
+    own = "(SELECT dattablespace FROM pg_database WHERE datname = current_database())"
+    return f"pg_tablespace_location(coalesce(nullif({relation}.reltablespace, 0), {own}))"
+
+
 def reading(session: Session, statement: str, **parts: str) -> list[dict[str, Json]]:
     """Run a query on sizes; where a lock came in between, sizes are those of the last VACUUM."""
     for sizes in ("true", "false"):

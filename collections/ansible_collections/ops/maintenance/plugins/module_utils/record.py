@@ -106,6 +106,14 @@ class Finding:
         return found
 
 
+def self_test_finding(finding_id: str, subject: str, missed: t.Sequence[str]) -> Finding:
+    """Say whether planted bad samples were found, and which were not."""
+    if not missed:
+        return Finding(finding_id, "ok", subject, "planted bad samples were found, and their sound twins were not")
+    words = f"planted samples were judged wrong: {', '.join(missed)}"
+    return Finding(finding_id, "unknown", subject, words, advice="Rely on nothing of this run; report it as a defect and look by hand.")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One number worth comparing between runs: dotted name, subject, value, unit."""

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import typing as t
 
 from .errors import InputError, MaintenanceError
-from .paths import open_regular
+from .paths import password_of
 from .record import clean
 
 CONNECTION: dict[str, t.Any] = {
@@ -79,30 +78,6 @@ def check_server(server: Server) -> None:
         raise InputError(f"tls {option} is set for a socket file, expected a host name; remove one of them.")
     if bool(server["tls_certificate"]) != bool(server["tls_key"]):
         raise InputError(f"tls_certificate and tls_key {option} belong together, expected both or none; correct it.")
-
-
-def password_of(server: Server) -> str:
-    """Return the password of a server, empty when it has none.
-
-    :raises InputError: the password file is missing, empty, or readable by others.
-    """
-    path = server["password_file"]
-    if not path:
-        return str(server["password"])
-    option = f"password_file of server {server['name']!r}"
-    try:
-        with open_regular(path) as source:
-            mode = os.fstat(source.fileno()).st_mode
-            text = source.read(4096).decode("utf-8", "surrogateescape")
-    except (OSError, MaintenanceError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{option} is {path}, which cannot be read ({said}); put the password there, mode 0600.") from None
-    if mode & 0o077:
-        raise InputError(f"{option} is {path} with mode {mode & 0o777:04o}, expected 0600; others could read it: chmod it.")
-    password = text.splitlines()[0] if text else ""
-    if not password:
-        raise InputError(f"{option} is {path}, whose first line is empty, expected the password; put it there.")
-    return password
 
 
 def encode(arguments: t.Sequence[Argument]) -> bytes:

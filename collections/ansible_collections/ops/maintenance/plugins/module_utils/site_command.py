@@ -154,7 +154,7 @@ def _run_and_judge(params: t.Mapping[str, t.Any], argv: list[str], json_path: st
     except OSError as error:
         _add(outcome, "site.command", "unknown", f"{argv[0]} could not be started: {error.strerror}", "Correct its permissions.")
         return
-    lines = _shown(ended.output, secrets)
+    lines = shown(ended.output, secrets)
     state, text = _verdict(params, ended)
     status = "failed" if state in ("critical", "unknown") else "changed" if params["changes"] else "ok"
     outcome.actions.append(Action(outcome.subject, "run", status, text, after={"rc": ended.rc}))
@@ -248,7 +248,7 @@ def _environment(params: t.Mapping[str, t.Any]) -> tuple[dict[str, str], list[st
     return {**environment, **given}, [value for value in given.values() if len(value) >= 6]
 
 
-def _shown(output: str, secrets: t.Sequence[str]) -> list[str]:
+def shown(output: str, secrets: t.Sequence[str]) -> list[str]:
     """Return the last lines of the output, without what looks like a secret or is one of the environment's values."""
     for secret in secrets:
         output = output.replace(secret, "***")

@@ -412,6 +412,136 @@ options:
             description:
               - Time limit of both commands, in seconds.
             default: 14400.0
+  applications:
+    type: list
+    description:
+      - Whole applications to restore into a throw-away place, each from the newest backups of the sets that hold it, and to start there.
+    elements: dict
+    suboptions:
+      name:
+        type: str
+        description:
+          - Name of the application, in findings.
+        required: true
+      database:
+        type: str
+        description:
+          - Set of kind V(postgresql) with its database. It is restored into a throw-away cluster of its own.
+        default: ''
+      files:
+        type: list
+        description:
+          - Sets of kind V(files) or V(sqlite) with its files and configuration.
+        elements: dict
+        default: []
+        suboptions:
+          set:
+            type: str
+            description:
+              - Name of the set.
+            required: true
+          path:
+            type: path
+            description:
+              - Where these files lie on the host. The application sees the restored ones there; the live ones are out of its reach.
+            required: true
+          inside:
+            type: str
+            description:
+              - Folder in the archive that is that path. Empty means the whole archive.
+            default: ''
+      manifest:
+        type: path
+        description:
+          - File of checksums, as C(sha256sum) writes it, among the restored files, that they are compared with. Its path is that on the host.
+        default: ''
+      references:
+        type: list
+        description:
+          - What rows of the database say of files, each of which has to be among the restored ones.
+        elements: dict
+        default: []
+        suboptions:
+          query:
+            type: str
+            description:
+              - Query whose first column names the files.
+            required: true
+          below:
+            type: path
+            description:
+              - Folder, by its path on the host, that the names are relative to.
+            required: true
+      maximum_gap_minutes:
+        type: float
+        description:
+          - How far apart the backups of its parts may be made, in minutes.
+        default: 60.0
+      maximum_rto_minutes:
+        type: float
+        description:
+          - Objective for the time until the restored application works, in minutes. 0 only measures.
+        default: 0.0
+      maximum_rpo_hours:
+        type: float
+        description:
+          - Objective for how much is lost, by the oldest of its parts, in hours. 0 only measures.
+        default: 0.0
+      start:
+        type: dict
+        description:
+          - How the restored application is started, in a unit of systemd with a network, sockets and temporary files of its own, so that it can
+            neither reach a partner nor the live data. Without it, whether the application works stays unknown.
+        suboptions:
+          argv:
+            type: list
+            description:
+              - Full path of the program and its arguments. Without O(applications[].start.url) it is a check that has to end with 0.
+            elements: str
+            required: true
+          user:
+            type: str
+            description:
+              - User of the host that it runs as.
+            default: nobody
+          chdir:
+            type: path
+            description:
+              - Folder that it starts in.
+            default: ''
+          environment:
+            type: dict
+            description:
+              - Further variables of its environment. C(PGHOST), C(PGPORT), C(PGDATABASE) and C(PGUSER) lead to the restored database,
+                which listens on the usual socket in C(/run/postgresql) only.
+            default: {}
+          url:
+            type: str
+            description:
+              - Address on C(127.0.0.1), in its own network, that tells whether it works.
+            default: ''
+          expect_status:
+            type: list
+            description:
+              - Statuses of HTTP that are right.
+            elements: int
+            default: [200]
+          expect_text:
+            type: str
+            description:
+              - Text that the answer has to hold.
+            default: ''
+          timeout_seconds:
+            type: float
+            description:
+              - Longest time until it has to work, in seconds.
+            default: 60.0
+          database_user:
+            type: str
+            description:
+              - Role that it logs in as.
+            default: postgres
+    default: []
   scratch:
     type: path
     description:
@@ -537,6 +667,25 @@ EXAMPLES = r"""
         pattern: "*.tar.gz"
         level: 2
         manifest: "{name}.sha256"
+
+- name: Restore a whole application, look at its parts together and start it on them
+  ops.maintenance.backup_verification:
+    sets:
+      - { name: shop, kind: postgresql, root: /backups/database, pattern: "*.dump", database: shop }
+      - { name: uploads, root: /backups/files, pattern: "*.tar.gz" }
+    applications:
+      - name: shop
+        database: shop
+        files:
+          - { set: uploads, path: /srv/shop }
+        references:
+          - { query: SELECT path FROM uploads, below: /srv/shop/uploads }
+        start:
+          argv: [/srv/shop/bin/serve, --port, "8080"]
+          user: shop
+          url: http://127.0.0.1:8080/health
+        maximum_rto_minutes: 120
+        maximum_rpo_hours: 24
 
 - name: Prove the repositories that hold the physical backups and the files
   ops.maintenance.backup_verification:

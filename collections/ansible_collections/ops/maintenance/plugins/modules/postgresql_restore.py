@@ -13,7 +13,7 @@ author:
 description:
   - Takes the backup that is named, or the newest of the declared sets that verification proved to the demanded level. The newest one
     may be the one that holds the damage, and a link to the latest may lead to half a dump.
-  - Recognises the dump by its content (custom, directory, tar, plain, gzip-compressed plain) and reads it to its end before anything
+  - Recognises the dump by its content (custom, directory, tar, plain, plain compressed with gzip, xz, zstd or bzip2) and reads it to its end before anything
     is changed. In check mode that is all, together with what stands in the way; do this before services are stopped.
   - Restores it beside the live database, stops at the first error, verifies it there, then gives both their names in one transaction. The
     database before is kept as C(<database>_before_<run>), with owner, privileges and settings carried over to the restored one.
@@ -22,74 +22,8 @@ description:
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.postgresql.restore
 options:
-  server:
-    description:
-      - The PostgreSQL server, version 13 or newer. Needs psycopg 3 or psycopg2 on the host, and PostgreSQL's client programs.
-    type: dict
-    required: true
-    suboptions:
-      name:
-        description: What the server is called in findings and rules.
-        type: str
-        required: true
-      host:
-        description: Host name or address, or the folder of the socket; empty is V(/var/run/postgresql).
-        type: str
-        default: ''
-      port:
-        description: Port, on a socket too.
-        type: int
-        default: 5432
-      user:
-        description: Role to log in as.
-        type: str
-        default: postgres
-      os_user:
-        description:
-          - Operating system's user to connect as on a socket, and to run PostgreSQL's programs as, where the module runs as root.
-            Peer authentication wants it. Empty stays the user that the module runs as.
-        type: str
-        default: postgres
-      password:
-        description: Password, from a vault. Never part of a record or of a command line.
-        type: str
-        default: ''
-      password_file:
-        description: File on the host with the password in its first line; mode 0600.
-        type: path
-        default: ''
-      ssl_mode:
-        description: How a TCP connection is protected.
-        type: str
-        choices: [prefer, require, verify-ca, verify-full]
-        default: prefer
-      ssl_root_certificate:
-        description: File with the certificates of the authorities that the server's certificate is checked against.
-        type: path
-        default: ''
-      connect_timeout_seconds:
-        description: Longest wait for a session.
-        type: int
-        default: 10
-      connect_database:
-        description: Database to connect to for what concerns the whole server.
-        type: str
-        default: postgres
-      databases:
-        description: Not used here; see O(database).
-        type: list
-        elements: str
-        default: []
-      jobs:
-        description: Processes that restore a custom or directory archive at once.
-        type: int
-        default: 2
-      sentinels:
-        description: Tables (C(schema.table), letter case as in the catalog) that have to be in the backup.
-        type: list
-        elements: str
-        default: []
   database:
     description: The database that is replaced. Made anew where there is none.
     type: str
@@ -111,6 +45,10 @@ options:
     description: Restore a backup that was restored before and is in place, which loses what was written since.
     type: bool
     default: false
+  other_database:
+    description: Name of the database that the archive was made of, where it is another one than O(database). Without it, such an archive is refused.
+    type: str
+    default: ''
   reserve_bytes:
     description: Room that has to stay free.
     type: int

@@ -23,6 +23,8 @@ description:
   - A rule that would remove too large a share of its table is refused, as is one that would read a big table from end to end for want
     of an index, until the rule allows it.
   - Rows without a date never become due; their number is reported.
+  - It takes no backup itself. Rows that were deleted come back from a snapshot or a backup only, so that whoever calls it outside check
+    mode takes one first. The role C(data_retention) counts, takes a snapshot, proves it, and goes no further when that fails.
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes

@@ -27,6 +27,7 @@ description:
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.postgresql.snapshot
 options:
   root:
     description: Folder of the snapshots.
@@ -36,85 +37,6 @@ options:
     description: Id of the snapshot; empty means the one of this run.
     type: str
     default: ''
-  postgresql:
-    description:
-      - The PostgreSQL servers of the snapshot, by the names it has them under. Needs psycopg 3 or psycopg2 on the host.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: What the server is called in findings and rules.
-        type: str
-        required: true
-      host:
-        description: Host name or address, or the folder of the socket; empty is V(/var/run/postgresql).
-        type: str
-        default: ''
-      port:
-        description: Port, on a socket too.
-        type: int
-        default: 5432
-      user:
-        description: Role to log in as.
-        type: str
-        default: postgres
-      os_user:
-        description:
-          - Operating system's user to connect as on a socket, and to run PostgreSQL's programs as, where the module runs as root.
-            Peer authentication wants it. Empty stays the user that the module runs as.
-        type: str
-        default: postgres
-      password:
-        description: Password, from a vault. Never part of a record or of a command line.
-        type: str
-        default: ''
-      password_file:
-        description: File on the host with the password in its first line; mode 0600.
-        type: path
-        default: ''
-      ssl_mode:
-        description: How a TCP connection is protected.
-        type: str
-        choices: [prefer, require, verify-ca, verify-full]
-        default: prefer
-      ssl_root_certificate:
-        description: File with the certificates of the authorities that the server's certificate is checked against.
-        type: path
-        default: ''
-      connect_timeout_seconds:
-        description: Longest wait for a session.
-        type: int
-        default: 10
-      connect_database:
-        description: Database to connect to for what concerns the whole server.
-        type: str
-        default: postgres
-      databases:
-        description: Databases to work on; none means all that allow connections and are no templates.
-        type: list
-        elements: str
-        default: []
-      format:
-        description: Format of the dumps. Only V(directory) is written by several processes.
-        type: str
-        choices: [custom, directory]
-        default: custom
-      jobs:
-        description: Processes that dump (format V(directory)) and restore at once.
-        type: int
-        default: 2
-      sentinels:
-        description:
-          - Tables (C(schema.table), letter case as in the catalog) that have to be there. Their rows are counted at the moment of the dump.
-        type: list
-        elements: str
-        default: []
-      copy_as:
-        description:
-          - A second copy for people, mode 0600, with C({time}) in its name and C({database}) where there are several. Format V(custom) only.
-        type: str
-        default: ''
   other_cluster:
     description: Restore PostgreSQL databases into a cluster with another system identifier than that of the snapshot.
     type: bool

@@ -18,8 +18,20 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import backup_kinds, backup_proof, backup_self_test, backup_sets
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    backup_barman,
+    backup_borg,
+    backup_kinds,
+    backup_pgbackrest,
+    backup_proof,
+    backup_redis,
+    backup_restic,
+    backup_self_test,
+    backup_self_test_tools,
+    backup_sets,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification as verification
+from ansible_collections.ops.maintenance.plugins.module_utils.backup_kinds import Verdict
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -625,6 +637,31 @@ def test_the_self_test_passes_and_a_blind_verifier_makes_everything_unknown(tmp_
     monkeypatch.setattr(backup_self_test, "prove", lambda *_: blind)
     outcome = verify(tmp_path, sqlite_set(root), self_test=True)
     assert {finding.state for finding in outcome.findings} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "reading", "blind"),
+    [
+        (backup_pgbackrest, "read_verify", lambda _said, _label, rc, _why: [("critical" if rc else "ok", "")]),
+        (backup_barman, "read_verified", lambda rc, _said, _why: [Verdict(2, "critical" if rc else "ok", "")]),
+        (backup_restic, "read_check", lambda rc, _said: [("critical" if rc else "ok", "")]),
+        (backup_borg, "read_log", lambda rc, _said: [("critical" if rc else "ok", "")]),
+        (backup_redis, "read_check_rdb", lambda rc, _said: [(1, "critical" if rc else "ok", "")]),
+    ],
+)
+def test_the_self_test_finds_out_a_reading_that_believes_an_exit_status(tmp_path, root, monkeypatch, tool, reading, blind):
+    """These tools end with 0 on damage: that is what a reading must not fall for."""
+    set_time(make_database(root / "app.db"), NOW)
+    assert backup_self_test_tools.problems() == []
+    monkeypatch.setattr(tool, reading, blind)
+    assert any("that ends with 0" in problem for problem in backup_self_test_tools.problems())
+    outcome = verify(tmp_path, sqlite_set(root), self_test=True)
+    assert {finding.state for finding in outcome.findings} == {"unknown"}
+
+
+def test_the_self_test_finds_out_a_reading_that_lets_nothing_pass(monkeypatch):
+    monkeypatch.setattr(backup_borg, "read_log", lambda *_said: [("critical", "")])
+    assert backup_self_test_tools.problems() == ["the sample of borg check that is sound did not pass"]
 
 
 # The campaign: what changes restorable data is found at the level that claims to find it --------------------

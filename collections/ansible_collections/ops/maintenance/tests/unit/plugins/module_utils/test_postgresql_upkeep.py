@@ -218,6 +218,8 @@ def test_the_memory_of_a_container_is_its_limit(tmp_path):
 
 
 def test_room_is_looked_for_in_every_place(tmp_path):
+    assert "cannot be told" in no_room(str(tmp_path), "", 1, 0), "of the log, which may lie elsewhere"
+    (tmp_path / "pg_wal").mkdir()
     assert no_room(str(tmp_path), "", 1000, 0) == ""
     assert "it needs" in no_room(str(tmp_path), str(tmp_path), 10**18, 0)
     assert "cannot be told" in no_room(str(tmp_path), str(tmp_path / "none"), 1, 0)
