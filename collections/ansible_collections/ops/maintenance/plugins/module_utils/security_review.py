@@ -8,7 +8,16 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from . import security_baseline, security_certificates, security_files, security_logins, security_network, security_updates
+from . import (
+    security_account_rights,
+    security_account_use,
+    security_baseline,
+    security_certificates,
+    security_files,
+    security_logins,
+    security_network,
+    security_updates,
+)
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host
 from .log_lines import zone_of
@@ -21,6 +30,8 @@ OPTIONS: dict[str, t.Any] = {
     **security_updates.OPTIONS,
     **security_certificates.OPTIONS,
     **security_baseline.OPTIONS,
+    **security_account_use.OPTIONS,
+    **security_account_rights.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -62,6 +73,10 @@ CHECKS = (
         security_certificates.passes_bad_sample,
     ),
     Check(security_baseline.IDS, lambda params: bool(params["accounts"]), security_baseline.look, security_baseline.passes_bad_sample),
+    *(
+        Check(part.IDS, lambda params: bool(params["accounts"]), part.look, part.passes_bad_sample)
+        for part in (security_account_use, security_account_rights)
+    ),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -133,7 +148,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         if params[name] is not None and params[name] < least
     ]
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
-    for part in (security_files, security_certificates, security_network):
+    for part in (security_files, security_certificates, security_network, security_account_use, security_account_rights):
         wrong += part.validate(params)
     return wrong
 

@@ -14,8 +14,8 @@ description:
   - Looks at log-ins, sensitive files, pending security updates, certificates, accounts, sudo rules, authorised keys, sshd
     and ports, as far as the options declare them, and returns one finding for each question.
   - What could not be read is C(unknown) and named, never C(ok).
-  - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true). The baseline of accounts lies in
-    O(state_dir); writing it is not a change.
+  - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true), and accounts that
+    O(disable_accounts) names. The baseline of accounts lies in O(state_dir); writing it is not a change.
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
@@ -276,6 +276,108 @@ options:
       - Take what is there now for the new baseline. Give it once, by hand, after looking at the changes.
     type: bool
     default: false
+  roster:
+    description:
+      - Who answers for which account. Where it is given, each account of people and each member of a group of
+        administrators must be in it. Entries of accounts that this host has not are no fault, so that one roster can
+        serve many hosts.
+    type: list
+    elements: dict
+    suboptions:
+      account:
+        description:
+          - Name of the account.
+        type: str
+        required: true
+      owner:
+        description:
+          - Person or team that answers for it.
+        type: str
+        required: true
+      kind:
+        description:
+          - What it is for. Accounts of services and for emergencies may be unused for long, and are never disabled.
+        type: str
+        choices:
+          - person
+          - service
+          - break_glass
+        default: person
+      admin:
+        description:
+          - Whether it may be in a group whose members can become root.
+        type: bool
+        default: false
+      until:
+        description:
+          - Last day on which it may be open, as C(2027-01-31); empty for no end.
+        type: str
+        default: ''
+  inactive_warning_days:
+    description:
+      - An account of a person that was not used for so many days is a warning. One that was never used counts from
+        its creation.
+    type: int
+    default: 30
+  inactive_critical_days:
+    description:
+      - An account of a person that was not used for so many days is critical.
+    type: int
+    default: 90
+  disable_accounts:
+    description:
+      - Unused accounts that a person approved to be disabled, which is to lock the password and let the account
+        expire. Nothing is removed.
+      - Never disabled are accounts outside the uids of people, those that the roster calls service or break_glass,
+        the last open administrator, whoever this run is connected through, and accounts whose disuse is not proven.
+      - Each is an action with its state before and after and the command that undoes it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      account:
+        description:
+          - Name of the account, or a pattern with C(*) and C(?).
+        type: str
+        required: true
+      approved_by:
+        description:
+          - Person who approved it.
+        type: str
+        required: true
+      reason:
+        description:
+          - Why it is disabled.
+        type: str
+        required: true
+      inactive_days:
+        description:
+          - Days for which it must be proven unused; 0 disables it at once, as for somebody who left.
+        type: int
+        default: 90
+      end_sessions:
+        description:
+          - Whether its processes are ended after that. Without it, an account with processes is in use and stays
+            open.
+        type: bool
+        default: false
+  protected_accounts:
+    description:
+      - Accounts that are never disabled, beside those that the module itself protects.
+    type: list
+    elements: str
+    default: []
+  sudo_nopasswd:
+    description:
+      - Whom sudo may let do everything without a password, as the rules write them (C(deploy), C(%operators)).
+    type: list
+    elements: str
+    default: []
+  rsa_minimum_bits:
+    description:
+      - Authorised RSA keys with fewer bits are weak.
+    type: int
+    default: 2048
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.
