@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import os
 import sqlite3
 import typing as t
@@ -16,7 +15,6 @@ from . import security_utmp, sqlite_db
 from .errors import MaintenanceError
 from .host import Host
 from .log_lines import json_record
-from .paths import open_regular
 from .security_common import why_unread
 
 _LOGIND_NEW_SESSION = "8d45620c1a4348dbb17410da57c60c66"
@@ -83,7 +81,7 @@ def _wtmp(seen: LastSeen, root: str) -> None:
     base = os.path.join(root, "var/log/wtmp")
     begins = None
     for path in sorted(glob.glob(f"{glob.escape(base)}*"))[:_WTMP_FILES]:
-        for record in _records_of(path):
+        for record in security_utmp.read_records(path):
             if not record.moment:
                 continue
             begins = record.moment if begins is None else min(begins, record.moment)
@@ -91,14 +89,6 @@ def _wtmp(seen: LastSeen, root: str) -> None:
                 seen.add(record.user, record.moment)
     if begins is not None:
         seen.covers("wtmp", begins)
-
-
-def _records_of(path: str) -> t.Iterator[security_utmp.LogIn]:
-    if not path.endswith(".gz"):
-        yield from security_utmp.read_records(path)
-        return
-    with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as source:
-        yield from security_utmp.records(t.cast("t.BinaryIO", source))
 
 
 def _wtmpdb(seen: LastSeen, root: str) -> None:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from . import (
     security_account_rights,
     security_account_use,
+    security_api_use,
     security_baseline,
     security_certificates,
     security_files,
+    security_login_patterns,
     security_logins,
     security_network,
     security_updates,
@@ -26,6 +28,7 @@ from .security_common import Review, distrusted, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     **security_logins.OPTIONS,
+    **security_api_use.OPTIONS,
     **security_files.OPTIONS,
     **security_updates.OPTIONS,
     **security_certificates.OPTIONS,
@@ -59,6 +62,7 @@ CHECKS = (
         security_logins.look,
         security_logins.passes_bad_sample,
     ),
+    Check(security_api_use.IDS, lambda params: bool(params["api_sources"]), security_api_use.look, security_api_use.passes_bad_sample),
     Check(
         security_files.IDS,
         lambda params: bool(params["files"] or params["world_writable_roots"]),
@@ -148,7 +152,16 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         if params[name] is not None and params[name] < least
     ]
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
-    for part in (security_files, security_certificates, security_network, security_account_use, security_account_rights):
+    parts = (
+        security_login_patterns,
+        security_api_use,
+        security_files,
+        security_certificates,
+        security_network,
+        security_account_use,
+        security_account_rights,
+    )
+    for part in parts:
         wrong += part.validate(params)
     return wrong
 

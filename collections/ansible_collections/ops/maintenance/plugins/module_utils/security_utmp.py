@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
 import struct
@@ -51,14 +52,14 @@ def _text(field: bytes) -> str:
 
 
 def read_records(path: str) -> t.Iterator[LogIn]:
-    """Yield the records of a file.
+    """Yield the records of a file, packed by gzip where its name says so.
 
     :raises MaintenanceError: it is not a regular file, is larger than any such file is, or is no such file at all.
     """
-    with open_regular(path) as source:
-        size = os.fstat(source.fileno()).st_size
-        if size > WTMP_LIMIT_BYTES:
+    with open_regular(path) as opened:
+        if os.fstat(opened.fileno()).st_size > WTMP_LIMIT_BYTES:
             raise MaintenanceError(f"{path} is larger than {WTMP_LIMIT_BYTES} bytes and was not read; rotate it.")
+        source = t.cast("t.BinaryIO", gzip.GzipFile(fileobj=opened)) if path.endswith(".gz") else opened
         for number, record in enumerate(records(source)):
             if number == 0 and not 0 <= record.kind <= 9:
                 raise MaintenanceError(f"{path} does not begin with a record of log-ins; look at what wrote it.")

@@ -46,11 +46,14 @@ options:
         required: true
       format:
         description:
-          - V(json) for JSON lines of an application, V(auth) for the auth log of sshd, sudo, su and login.
+          - V(json) for JSON lines of an application, V(auth) for the auth log of sshd, sudo, su and login, V(wtmp) for the
+            register of sessions, V(btmp) for that of failed attempts. One log-in counts once for each source that tells of it.
         type: str
         choices:
           - json
           - auth
+          - wtmp
+          - btmp
         default: json
       timezone:
         description:
@@ -134,6 +137,125 @@ options:
       - A success from an address that failed so often in the day before is critical.
     type: int
     default: 5
+  known_networks:
+    description:
+      - Networks from which a log-in is no news, as C(10.0.0.0/8).
+    type: list
+    elements: str
+    default: []
+  usual_hours:
+    description:
+      - When people usually log in; a log-in outside all these spans is a warning. Without any, hours are not judged.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      days:
+        description:
+          - Days on which the span begins.
+        type: list
+        elements: str
+        choices:
+          - mon
+          - tue
+          - wed
+          - thu
+          - fri
+          - sat
+          - sun
+        default:
+          - mon
+          - tue
+          - wed
+          - thu
+          - fri
+          - sat
+          - sun
+      begin:
+        description:
+          - First minute, as C(07:00).
+        type: str
+        required: true
+      end:
+        description:
+          - Minute after the last one, as C(20:00); an earlier one than the begin is on the next day.
+        type: str
+        required: true
+  usual_hours_timezone:
+    description:
+      - Time zone of the usual hours.
+    type: str
+    default: UTC
+  usual_hours_except:
+    description:
+      - Accounts that may log in at any hour.
+    type: list
+    elements: str
+    default: []
+  volume_factor:
+    description:
+      - More log-ins a day than so many times the median of earlier periods are a warning.
+    type: float
+    default: 3.0
+  api_sources:
+    description:
+      - JSON lines in which an application tells of the requests to its API. Each client is compared with its own
+        earlier periods, which lie in the state folder. Of fields whose name ends in key, token, secret, authorization
+        or cookie only a digest is kept and shown.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the source in findings.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns; what rotation and compression make of a file is read too.
+        type: list
+        elements: str
+        required: true
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      client_fields:
+        description:
+          - Fields that name the key or account, first one wins.
+        type: list
+        elements: str
+        default:
+          - api_key_id
+          - client_id
+          - username
+          - user_id
+          - api_key
+      status_fields:
+        description:
+          - Fields that hold the status of the answer, first one wins.
+        type: list
+        elements: str
+        default:
+          - status
+          - status_code
+      least_a_day:
+        description:
+          - Clients with fewer requests a day are not judged.
+        type: float
+        default: 100.0
+      factor:
+        description:
+          - More requests than so many times the median of earlier periods are a warning.
+        type: float
+        default: 3.0
+      error_percent:
+        description:
+          - From this share of failed requests on, a client is a warning.
+        type: float
+        default: 25.0
   files:
     description:
       - Sensitive files and folders, judged by their status and never by what a link leads to.
