@@ -12,6 +12,7 @@ from . import (
     security_account_rights,
     security_account_use,
     security_api_use,
+    security_app_users,
     security_baseline,
     security_certificates,
     security_files,
@@ -35,6 +36,7 @@ OPTIONS: dict[str, t.Any] = {
     **security_baseline.OPTIONS,
     **security_account_use.OPTIONS,
     **security_account_rights.OPTIONS,
+    **security_app_users.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -81,6 +83,7 @@ CHECKS = (
         Check(part.IDS, lambda params: bool(params["accounts"]), part.look, part.passes_bad_sample)
         for part in (security_account_use, security_account_rights)
     ),
+    Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -160,6 +163,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         security_network,
         security_account_use,
         security_account_rights,
+        security_app_users,
     )
     for part in parts:
         wrong += part.validate(params)

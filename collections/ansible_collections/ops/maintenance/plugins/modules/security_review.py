@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.postgresql.optional
 options:
   days:
     description:
@@ -500,6 +501,93 @@ options:
       - Authorised RSA keys with fewer bits are weak.
     type: int
     default: 2048
+  user_rules:
+    description:
+      - Queries for the users and roles of applications. They only read, with a time limit, and of their rows nothing
+        but the named columns is shown.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the rule in findings.
+        type: str
+        required: true
+      sqlite:
+        description:
+          - File of the SQLite database.
+        type: path
+        default: ''
+      server:
+        description:
+          - Name of one of O(servers), where it is a PostgreSQL database.
+        type: str
+        default: ''
+      database:
+        description:
+          - Name of the PostgreSQL database.
+        type: str
+        default: ''
+      query:
+        description:
+          - One SELECT. Join so that nobody gets lost, outer joins where somebody may have no row.
+        type: str
+        required: true
+      columns:
+        description:
+          - Columns that may be shown. All others stay unseen, in findings and in the state folder.
+        type: list
+        elements: str
+        required: true
+      judge:
+        description:
+          - V(rows) takes each row for one to report. V(last_login) takes the rows for all users and finds those who
+            did not log in for long or never. V(changes) compares the rows with those that were accepted.
+        type: str
+        choices:
+          - rows
+          - last_login
+          - changes
+        default: rows
+      last_login_column:
+        description:
+          - Column with the last log-in, empty for those who never did. Times without a zone are UTC.
+        type: str
+        default: last_login
+      created_column:
+        description:
+          - Column from which those who never logged in count; without it they are reported at once.
+        type: str
+        default: ''
+      warning_days:
+        description:
+          - Days without a log-in that are a warning.
+        type: int
+        default: 30
+      critical_days:
+        description:
+          - Days without a log-in that are critical.
+        type: int
+      warning_rows:
+        description:
+          - So many rows are a warning.
+        type: int
+        default: 1
+      critical_rows:
+        description:
+          - So many rows are critical.
+        type: int
+      advice:
+        description:
+          - What to do about them, for the finding.
+        type: str
+        default: ''
+      timeout_seconds:
+        description:
+          - Longest time of the query.
+        type: float
+        default: 30.0
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.
