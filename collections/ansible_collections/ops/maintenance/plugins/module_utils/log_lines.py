@@ -28,6 +28,9 @@ LINE_LIMIT_BYTES = 1024 * 1024
 """A longer line is cut there, and counted; so that no line decides how much memory a run takes."""
 
 BLOCK_BYTES = 256 * 1024
+ENDS_BYTES = 1024
+"""So much of the beginning and of the end of what was read is kept to know it again."""
+
 TIME_KEYS = ("timestamp", "time", "ts", "@timestamp")
 LEVEL_KEYS = ("level", "levelname", "severity", "log_level", "loglevel", "lvl")
 MESSAGE_KEYS = ("message", "msg", "event", "error", "text")
@@ -156,9 +159,18 @@ class LineReader:
     :param offset: bytes of content to skip, as ``position`` said earlier.
     :param unfinished: yield a last line that has no line end yet.
     :param end: stop at this position of a file that is not compressed.
+    :param expected: device and inode that the file must have; another one by that name is not read.
     """
 
-    def __init__(self, path: str, offset: int = 0, limit: int = LINE_LIMIT_BYTES, unfinished: bool = True, end: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        offset: int = 0,
+        limit: int = LINE_LIMIT_BYTES,
+        unfinished: bool = True,
+        end: int | None = None,
+        expected: tuple[int, int] | None = None,
+    ) -> None:
         self.path = path
         self.limit = limit
         self.position = offset
@@ -166,6 +178,10 @@ class LineReader:
         self.problem = ""
         self.compression = ""
         self.status: os.stat_result | None = None
+        self.head, self.tail = b"", b""
+        self.held_bytes = 0
+        """Bytes at the end of what was yielded that the caller could not use yet: ``position`` ends before them."""
+        self._expected = expected
         self._unfinished = unfinished
         self._end = end
 
@@ -174,9 +190,21 @@ class LineReader:
         try:
             with open_regular(self.path) as source:
                 self.status = os.fstat(source.fileno())
+                if self._expected not in (None, (self.status.st_dev, self.status.st_ino)):
+                    self.problem = "it was rotated just when it was to be read; the next run reads it"
+                    return
                 yield from self._whole_lines(self._content(source))
+                self.position -= self.held_bytes
+                if not self.compression:
+                    self.head, self.tail = self.ends(source, self.position)
         except (OSError, MaintenanceError) as error:
             self.problem = clean(getattr(error, "strerror", None) or str(error))
+
+    @staticmethod
+    def ends(source: t.BinaryIO, position: int) -> tuple[bytes, bytes]:
+        """Return the first and the last bytes before a position of a file that is not compressed."""
+        size = min(ENDS_BYTES, position)
+        return os.pread(source.fileno(), size, 0), os.pread(source.fileno(), size, position - size)
 
     def raw(self, source: t.BinaryIO) -> t.Iterator[bytes]:
         """Yield the content of a file that is open already, in pieces that need not end at a line end."""
@@ -209,6 +237,8 @@ class LineReader:
     def _after_offset(self, chunks: t.Iterator[bytes]) -> t.Iterator[bytes]:
         left = self.position
         for chunk in chunks:
+            self.head += chunk[: ENDS_BYTES - len(self.head)]
+            self.tail = (self.tail + chunk)[-ENDS_BYTES:]
             if left < len(chunk):
                 yield chunk[left:]
             left = max(left - len(chunk), 0)
@@ -293,12 +323,12 @@ class LineReader:
 
 # Time ----------------------------------------------------------------------------------------------------------------
 
-_ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,9}))?\d*[ ]?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?")
+_ISO = re.compile(rb"(\d{4}-\d\d-\d\d)[T ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,9}))?\d*[ ]?(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?")
 _SYSLOG = re.compile(rb"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}) (\d\d):(\d\d):(\d\d)")
 _ACCESS = re.compile(rb"(\d\d)/(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/(\d{4}):(\d\d):(\d\d):(\d\d)(?: ([+-])(\d\d)(\d\d))?")
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?$")
 _MONTHS = {name: i for i, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_PRIORITY = re.compile(rb"<\d{1,3}>(?:1 )?")
+_BEFORE_TIME = re.compile(rb"(?:<\d{1,3}>(?:1 )?)?[\[( <]{0,8}")
 
 
 def zone_of(name: str, option: str = "timezone") -> tzinfo:
@@ -352,13 +382,18 @@ class Clock:
 
     def of_plain(self, line: bytes) -> float | None:
         """Return the time that a plain or syslog line begins with (a syslog priority or bracket may come first)."""
-        priority = _PRIORITY.match(line)
-        start = line[priority.end() : priority.end() + 64] if priority else line[:64]
-        start = start.lstrip(b"[( ")
+        start = self.start_of_plain(line)
+        return start[0] if start else None
+
+    def start_of_plain(self, line: bytes) -> tuple[float, int] | None:
+        """Return the same, and where in the line that time ends."""
+        before = _BEFORE_TIME.match(line)
+        start = before.end() if before else 0
         for pattern, read in ((_ISO, self._iso), (_SYSLOG, self._syslog)):
-            found = pattern.match(start)
-            if found:
-                return read(found)
+            found = pattern.match(line, start, start + 64)
+            moment = read(found) if found else None
+            if found and moment is not None:
+                return moment, found.end()
         return None
 
     def of_access(self, line: bytes) -> float | None:

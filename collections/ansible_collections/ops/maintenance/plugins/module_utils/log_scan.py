@@ -5,27 +5,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import math
 import os
 import pickle
 import signal
-import stat
 import typing as t
 from dataclasses import dataclass, field
 from datetime import timezone, tzinfo
 
 from .errors import MaintenanceError
+from .log_forms import form_of
 from .log_lines import Clock, LineReader, find_files, is_compressed, last_record_time
-from .log_tally import LogCounter, Tally
-from .record import clean
+from .log_resume import Candidate, Marks, copies, is_untouched, key_of, mark_of, positions
+from .log_tally import LogCounter, Network, Tally
+from .record import Json, clean
 
-FORMS = ("auto", "json", "plain", "access")
 SPLIT_BYTES = 24 * 1024 * 1024
 """Smaller amounts are read by one process."""
 
 _WORKERS_LIMIT = 4
 _UNPACKED = 8  # how much longer compressed data takes, about
-_HEAD_BYTES = 1024
 _DAY = 86400.0
 
 
@@ -38,6 +37,8 @@ class Source:
     form: str = "auto"
     zone: tzinfo = timezone.utc
     silence_hours: float = 0.0
+    units: t.Sequence[str] = ()
+    proxies: t.Sequence[Network] = ()
 
 
 @dataclass
@@ -46,6 +47,8 @@ class FileSeen:
 
     position: int = 0
     problem: str = ""
+    key: str = ""
+    mark: t.Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,6 +61,18 @@ class Scanned:
     problems: list[str] = field(default_factory=list)
     too_old: int = 0
     size: int = 0
+    cursor: str = ""
+    reaches_back_to: float | None = None
+    """When the oldest entry of a journal was written."""
+
+    @property
+    def was_read(self) -> bool:
+        """Whether there was anything at all to look at."""
+        return bool(self.files or self.too_old)
+
+    def marks(self) -> dict[str, t.Mapping[str, Json]]:
+        """Return by what the files that were read are known again."""
+        return {seen.key: seen.mark for seen in self.files.values() if seen.mark}
 
 
 class _Part(t.NamedTuple):
@@ -71,64 +86,110 @@ class _Part(t.NamedTuple):
     weight: int
     reference: float
     unfinished: bool
+    inode: tuple[int, int]
 
 
-_Done = tuple[int, str, Tally, int, str]
+class _Span(t.NamedTuple):
+    """Which records count."""
+
+    since: float
+    until: float
+
+
+_Done = tuple[int, str, Tally, int, str, str, dict[str, Json]]
 
 
 def scan(
     sources: t.Sequence[Source],
     since: float,
     now: float,
-    known: t.Mapping[str, t.Any] | None = None,
+    known: Marks | None = None,
     workers: int | None = None,
+    until: float = math.inf,
 ) -> list[Scanned]:
-    """Read the declared logs once.
+    """Read the files of the declared logs once.
 
     :param since: seconds since the epoch; what is older does not count.
-    :param known: files as an earlier run remembered them (:func:`remember`): what was read then is left out.
+    :param known: files as an earlier run remembered them (:mod:`.log_resume`): what was read then is left out.
+    :param until: what is from then on or younger does not count.
     """
     scanned = [Scanned(source) for source in sources]
-    parts: list[_Part] = []
-    workers = workers or min(len(os.sched_getaffinity(0)), _WORKERS_LIMIT)
-    for index, one in enumerate(scanned):
-        found = find_files(one.source.paths, "sources[].paths")
-        one.problems = found.problems
-        for path in found.files:
-            parts += _parts_of(index, path, one, since, now, known, workers)
-    for index, path, tally, position, problem in _read_all(parts, scanned, since, workers):
-        one = scanned[index]
-        one.tally.merge(tally)
-        seen = one.files.setdefault(path, FileSeen())
-        seen.position = max(seen.position, position)
-        seen.problem = seen.problem or problem
+    fill(scanned, since, now, known, workers, until)
     return scanned
 
 
-def _parts_of(
-    index: int, path: str, one: Scanned, since: float, now: float, known: t.Mapping[str, t.Any] | None, workers: int
-) -> list[_Part]:
+def fill(
+    scanned: list[Scanned],
+    since: float,
+    now: float,
+    known: Marks | None = None,
+    workers: int | None = None,
+    until: float = math.inf,
+) -> None:
+    """Do the same for sources that are begun already."""
+    span = _Span(since, until)
+    workers = workers or min(len(os.sched_getaffinity(0)), _WORKERS_LIMIT)
+    parts: list[_Part] = []
+    for index, one in enumerate(scanned):
+        parts += _parts_of_source(index, one, span, now, known, workers)
+    for index, path, tally, position, problem, key, mark in _read_all(parts, scanned, span, workers):
+        one = scanned[index]
+        one.tally.merge(tally)
+        seen = one.files.setdefault(path, FileSeen())
+        if mark and position >= seen.position:
+            seen.key, seen.mark = key, mark
+        seen.position = max(seen.position, position)
+        seen.problem = seen.problem or problem
+
+
+def _parts_of_source(index: int, one: Scanned, span: _Span, now: float, known: Marks | None, workers: int) -> list[_Part]:
+    found = find_files(one.source.paths, "sources[].paths")
+    one.problems += found.problems
+    files = []
+    for path in found.files:
+        with _problem_of(one, path):
+            files.append(Candidate(path, os.stat(path, follow_symlinks=False), is_compressed(path)))
+    doubled = copies(files)
+    files = [file for file in files if file.path not in doubled]
+    starts = positions(files, known) if known else {}
+    parts: list[_Part] = []
+    for file in files:
+        with _problem_of(one, file.path):
+            parts += _parts_of(index, file, one, span, now, starts.get(file.path, 0), known, workers)
+    return parts
+
+
+@contextlib.contextmanager
+def _problem_of(one: Scanned, path: str) -> t.Iterator[None]:
+    """Take an error for a problem of that file."""
     try:
-        status = os.stat(path, follow_symlinks=False)
-        compressed = is_compressed(path)
-        reference = min(status.st_mtime, now)
-        if _is_too_old(path, status, compressed, since, Clock(reference, one.source.zone)):
-            one.too_old += 1
-            return []
-        start = _resume_at(path, status, compressed, known) if known else 0
-        form = form_of(path) if one.source.form == "auto" else one.source.form
+        yield
     except (OSError, MaintenanceError) as error:
         one.files[path] = FileSeen(problem=clean(getattr(error, "strerror", None) or str(error)))
+
+
+def _parts_of(
+    index: int, file: Candidate, one: Scanned, span: _Span, now: float, start: int, known: Marks | None, workers: int
+) -> list[_Part]:
+    path, status = file.path, file.status
+    reference = min(status.st_mtime, now)
+    if known and is_untouched(file, known):
+        one.files[path] = FileSeen(start, "", file.key, known[file.key])
         return []
-    unfinished = compressed or known is None  # the next run that reads on is to find the last line whole
+    if _is_too_old(path, status, file.compressed, span.since, Clock(reference, one.source.zone)):
+        one.too_old += 1
+        return []
+    form = form_of(path, one.source.form)
+    unfinished = file.compressed or known is None  # the next run that reads on is to find the last line whole
     one.files[path] = FileSeen(position=start)
-    one.size += status.st_size - (0 if compressed else start)
-    if compressed or status.st_size - start < SPLIT_BYTES or workers < 2:
-        weight = status.st_size * (_UNPACKED if compressed else 1) - start
-        return [_Part(index, path, form, start, None, max(weight, 1), reference, unfinished)]
+    one.size += status.st_size - (0 if file.compressed else start)
+    inode = (status.st_dev, status.st_ino)
+    if file.compressed or status.st_size - start < SPLIT_BYTES or workers < 2 or form == "postgresql_csv":
+        weight = status.st_size * (_UNPACKED if file.compressed else 1) - start
+        return [_Part(index, path, form, start, None, max(weight, 1), reference, unfinished, inode)]
     ends = _line_ends(path, start, status.st_size, workers)
     return [
-        _Part(index, path, form, first, last, (last or status.st_size) - first, reference, unfinished)
+        _Part(index, path, form, first, last, (last or status.st_size) - first, reference, unfinished, inode)
         for first, last in zip([start, *ends], [*ends, None])
     ]
 
@@ -160,32 +221,19 @@ def _line_ends(path: str, start: int, size: int, count: int) -> list[int]:
     return ends
 
 
-def form_of(path: str) -> str:
-    """Tell the format of a log file from its first lines."""
-    votes = {"json": 0, "access": 0, "plain": 0}
-    clock = Clock(0.0)
-    for number, line in enumerate(LineReader(path).lines()):
-        if line.strip():
-            form = "json" if line.lstrip()[:1] == b"{" else "access" if clock.of_access(line) is not None else "plain"
-            votes[form] += 1
-        if number >= 20:
-            break
-    return max(votes, key=votes.__getitem__) if any(votes.values()) else "plain"
-
-
 # Reading in several processes ----------------------------------------------------------------------------------------
 
 
-def _read_all(parts: list[_Part], scanned: list[Scanned], since: float, workers: int) -> list[_Done]:
+def _read_all(parts: list[_Part], scanned: list[Scanned], span: _Span, workers: int) -> list[_Done]:
     total = sum(part.weight for part in parts)
     if workers < 2 or len(parts) < 2 or total < SPLIT_BYTES:
-        return [_read(part, scanned[part.source].source.zone, since) for part in parts]
+        return [_read(part, scanned[part.source].source, span) for part in parts]
     runs: list[list[_Part]] = [[] for _worker in range(workers)]
     done = 0
     for part in parts:
         runs[min(done * workers // total, workers - 1)].append(part)
         done += part.weight
-    children = [_start(run, scanned, since) for run in runs if run]
+    children = [_start(run, scanned, span) for run in runs if run]
     try:
         return [result for child in children for result in _results(child)]
     finally:
@@ -195,7 +243,7 @@ def _read_all(parts: list[_Part], scanned: list[Scanned], since: float, workers:
                 os.waitpid(pid, 0)
 
 
-def _start(run: list[_Part], scanned: list[Scanned], since: float) -> tuple[int, int]:
+def _start(run: list[_Part], scanned: list[Scanned], span: _Span) -> tuple[int, int]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -205,7 +253,7 @@ def _start(run: list[_Part], scanned: list[Scanned], since: float) -> tuple[int,
     try:
         os.close(reading)
         os.nice(5)
-        results = [_read(part, scanned[part.source].source.zone, since) for part in run]
+        results = [_read(part, scanned[part.source].source, span) for part in run]
         with os.fdopen(writing, "wb") as pipe:
             pickle.dump(results, pipe, protocol=4)
         status = 0
@@ -226,57 +274,16 @@ def _results(child: tuple[int, int]) -> list[_Done]:
     return results
 
 
-def _read(part: _Part, zone: tzinfo, since: float) -> _Done:
-    reader = LineReader(part.path, part.start, unfinished=part.unfinished, end=part.end)
-    counter = LogCounter(part.form, Clock(part.reference, zone), since)
+def _read(part: _Part, source: Source, span: _Span) -> _Done:
+    reader = LineReader(part.path, part.start, unfinished=part.unfinished, end=part.end, expected=part.inode)
+    counter = LogCounter(part.form, Clock(part.reference, source.zone), span.since, span.until, source.proxies)
     for block in reader.blocks():
         counter.add(block)
+        reader.held_bytes = 0 if part.unfinished else counter.held_bytes
+    if part.unfinished:
+        counter.finish()
     counter.tally.cut = reader.cut
-    return part.source, part.path, counter.tally, reader.position, reader.problem
-
-
-# Where the last run ended --------------------------------------------------------------------------------------------
-
-
-def remember(scanned: t.Sequence[Scanned]) -> dict[str, t.Any]:
-    """Describe how far each file was read, so that it is recognised after rotation, renaming and compression."""
-    known: dict[str, t.Any] = {}
-    for one in scanned:
-        for path, seen in one.files.items():
-            try:
-                status = os.stat(path, follow_symlinks=False)
-                head = _head(path, min(seen.position, _HEAD_BYTES))
-            except (OSError, MaintenanceError):
-                continue
-            known[f"{status.st_dev}:{status.st_ino}"] = {
-                "path": path,
-                "position": seen.position,
-                "head": hashlib.sha256(head).hexdigest(),
-                "head_bytes": len(head),
-            }
-    return known
-
-
-def _resume_at(path: str, status: os.stat_result, compressed: bool, known: t.Mapping[str, t.Any]) -> int:
-    """Return how much of a file's content an earlier run has read, whatever the file was called then."""
-    if not stat.S_ISREG(status.st_mode):
-        return 0
-    head = _head(path, _HEAD_BYTES)
-    same = known.get(f"{status.st_dev}:{status.st_ino}")
-    for entry in [same] if same else list(known.values()):
-        size = entry["head_bytes"]
-        if size >= 16 and len(head) >= size and hashlib.sha256(head[:size]).hexdigest() == entry["head"]:
-            if not compressed and status.st_size < entry["position"]:
-                return 0  # truncated, and begun anew with the same words
-            return int(entry["position"])
-    return 0
-
-
-def _head(path: str, size: int) -> bytes:
-    """Return the first bytes of the content."""
-    head = b""
-    for block in LineReader(path).blocks():
-        head += block[: size - len(head)]
-        if len(head) >= size:
-            break
-    return head
+    key, mark = "", {}
+    if reader.head and reader.status:
+        key, mark = key_of(reader.status), mark_of(reader)
+    return part.source, part.path, counter.tally, reader.position, reader.problem, key, mark

@@ -16,7 +16,10 @@ TEXT_KEYS = (
     "result", "outcome",
 )  # fmt: skip
 ACCOUNT_KEYS = ("user", "username", "account", "login", "email")
+ENDPOINT_KEYS = ("endpoint", "route", "path", "url")
 ADDRESS_KEYS = ("ip", "client_ip", "remote_addr", "remote_ip", "ip_address", "source_ip", "address", "client")
+
+TEXT_LIMIT_BYTES = 4096
 
 _LOOSE_TEXT = rb'[^"]*'
 _STRICT_TEXT = rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*'
@@ -24,6 +27,27 @@ _NUMBER = rb"-?(?:0|[1-9]\d{0,17})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?"
 _LEVEL_NUMBER = rb"[1-9]\d{0,8}"
 _STAMP = rb"(\d{4}-\d\d-\d\d[T ][0-2]\d:[0-5]\d:[0-5]\d)(?:[.,]\d{1,9})?(Z|[+-]\d\d:?\d\d|)"
 _KEY = re.compile(rb'\s*"([^"\\\x00-\x1f]*)"\s*:\s*')
+
+
+def first_text(record: t.Mapping[str, t.Any], keys: t.Iterable[str]) -> bytes:
+    """Return the text of the first of several keys that holds one; empty where none does."""
+    for key in keys:
+        value = record.get(key)
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace")
+    return b""
+
+
+def text_of_record(record: t.Mapping[str, t.Any]) -> bytes:
+    """Return what a JSON record says, on one line: its known text fields, or all of it where it has none."""
+    parts = [value for value in (record.get(key) for key in TEXT_KEYS) if isinstance(value, str) and value]
+    text = " ".join(parts) if parts else json.dumps(record, ensure_ascii=False, sort_keys=True)
+    return one_line(text.encode("utf-8", "replace"))
+
+
+def one_line(text: bytes) -> bytes:
+    """Return a text without its line ends, and no longer than what is kept of texts."""
+    return text[:TEXT_LIMIT_BYTES].replace(b"\n", b" ")
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,7 @@ class Shape:
     texts: tuple[int, ...]
     account: int | None
     address: int | None
+    endpoint: int | None
 
 
 class _Piece(t.NamedTuple):
@@ -72,8 +97,9 @@ def learn(line: bytes) -> Shape | None:
         return None
     if levels and kinds[levels[0]] not in ("text", "number"):
         return None
-    account, address = (next((k for k in keys if kinds.get(k) == "text"), None) for keys in (ACCOUNT_KEYS, ADDRESS_KEYS))
-    wanted = {key for key in (*levels[:1], *texts, account, address) if key}
+    who = (ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS)
+    account, address, endpoint = (next((key for key in keys if kinds.get(key) == "text"), None) for keys in who)
+    wanted = {key for key in (*levels[:1], *texts, account, address, endpoint) if key}
     columns = _columns(pieces, wanted, time_key)
     loose, strict = (
         _expression(pieces, end, text, {time_key: _STAMP, texts[0]: rb'((?!")' + text + rb")"}, wanted)
@@ -90,6 +116,7 @@ def learn(line: bytes) -> Shape | None:
         texts=tuple(columns[key] for key in texts),
         account=columns[account] if account else None,
         address=columns[address] if address else None,
+        endpoint=columns[endpoint] if endpoint else None,
     )
 
 

@@ -4,31 +4,36 @@
 
 Python is slow by the line and fast by the block. So a block of whole lines is taken apart by one regular expression
 that fits the lines exactly, and the columns are counted by C code. What does not fit goes line by line through the
-plain functions below (``_json_line``, ``_plain_line``, ``_access_line``), which alone define what a line means: the
+plain functions below (``_json_line``, ``_event_line``, ``_access_line``), which alone define what a line means: the
 fast way has to give the same answer, and the tests hold one against the other.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import math
 import re
 import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from .log_lines import Clock, json_record, level_name, level_of_plain, level_of_record
-from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, TEXT_KEYS, Shape, learn
+from .log_forms import CONTINUED, PARSERS, RECORD_LIMIT_BYTES, Event, Parser, begins_csv_record
+from .log_lines import Clock, json_record, level_name, level_of_record
+from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS, TEXT_LIMIT_BYTES, Shape, first_text, learn, one_line, text_of_record
 from .record import clean
 
+Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 ERROR_LEVELS = frozenset(("ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY"))
-TAGS = ("auth_failures", "rate_limited", "io_errors", "out_of_memory")
-TEXT_LIMIT_BYTES = 4096
+TAGS = ("auth_failures", "rate_limited", "io_errors", "out_of_memory", "deadlocks")
 KEYS_LIMIT = 50_000
 TEMPLATES_LIMIT = 2_000
 EXAMPLES_LIMIT = 5
 SHAPES_LIMIT = 8
 
+_BOUNDED = ("accounts", "auth_addresses", "limited_addresses", "limited_endpoints", "addresses")
+_CSV_LIMIT_BYTES = 100_000
 _HOUR = 3600
 _DIGITS = b"0123456789"
 
@@ -38,8 +43,8 @@ _DIGITS = b"0123456789"
 _STEMS = (
     b"authent", b"login", b"log in", b"logon", b"sign-in", b"sign in", b"password", b"credential", b"unauthori",
     b"invalid user", b"rate", b"too many requests", b"throttl", b"quota", b"i/o error", b"input/output error", b"no space left",
-    b"read-only file", b"-fs error", b"xfs", b"is malformed", b"out of memory", b"oom", b"memoryerror",
-    b"allocate memory", b"killed process",
+    b"read-only", b"-fs error", b"xfs", b"is malformed", b"medium error", b"read error", b"out of memory", b"oom", b"memoryerror",
+    b"allocate memory", b"killed process", b"pg_hba", b"deadlock", b"lock wait", b"limiting requests", b"limiting connections",
 )  # fmt: skip
 _TAG_PATTERNS = tuple(
     (name, re.compile(pattern))
@@ -48,11 +53,12 @@ _TAG_PATTERNS = tuple(
         (
             rb"authenticat.*?fail|fail.*?(?:password|log ?in\b|logon|sign[- ]in|authenticat|credential)|unauthori[sz]ed"
             rb"|(?:\blog ?in\b|logon|sign[- ]in|password|credentials?)\b.*?(?:fail|invalid|incorrect|wrong|rejected|denied)"
-            rb"|(?:invalid|incorrect|bad|wrong) (?:password|credential|login)|invalid user\b",
-            rb"rate.?limit|too many requests|throttled|throttling|quota exceeded",
+            rb"|(?:invalid|incorrect|bad|wrong) (?:password|credential|login)|invalid user\b|no pg_hba\.conf entry",
+            rb"rate.?limit|limiting (?:requests|connections)|too many requests|throttled|throttling|quota exceeded",
             rb"i/o error|input/output error|no space left on device|read-only file.?system|-fs error"
-            rb"|xfs.*?corrupt|disk image is malformed",
+            rb"|xfs.*?corrupt|disk image is malformed|medium error|unrecovered read error|remounting filesystem read-only",
             rb"out of memory|oom.kill|memoryerror|cannot allocate memory|killed process",
+            rb"deadlock (?:detected|found)|lock wait timeout exceeded",
         ),
     )
 )
@@ -101,6 +107,14 @@ def address_in(text: bytes) -> bytes:
     return found.group() if found else b""
 
 
+def _rounded(latencies: Counter[bytes]) -> Counter[bytes]:
+    """Return counted numbers with three digits that count, so that there are never many different ones."""
+    fewer: Counter[bytes] = Counter()
+    for value, count in latencies.items():
+        fewer[b"%.3g" % float(value)] += count
+    return fewer
+
+
 # The tally -----------------------------------------------------------------------------------------------------------
 
 
@@ -131,6 +145,7 @@ class Tally:
     accounts: Counter[bytes] = field(default_factory=Counter)
     auth_addresses: Counter[bytes] = field(default_factory=Counter)
     limited_addresses: Counter[bytes] = field(default_factory=Counter)
+    limited_endpoints: Counter[bytes] = field(default_factory=Counter)
     addresses: Counter[bytes] = field(default_factory=Counter)
     statuses: Counter[bytes] = field(default_factory=Counter)
     latencies: Counter[bytes] = field(default_factory=Counter)
@@ -164,7 +179,7 @@ class Tally:
             self.add_template(text, template.level, template.example, template.count)
         for tag, examples in other.examples.items():
             self.examples[tag] = (self.examples.get(tag, []) + examples)[:EXAMPLES_LIMIT]
-        for name in ("accounts", "auth_addresses", "limited_addresses", "addresses", "statuses", "latencies"):
+        for name in (*_BOUNDED, "statuses", "latencies"):
             getattr(self, name).update(getattr(other, name))
         for name, lost in other.inexact.items():
             self.inexact[name] = self.inexact.get(name, 0) + lost
@@ -185,7 +200,10 @@ class Tally:
 
     def bound(self) -> None:
         """Keep memory bounded: forget the rarest keys of a counter that has too many, and say so."""
-        for name in ("accounts", "auth_addresses", "limited_addresses", "addresses", "latencies"):
+        if len(self.latencies) > KEYS_LIMIT:
+            self.latencies = _rounded(self.latencies)
+            self.inexact["latencies"] = 0
+        for name in _BOUNDED:
             counter: Counter[bytes] = getattr(self, name)
             if len(counter) > KEYS_LIMIT:
                 kept = counter.most_common(KEYS_LIMIT // 2)
@@ -199,20 +217,29 @@ class Tally:
 class LogCounter:
     """Counts the lines of one log (or a part of it) into a tally.
 
-    :param form: ``json``, ``plain`` or ``access``.
+    :param form: ``json``, ``access`` or one of :data:`PARSERS`.
     :param since: seconds since the epoch; older records are read, but counted only as ``outside``.
+    :param until: records from then on are counted likewise.
+    :param proxies: behind these addresses, the last quoted field of an access log tells the client.
     """
 
-    def __init__(self, form: str, clock: Clock, since: float = 0.0) -> None:
+    def __init__(self, form: str, clock: Clock, since: float = 0.0, until: float = math.inf, proxies: t.Sequence[Network] = ()) -> None:
         self.tally = Tally()
         self.form = form
         self.clock = clock
         self.since = since
+        self.until = until
+        self._proxies = proxies
+        self._clients: dict[tuple[bytes, bytes], bytes] = {}
         self._shapes: list[Shape] = []
         self._tags: dict[bytes, bool] = {}
         self._levels: dict[bytes, str] = {}
         self._starts: dict[tuple[bytes, bytes], float | None] = {}
-        self._line = {"json": self._json_line, "plain": self._plain_line, "access": self._access_line}[form]
+        self._parse: Parser = PARSERS[form]() if form in PARSERS else _no_event
+        self._goes_on = CONTINUED.get(form)
+        self._record, self._record_bytes, self._in_quotes = b"", 0, False
+        own = {"json": self._json_line, "access": self._access_line, "postgresql_csv": self._csv_line}
+        self._line = own.get(form, self._event_line)
 
     def add(self, block: bytes) -> None:
         """Count the lines of a block, which holds whole lines."""
@@ -242,24 +269,50 @@ class LogCounter:
             text = text_of_record(record)
             self._error(level, text)
             for tag in tags_of(text):
-                account, address = (_first_text(record, keys) for keys in (ACCOUNT_KEYS, ADDRESS_KEYS))
-                self._tagged(tag, text, account, address)
+                self._tagged(tag, text, *(first_text(record, keys) for keys in (ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS)))
 
-    def _plain_line(self, line: bytes) -> None:
-        moment = self.clock.of_plain(line)
-        if moment is None:
-            if _CONTINUED.match(line):
+    def _event_line(self, line: bytes) -> None:
+        event = self._parse(line, self.clock)
+        if event is None:
+            if self._goes_on and self._goes_on.match(line):
                 self.tally.continued += 1
                 self.tally.lines -= 1
             else:
                 self.tally.unparsed += 1
             return
-        level = level_of_plain(line)
-        if self._in_span(moment, level):
-            text = line[:TEXT_LIMIT_BYTES]
-            self._error(level, text)
+        if self._in_span(event.moment, event.level):
+            text = event.text[:TEXT_LIMIT_BYTES]
+            self._error(event.level, text, event.shown[:TEXT_LIMIT_BYTES])
+            if event.latency:
+                self.tally.latencies[event.latency] += 1
             for tag in tags_of(text):
-                self._tagged(tag, text, b"", b"")
+                self._tagged(tag, text, event.account, event.address, times=event.times)
+
+    def _csv_line(self, line: bytes) -> None:
+        """Collect the lines of a CSV record, whose quoted fields may hold line ends."""
+        if self._record:
+            self.tally.continued += 1
+            self.tally.lines -= 1
+        elif not begins_csv_record(line):
+            self.tally.unparsed += 1
+            return
+        if len(self._record) < _CSV_LIMIT_BYTES:
+            self._record += line[:_CSV_LIMIT_BYTES] + b"\n"
+        self._record_bytes += len(line) + 1
+        self._in_quotes ^= bool(line.count(b'"') % 2)
+        if not self._in_quotes or self._record_bytes > RECORD_LIMIT_BYTES:
+            self.finish()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes at the end of what was added that belong to a record that has not ended yet."""
+        return self._record_bytes
+
+    def finish(self) -> None:
+        """Count the last record, as far as it came."""
+        record, self._record, self._record_bytes, self._in_quotes = self._record, b"", 0, False
+        if record:
+            self._event_line(record.rstrip())
 
     def _access_line(self, line: bytes) -> None:
         found = _ACCESS_LINE.match(line)
@@ -269,10 +322,21 @@ class LogCounter:
             return
         address, _stamp, request, status = found.groups()
         if self._in_span(moment, _level_of_status(status)):
+            if self._proxies:
+                address = self._client(address, line.rstrip(b'"').rpartition(b'"')[2])
             self.tally.addresses[address] += 1
             self.tally.statuses[status] += 1
             self._request(address, request, status)
             self._latency(line.rpartition(b'"')[2])
+
+    def _client(self, address: bytes, forwarded: bytes) -> bytes:
+        """Return the client behind trusted proxies, by what the outermost of them was told (the last quoted field)."""
+        key = (address, forwarded)
+        if key not in self._clients:
+            if len(self._clients) > KEYS_LIMIT:
+                self._clients.clear()
+            self._clients[key] = _behind(address, forwarded, self._proxies)
+        return self._clients[key]
 
     def _latency(self, tail: bytes, count: int = 1) -> None:
         latency = _LATENCY.search(tail)
@@ -282,25 +346,28 @@ class LogCounter:
     def _in_span(self, moment: float, level: str) -> bool:
         tally = self.tally
         tally.parsed += 1
-        tally.latest = max(tally.latest, moment // 1)
-        if moment < self.since:
+        if moment < self.until:
+            tally.latest = max(tally.latest, moment // 1)
+        if not self.since <= moment < self.until:
             tally.outside += 1
             return False
         tally.hours[int(moment // _HOUR) * _HOUR, level] += 1
         return True
 
-    def _error(self, level: str, text: bytes) -> None:
+    def _error(self, level: str, text: bytes, shown: bytes = b"") -> None:
         if level in ERROR_LEVELS:
-            self.tally.add_template(template_of(text), level, text)
+            self.tally.add_template(template_of(text), level, shown or text)
 
-    def _tagged(self, tag: str, text: bytes, account: bytes, address: bytes) -> None:
+    def _tagged(self, tag: str, text: bytes, account: bytes, address: bytes, endpoint: bytes = b"", *, times: int = 1) -> None:
         tally = self.tally
-        tally.tags[tag] += 1
+        tally.tags[tag] += times
         if tag == "auth_failures":
-            tally.accounts[account or account_in(text)] += 1
-            tally.auth_addresses[address or address_in(text)] += 1
+            tally.accounts[account or account_in(text)] += times
+            tally.auth_addresses[address or address_in(text)] += times
         elif tag == "rate_limited":
-            tally.limited_addresses[address or address_in(text)] += 1
+            tally.limited_addresses[address or address_in(text)] += times
+            if endpoint:
+                tally.limited_endpoints[endpoint[:200].split(b"?", 1)[0]] += times
         examples = tally.examples.setdefault(tag, [])
         if len(examples) < EXAMPLES_LIMIT:
             examples.append(clean(text.decode("utf-8", "replace"), 300))
@@ -311,7 +378,7 @@ class LogCounter:
         if tag or status[:1] == b"5":
             text = request.split(b"?", 1)[0] + b" " + status
             if tag:
-                self._tagged(tag, text, b"-", address)
+                self._tagged(tag, text, b"-", address, b" ".join(text.split(b" ")[:2]))
             else:
                 verb, _space, path = request.split(b"?", 1)[0].partition(b" ")
                 shown = template_of(verb + b" " + path.split(b" ", 1)[0]) + " " + status.decode()
@@ -417,8 +484,7 @@ class LogCounter:
         for row, text, short in zip(rows, texts, masked):
             if known[short]:
                 for tag in tags_of(text):
-                    account = _field(row, shape.account)
-                    self._tagged(tag, text, account, _field(row, shape.address))
+                    self._tagged(tag, text, *(_field(row, index) for index in (shape.account, shape.address, shape.endpoint)))
 
     def _span_of(self, rows: list[tuple[bytes, ...]], stamp: int, offset: int, width: int) -> dict[bytes, int] | None:
         """Return the hour (in UTC) of each hour named in rows; empty where all are too old, None if it is not clear."""
@@ -441,10 +507,13 @@ class LogCounter:
             first, newest = float(min(hours.values())), max(hours.values())
             names = {name for name in hours if hours[name] == newest}
             last = self.clock.of_text(max(text for text in stamps if text[:width] in names) + zone)
-        if first is None or last is None or first < self.since < last + 1:  # the columns hold no parts of a second
+        if first is None or last is None:
             return None
-        self.tally.latest = max(self.tally.latest, last)
-        return hours if last >= self.since else {}
+        if first < self.since < last + 1 or first < self.until < last + 1:  # the columns hold no parts of a second
+            return None
+        if last < self.until:
+            self.tally.latest = max(self.tally.latest, last)
+        return hours if self.since <= last < self.until else {}
 
     def _start_of(self, hour: bytes, zone: bytes) -> float | None:
         """Return when a named hour began; None where the hour is not a plain one (a change of the clocks)."""
@@ -457,7 +526,7 @@ class LogCounter:
         return self._starts[key]
 
     def _access_block(self, block: bytes) -> bytes:
-        if b"\\" in block or b"\r" in block:
+        if b"\\" in block or b"\r" in block or self._proxies:
             return block
         lines = block.count(b"\n")
         rows = _FAST_COMBINED.findall(block)
@@ -491,7 +560,32 @@ class LogCounter:
 
 
 _NOT_IN_JSON = bytes(code for code in range(32) if code != 10)
-_CONTINUED = re.compile(rb"[ \t]|Traceback \(|Caused by\b|During handling\b|The above exception\b|[\w.]+(?:Error|Exception)\b")
+
+
+def _behind(address: bytes, forwarded: bytes, proxies: t.Sequence[Network]) -> bytes:
+    """Walk back from the server as far as each next hop is a trusted proxy; what stands before that anybody may have made up."""
+    hops = [hop.strip() for hop in forwarded.split(b",")] if forwarded else []
+    while hops and _is_among(address, proxies) and _is_address(hops[-1]):
+        address = hops.pop()
+    return address
+
+
+def _is_address(text: bytes) -> bool:
+    return _is_among(text, ()) is not None
+
+
+def _is_among(text: bytes, networks: t.Sequence[Network]) -> bool | None:
+    """Say whether an address lies in one of some networks; None where it is no address."""
+    try:
+        address = ipaddress.ip_address(text.decode("ascii", "replace"))
+    except ValueError:
+        return None
+    return any(address in network for network in networks)
+
+
+def _no_event(_line: bytes, _clock: Clock) -> Event | None:
+    return None
+
 
 # Access logs ---------------------------------------------------------------------------------------------------------
 
@@ -513,32 +607,13 @@ def _level_of_status(status: bytes) -> str:
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
-def _first_text(record: t.Mapping[str, t.Any], keys: t.Iterable[str]) -> bytes:
-    for key in keys:
-        value = record.get(key)
-        if isinstance(value, str):
-            return value.encode("utf-8", "replace")
-    return b""
-
-
-def text_of_record(record: t.Mapping[str, t.Any]) -> bytes:
-    """Return what a JSON record says, on one line: its known text fields, or all of it where it has none."""
-    parts = [value for value in (record.get(key) for key in TEXT_KEYS) if isinstance(value, str) and value]
-    text = " ".join(parts) if parts else json.dumps(record, ensure_ascii=False, sort_keys=True)
-    return _one_line(text.encode("utf-8", "replace"))
-
-
-def _one_line(text: bytes) -> bytes:
-    return text[:TEXT_LIMIT_BYTES].replace(b"\n", b" ")
-
-
 def _texts(shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> list[bytes]:
     """Return the same as :func:`text_of_record` for each row."""
     if len(shape.texts) == 1:
         texts = list(map(itemgetter(shape.texts[0]), rows))
         if simple and max(map(len, texts)) <= TEXT_LIMIT_BYTES and b"".join(texts).isascii():
             return texts
-    return [_one_line(b" ".join(filter(None, (_field(row, index) for index in shape.texts)))) for row in rows]
+    return [one_line(b" ".join(filter(None, (_field(row, index) for index in shape.texts)))) for row in rows]
 
 
 def _field(row: tuple[bytes, ...], index: int | None) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import glob
 import hashlib
 import os
@@ -60,6 +61,45 @@ def empty_passwords(etc: str) -> list[str]:
     return sorted(open_ones)
 
 
+class Shadow(t.NamedTuple):
+    """What the shadow file says of an account, times as days since the epoch (-1 where it says none)."""
+
+    word: str
+    changed: int
+    longest: int
+    expires: int
+
+
+def shadows(etc: str) -> dict[str, Shadow]:
+    """Return the rows of the shadow file by account; the first row of a name counts, as it does for log-ins."""
+    found: dict[str, Shadow] = {}
+    for row in _rows(os.path.join(etc, "shadow"), 9):
+        changed, longest, expires = (int(row[place]) if row[place].isascii() and row[place].isdigit() else -1 for place in (2, 4, 7))
+        found.setdefault(row[0], Shadow(row[1], changed, longest, expires))
+    return found
+
+
+def uid_range(etc: str) -> tuple[int, int]:
+    """Return the first and last uid of people, as login.defs has them."""
+    bounds = {"UID_MIN": 1000, "UID_MAX": 60000}
+    with contextlib.suppress(OSError, MaintenanceError):
+        for line in read_small(os.path.join(etc, "login.defs")).decode("utf-8", "backslashreplace").splitlines():
+            words = line.split()
+            if len(words) == 2 and words[0] in bounds and words[1].isascii() and words[1].isdigit():
+                bounds[words[0]] = int(words[1])
+    return bounds["UID_MIN"], bounds["UID_MAX"]
+
+
+def directories(etc: str) -> list[str]:
+    """Return the services beside the local files that this host asks for accounts; a million of theirs are none of ours."""
+    with contextlib.suppress(OSError, MaintenanceError):
+        for line in read_small(os.path.join(etc, "nsswitch.conf")).decode("utf-8", "backslashreplace").splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] == ["passwd:"]:
+                return [word for word in words[1:] if word not in ("files", "compat", "systemd") and not word.startswith("[")]
+    return []
+
+
 def sudo_rules(path: str, depth: int = 0) -> dict[str, list[str]]:
     """Return the lines that count of a sudoers file and of all that it includes, by file.
 
@@ -100,19 +140,40 @@ def keys_of(text: str) -> list[str]:
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        words = line.split()
-        place = next((i for i, word in enumerate(words[:-1]) if _KEY_TYPE.match(word)), None)
-        try:
-            if place is None:
-                raise binascii.Error
-            blob = base64.b64decode(words[place + 1], validate=True)
-        except (binascii.Error, ValueError):
+        key = key_of(line)
+        if key is None:
             found.append(f"not a key: {clean(line, 60)}")
             continue
-        print_ = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-        options = f"{_VALUE.sub(_digest, ' '.join(words[:place]))} " if place else ""
-        found.append(clean(f"{options}SHA256:{print_} {' '.join(words[place + 2 :])}".strip(), 200))
+        options = f"{_VALUE.sub(_digest, key.options)} " if key.options else ""
+        found.append(clean(f"{options}{key.fingerprint} {key.comment}".strip(), 200))
     return sorted(found)
+
+
+class Key(t.NamedTuple):
+    """One line of an authorised-keys file."""
+
+    options: str
+    kind: str
+    blob: bytes
+    comment: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint as ``ssh-keygen -l`` shows it."""
+        return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
+
+
+def key_of(line: str) -> Key | None:
+    """Take a line apart; None where it is no key. A kind of key that an option's text names is not taken for the key's own."""
+    words = line.split()
+    for place, word in enumerate(words[:-1]):
+        if _KEY_TYPE.match(word):
+            try:
+                blob = base64.b64decode(words[place + 1], validate=True)
+            except (binascii.Error, ValueError):
+                continue
+            return Key(" ".join(words[:place]), word, blob, " ".join(words[place + 2 :]))
+    return None
 
 
 def _digest(value: re.Match[str]) -> str:
@@ -122,6 +183,12 @@ def _digest(value: re.Match[str]) -> str:
 
 def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the keys by account, and by account why its keys could not be read."""
+    texts, unread = key_files(found)
+    return {name: [line for text in files for line in keys_of(text)] for name, files in texts.items()}, unread
+
+
+def key_files(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the text of the authorised-keys files by account, and by account why they could not be read."""
     keys: dict[str, list[str]] = {}
     unread: dict[str, str] = {}
     at_home = {name: account for name, account in found.items() if os.path.isabs(account["home"])}
@@ -129,13 +196,12 @@ def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]
         for file in ("authorized_keys", "authorized_keys2"):
             path = os.path.join(account["home"], ".ssh", file)
             try:
-                lines = keys_of(_read_keys(path))
-                keys.setdefault(name, []).extend(lines)
+                keys.setdefault(name, []).append(_read_keys(path))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, MaintenanceError, ValueError) as error:
                 unread[name] = f"{shown(path)}: {why_unread(error)}"
-    return {name: lines for name, lines in keys.items() if name not in unread}, unread
+    return {name: texts for name, texts in keys.items() if name not in unread}, unread
 
 
 def _read_keys(path: str) -> str:

@@ -42,7 +42,7 @@ def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> dict[st
     """Return options with the defaults of their spec, suboptions too, as a module gets them."""
     values = {name: given.get(name, option.get("default")) for name, option in spec.items()}
     for name, option in spec.items():
-        if "options" in option:
+        if "options" in option and values[name] is not None:
             values[name] = [filled(option["options"], item) for item in values[name]]
     return values
 

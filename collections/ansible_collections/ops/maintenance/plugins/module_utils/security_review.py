@@ -8,7 +8,19 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from . import security_baseline, security_certificates, security_files, security_logins, security_network, security_updates
+from . import (
+    security_account_rights,
+    security_account_use,
+    security_api_use,
+    security_app_users,
+    security_baseline,
+    security_certificates,
+    security_files,
+    security_login_patterns,
+    security_logins,
+    security_network,
+    security_updates,
+)
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host
 from .log_lines import zone_of
@@ -17,10 +29,14 @@ from .security_common import Review, distrusted, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     **security_logins.OPTIONS,
+    **security_api_use.OPTIONS,
     **security_files.OPTIONS,
     **security_updates.OPTIONS,
     **security_certificates.OPTIONS,
     **security_baseline.OPTIONS,
+    **security_account_use.OPTIONS,
+    **security_account_rights.OPTIONS,
+    **security_app_users.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -48,6 +64,7 @@ CHECKS = (
         security_logins.look,
         security_logins.passes_bad_sample,
     ),
+    Check(security_api_use.IDS, lambda params: bool(params["api_sources"]), security_api_use.look, security_api_use.passes_bad_sample),
     Check(
         security_files.IDS,
         lambda params: bool(params["files"] or params["world_writable_roots"]),
@@ -62,6 +79,11 @@ CHECKS = (
         security_certificates.passes_bad_sample,
     ),
     Check(security_baseline.IDS, lambda params: bool(params["accounts"]), security_baseline.look, security_baseline.passes_bad_sample),
+    *(
+        Check(part.IDS, lambda params: bool(params["accounts"]), part.look, part.passes_bad_sample)
+        for part in (security_account_use, security_account_rights)
+    ),
+    Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -133,7 +155,17 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         if params[name] is not None and params[name] < least
     ]
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
-    for part in (security_files, security_certificates, security_network):
+    parts = (
+        security_login_patterns,
+        security_api_use,
+        security_files,
+        security_certificates,
+        security_network,
+        security_account_use,
+        security_account_rights,
+        security_app_users,
+    )
+    for part in parts:
         wrong += part.validate(params)
     return wrong
 

@@ -14,11 +14,12 @@ description:
   - Looks at log-ins, sensitive files, pending security updates, certificates, accounts, sudo rules, authorised keys, sshd
     and ports, as far as the options declare them, and returns one finding for each question.
   - What could not be read is C(unknown) and named, never C(ok).
-  - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true). The baseline of accounts lies in
-    O(state_dir); writing it is not a change.
+  - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true), and accounts that
+    O(disable_accounts) names. The baseline of accounts lies in O(state_dir); writing it is not a change.
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.postgresql.optional
 options:
   days:
     description:
@@ -46,11 +47,14 @@ options:
         required: true
       format:
         description:
-          - V(json) for JSON lines of an application, V(auth) for the auth log of sshd, sudo, su and login.
+          - V(json) for JSON lines of an application, V(auth) for the auth log of sshd, sudo, su and login, V(wtmp) for the
+            register of sessions, V(btmp) for that of failed attempts. One log-in counts once for each source that tells of it.
         type: str
         choices:
           - json
           - auth
+          - wtmp
+          - btmp
         default: json
       timezone:
         description:
@@ -134,6 +138,125 @@ options:
       - A success from an address that failed so often in the day before is critical.
     type: int
     default: 5
+  known_networks:
+    description:
+      - Networks from which a log-in is no news, as C(10.0.0.0/8).
+    type: list
+    elements: str
+    default: []
+  usual_hours:
+    description:
+      - When people usually log in; a log-in outside all these spans is a warning. Without any, hours are not judged.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      days:
+        description:
+          - Days on which the span begins.
+        type: list
+        elements: str
+        choices:
+          - mon
+          - tue
+          - wed
+          - thu
+          - fri
+          - sat
+          - sun
+        default:
+          - mon
+          - tue
+          - wed
+          - thu
+          - fri
+          - sat
+          - sun
+      begin:
+        description:
+          - First minute, as C(07:00).
+        type: str
+        required: true
+      end:
+        description:
+          - Minute after the last one, as C(20:00); an earlier one than the begin is on the next day.
+        type: str
+        required: true
+  usual_hours_timezone:
+    description:
+      - Time zone of the usual hours.
+    type: str
+    default: UTC
+  usual_hours_except:
+    description:
+      - Accounts that may log in at any hour.
+    type: list
+    elements: str
+    default: []
+  volume_factor:
+    description:
+      - More log-ins a day than so many times the median of earlier periods are a warning.
+    type: float
+    default: 3.0
+  api_sources:
+    description:
+      - JSON lines in which an application tells of the requests to its API. Each client is compared with its own
+        earlier periods, which lie in the state folder. Of fields whose name ends in key, token, secret, authorization
+        or cookie only a digest is kept and shown.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the source in findings.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns; what rotation and compression make of a file is read too.
+        type: list
+        elements: str
+        required: true
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      client_fields:
+        description:
+          - Fields that name the key or account, first one wins.
+        type: list
+        elements: str
+        default:
+          - api_key_id
+          - client_id
+          - username
+          - user_id
+          - api_key
+      status_fields:
+        description:
+          - Fields that hold the status of the answer, first one wins.
+        type: list
+        elements: str
+        default:
+          - status
+          - status_code
+      least_a_day:
+        description:
+          - Clients with fewer requests a day are not judged.
+        type: float
+        default: 100.0
+      factor:
+        description:
+          - More requests than so many times the median of earlier periods are a warning.
+        type: float
+        default: 3.0
+      error_percent:
+        description:
+          - From this share of failed requests on, a client is a warning.
+        type: float
+        default: 25.0
   files:
     description:
       - Sensitive files and folders, judged by their status and never by what a link leads to.
@@ -276,6 +399,195 @@ options:
       - Take what is there now for the new baseline. Give it once, by hand, after looking at the changes.
     type: bool
     default: false
+  roster:
+    description:
+      - Who answers for which account. Where it is given, each account of people and each member of a group of
+        administrators must be in it. Entries of accounts that this host has not are no fault, so that one roster can
+        serve many hosts.
+    type: list
+    elements: dict
+    suboptions:
+      account:
+        description:
+          - Name of the account.
+        type: str
+        required: true
+      owner:
+        description:
+          - Person or team that answers for it.
+        type: str
+        required: true
+      kind:
+        description:
+          - What it is for. Accounts of services and for emergencies may be unused for long, and are never disabled.
+        type: str
+        choices:
+          - person
+          - service
+          - break_glass
+        default: person
+      admin:
+        description:
+          - Whether it may be in a group whose members can become root.
+        type: bool
+        default: false
+      until:
+        description:
+          - Last day on which it may be open, as C(2027-01-31); empty for no end.
+        type: str
+        default: ''
+  inactive_warning_days:
+    description:
+      - An account of a person that was not used for so many days is a warning. One that was never used counts from
+        its creation.
+    type: int
+    default: 30
+  inactive_critical_days:
+    description:
+      - An account of a person that was not used for so many days is critical.
+    type: int
+    default: 90
+  disable_accounts:
+    description:
+      - Unused accounts that a person approved to be disabled, which is to lock the password and let the account
+        expire. Nothing is removed.
+      - Never disabled are accounts outside the uids of people, those that the roster calls service or break_glass,
+        the last open administrator, whoever this run is connected through, and accounts whose disuse is not proven.
+      - Each is an action with its state before and after and the command that undoes it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      account:
+        description:
+          - Name of the account, or a pattern with C(*) and C(?).
+        type: str
+        required: true
+      approved_by:
+        description:
+          - Person who approved it.
+        type: str
+        required: true
+      reason:
+        description:
+          - Why it is disabled.
+        type: str
+        required: true
+      inactive_days:
+        description:
+          - Days for which it must be proven unused; 0 disables it at once, as for somebody who left.
+        type: int
+        default: 90
+      end_sessions:
+        description:
+          - Whether its processes are ended after that. Without it, an account with processes is in use and stays
+            open.
+        type: bool
+        default: false
+  protected_accounts:
+    description:
+      - Accounts that are never disabled, beside those that the module itself protects.
+    type: list
+    elements: str
+    default: []
+  sudo_nopasswd:
+    description:
+      - Whom sudo may let do everything without a password, as the rules write them (C(deploy), C(%operators)).
+    type: list
+    elements: str
+    default: []
+  rsa_minimum_bits:
+    description:
+      - Authorised RSA keys with fewer bits are weak.
+    type: int
+    default: 2048
+  user_rules:
+    description:
+      - Queries for the users and roles of applications. They only read, with a time limit, and of their rows nothing
+        but the named columns is shown.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the rule in findings.
+        type: str
+        required: true
+      sqlite:
+        description:
+          - File of the SQLite database.
+        type: path
+        default: ''
+      server:
+        description:
+          - Name of one of O(servers), where it is a PostgreSQL database.
+        type: str
+        default: ''
+      database:
+        description:
+          - Name of the PostgreSQL database.
+        type: str
+        default: ''
+      query:
+        description:
+          - One SELECT. Join so that nobody gets lost, outer joins where somebody may have no row.
+        type: str
+        required: true
+      columns:
+        description:
+          - Columns that may be shown. All others stay unseen, in findings and in the state folder.
+        type: list
+        elements: str
+        required: true
+      judge:
+        description:
+          - V(rows) takes each row for one to report. V(last_login) takes the rows for all users and finds those who
+            did not log in for long or never. V(changes) compares the rows with those that were accepted.
+        type: str
+        choices:
+          - rows
+          - last_login
+          - changes
+        default: rows
+      last_login_column:
+        description:
+          - Column with the last log-in, empty for those who never did. Times without a zone are UTC.
+        type: str
+        default: last_login
+      created_column:
+        description:
+          - Column from which those who never logged in count; without it they are reported at once.
+        type: str
+        default: ''
+      warning_days:
+        description:
+          - Days without a log-in that are a warning.
+        type: int
+        default: 30
+      critical_days:
+        description:
+          - Days without a log-in that are critical.
+        type: int
+      warning_rows:
+        description:
+          - So many rows are a warning.
+        type: int
+        default: 1
+      critical_rows:
+        description:
+          - So many rows are critical.
+        type: int
+      advice:
+        description:
+          - What to do about them, for the finding.
+        type: str
+        default: ''
+      timeout_seconds:
+        description:
+          - Longest time of the query.
+        type: float
+        default: 30.0
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.

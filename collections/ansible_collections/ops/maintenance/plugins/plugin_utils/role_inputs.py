@@ -150,7 +150,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
     ),
     "performance_review": (Call(performance_review.OPTIONS, performance_review.input_problems),),
     "preflight": (Call(preflight.OPTIONS, preflight.input_problems),),
-    "security_review": (Call(security_review.OPTIONS, security_review.input_problems),),
+    "security_review": (Call(security_review.OPTIONS, security_review.input_problems, {"servers": "security_review_postgresql"}),),
     "snapshot": (
         Call(snapshot.OPTIONS, snapshot.input_problems),
         Call(

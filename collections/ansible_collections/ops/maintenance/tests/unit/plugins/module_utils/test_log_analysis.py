@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis, log_scan, log_tally
+from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis, log_scan, log_tally, log_verdicts
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.log_scan import Source, scan
@@ -22,8 +22,10 @@ NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 
 
 class FixedHost(Host):
+    days = 0
+
     def now(self):
-        return NOW
+        return NOW + timedelta(days=self.days)
 
 
 def record(days: float, level: str = "ERROR", message: str = "boom 7", **more) -> bytes:
@@ -35,6 +37,7 @@ class Site:
     def __init__(self, base: Path) -> None:
         self.logs, self.state, self.report = base / "logs", base / "state", base / "reports" / "week-{date}.json"
         self.logs.mkdir()
+        self.host = FixedHost()
 
     def write(self, name: str, data: bytes) -> Path:
         path = self.logs / name
@@ -42,13 +45,14 @@ class Site:
         return path
 
     def run(self, check: bool = False, sources: list | None = None, **changes):
-        source = {"name": "app", "paths": [f"{self.logs}/*"], "format": "auto", "timezone": "UTC", "silence_hours": 0.0}
+        suboptions = log_analysis.OPTIONS["sources"]["options"].items()
+        source = {**{name: option.get("default") for name, option in suboptions}, "name": "app", "paths": [f"{self.logs}/*"]}
         params = {
             **{name: option.get("default") for name, option in log_analysis.OPTIONS.items()},
             "sources": [source] if sources is None else [{**source, **one} for one in sources],
             "state_dir": str(self.state), "deadline": 0.0, "self_test": False, "run_id": "", "report": str(self.report),
         }  # fmt: skip
-        return log_analysis.run({**params, **changes}, check, FixedHost())
+        return log_analysis.run({**params, **changes}, check, self.host)
 
     def written(self) -> dict:
         return json.loads((self.report.parent / "week-20261121.json").read_text())
@@ -157,6 +161,221 @@ def test_an_access_log(site):
     assert source["patterns"][0]["pattern"] == "GET /x/<n> 500"
 
 
+def test_limits_may_differ_by_source(site):
+    site.write("a.jsonl", record(1) * 5)
+    outcome = site.run(sources=[{"error_limit": 4}, {"name": "other"}], error_limit=5)
+    assert [found(outcome, "logs.errors", name).state for name in ("app", "other")] == ["warning", "ok"]
+
+
+def test_rate_limits_by_client_and_endpoint(site):
+    line = '192.0.2.{} - - [20/Nov/2026:10:00:00 +0000] "GET /api/orders?page={} HTTP/1.1" 429 5 "-" "-"\n'
+    site.write("access.log", "".join(line.format(n % 2, n) for n in range(120)).encode())
+    assert found(site.run(), "logs.rate_limited").evidence == [
+        "60 x from 192.0.2.0",
+        "60 x from 192.0.2.1",
+        "120 x to GET /api/orders",
+    ]
+    site.write("access.log", record(1, "WARNING", "rate limit exceeded", path="/api/orders", ip="192.0.2.9") * 120)
+    assert found(site.run(), "logs.rate_limited").evidence == ["120 x from 192.0.2.9", "120 x to /api/orders"]
+
+
+def access(address: str, forwarded: str = "-", seconds: str = "0.100") -> bytes:
+    return f'{address} - - [20/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "agent" "{forwarded}" {seconds}\n'.encode()
+
+
+def test_clients_behind_a_proxy_are_told_by_what_the_proxy_saw(site):
+    """The first of the forwarded addresses is what the client says of itself; a stranger may write the header, too."""
+    lines = [access("10.0.0.5", f"6.6.6.6, 192.0.2.{n % 4}, 10.0.0.9") for n in range(100)] + [access("192.0.2.200", "192.0.2.1")] * 3
+    site.write("access.log", b"".join(line.replace(b" 0.100", b"") for line in lines))
+    blind = found(site.run(sources=[{"format": "access"}]), "logs.clients")
+    assert (blind.state, "10.0.0.5" in blind.summary) == ("unknown", True)
+    seen = found(site.run(sources=[{"format": "access", "trusted_proxies": ["10.0.0.0/24"]}]), "logs.clients")
+    assert (seen.state, seen.evidence[:2], seen.evidence[4:]) == (
+        "ok", ["25 x from 192.0.2.0", "25 x from 192.0.2.1"], ["3 x from 192.0.2.200"],
+    )  # fmt: skip
+
+
+def test_response_times_where_a_limit_is_declared(site):
+    site.write("access.log", b"".join(access("192.0.2.1", seconds=f"{n / 100:.3f}") for n in range(1, 101)))
+    assert not [f for f in site.run().findings if f.id == "logs.latency"]
+    finding = found(site.run(latency_p95_seconds=0.95), "logs.latency")
+    assert (finding.value, finding.state) == (0.95, "warning")
+    assert found(site.run(latency_p95_seconds=0.96), "logs.latency").state == "ok"
+    site.write("access.log", access("192.0.2.1").replace(b" 0.100", b"") * 9)
+    assert found(site.run(latency_p95_seconds=1.0), "logs.latency").state == "unknown"
+
+
+def test_a_postgresql_log_with_deadlocks(site):
+    line = (
+        "2026-11-20 10:00:00.000 UTC [7] app@shop ERROR:  deadlock detected\n2026-11-20 10:00:00.000 UTC [7] app@shop DETAIL:  Process 7\n"
+    )
+    site.write("postgresql.log", line.encode() * 3)
+    outcome = site.run()
+    assert (found(outcome, "logs.deadlocks").value, found(outcome, "logs.deadlocks").state) == (3, "warning")
+    assert found(outcome, "logs.errors").value == 3
+    assert found(site.run(deadlock_limit=3), "logs.deadlocks").state == "ok"
+
+
+# Against history ------------------------------------------------------------------------------------------------------
+
+
+def test_a_pattern_is_new_only_when_no_kept_look_had_it(site):
+    for day, message in ((0, "one"), (1, "two"), (2, "one"), (110, "one")):
+        site.host.days = day
+        site.write("a.jsonl", record(0.1 - day, message=message))
+        finding = found(site.run(), "logs.new_patterns")
+        expected = {0: ("ok", None), 1: ("warning", 1), 2: ("ok", 0), 110: ("warning", 1)}[day]
+        assert (finding.state, finding.value) == expected
+
+
+def test_counts_are_compared_with_the_same_weekday(site):
+    """Sundays are quiet here: compared with all days, a busy Sunday would look usual."""
+    for day in range(21):
+        site.host.days = day
+        quiet = (NOW + timedelta(days=day)).weekday() == 6
+        site.write("a.jsonl", record(0.1 - day, "INFO") * (100 if quiet else 1000))
+        finding = found(site.run(span_days=1.0), "logs.anomaly")
+        assert (finding.state, bool(finding.not_covered)) == ("ok", True)
+    for day, count, expected in ((21, 1000, []), (22, 1000, ["1000 records, usually 100"]), (23, 200, ["200 records, usually 1000"])):
+        site.host.days = day
+        site.write("a.jsonl", record(0.1 - day, "INFO") * count)
+        finding = found(site.run(span_days=1.0), "logs.anomaly")
+        assert (finding.state, finding.evidence) == ("warning" if expected else "ok", expected)
+    assert not [f for f in site.run(span_days=1.0, anomaly_factor=0.0).findings if f.id == "logs.anomaly"]
+
+
+def test_history_is_bounded(site):
+    for day in range(0, 300, 3):
+        site.host.days = day
+        site.write("a.jsonl", record(0.1 - day, message=f"only {'x' * (day // 20)} then {'y' * (day % 20)}"))
+        site.run()
+    kept = json.loads((site.state / "log_analysis.json").read_text())["span"]["history"]["app"]
+    assert (len(kept["days"]), len(kept["patterns"])) == (34, 34)
+
+
+def test_a_look_at_the_past_counts_that_span_and_leaves_the_state_alone(site):
+    site.write("a.jsonl", record(15, message="before") + record(12) * 4 + record(9, message="after") + record(1, message="now"))
+    site.run(only_new=True)
+    site.run()
+    state = (site.state / "log_analysis.json").read_bytes()
+    past = site.run(since="2026-11-08T00:00:00Z", until="2026-11-10T00:00:00Z", sources=[{"silence_hours": 48.0}])
+    assert (found(past, "logs.errors").value, found(past, "logs.silent").state) == (4, "ok")
+    assert site.written()["until"] == "2026-11-10T00:00:00+00:00"
+    assert found(site.run(until="2026-11-10T00:00:00Z", span_days=2.0), "logs.errors").value == 4
+    assert (site.state / "log_analysis.json").read_bytes() == state
+    assert found(site.run(only_new=True), "logs.errors").value == 0
+
+
+# Containers -----------------------------------------------------------------------------------------------------------
+
+
+def container(site, number: int, name: str | None, text: str, driver: str = "json-file") -> Path:
+    folder = site.logs / f"{number:064x}"
+    folder.mkdir()
+    if name:
+        (folder / "config.v2.json").write_text(json.dumps({"Name": f"/{name}"}))
+    (folder / "hostconfig.json").write_text(json.dumps({"LogConfig": {"Type": driver, "Config": {}}}))
+    line = json.dumps({"log": text + "\n", "stream": "stderr", "time": "2026-11-20T10:00:00.1Z"}) + "\n"
+    if driver == "json-file":
+        (folder / f"{number:064x}-json.log").write_text(line)
+        (folder / f"{number:064x}-json.log.1").write_text(line)
+        (folder / f"{number:064x}-json.log.2.gz").write_bytes(gzip.compress(line.encode()))
+    return folder
+
+
+def test_each_container_is_a_source_by_its_name(site):
+    container(site, 1, "web", "ERROR boom")
+    container(site, 2, "db", "INFO fine")
+    source = {"name": "docker", "format": "docker", "paths": [f"{site.logs}/*/*-json.log*"], "error_limit": 2}
+    outcome = site.run(sources=[source])
+    assert (found(outcome, "logs.errors", "docker/web").value, found(outcome, "logs.errors", "docker/web").state) == (3, "warning")
+    assert found(outcome, "logs.errors", "docker/db").value == 0
+    assert not [f for f in outcome.findings if f.state == "unknown"]
+
+
+def test_a_container_that_logs_elsewhere_or_has_no_name_is_unknown(site):
+    container(site, 1, None, "INFO fine")
+    container(site, 2, "db", "", driver="journald")
+    outcome = site.run(sources=[{"name": "docker", "format": "docker", "paths": [f"{site.logs}/*/*-json.log*"]}])
+    assert found(outcome, "logs.unreadable", f"docker/{1:064x}"[:19]).state == "unknown"
+    elsewhere = found(outcome, "logs.missing", "docker")
+    assert (elsewhere.state, "container db logs with the driver journald" in elsewhere.evidence[0]) == ("unknown", True)
+
+
+def test_no_container_at_all_is_unknown(site):
+    outcome = site.run(sources=[{"name": "docker", "format": "docker", "paths": [f"{site.logs}/*/*-json.log*"]}])
+    assert [(f.id, f.state) for f in outcome.findings] == [("logs.missing", "unknown")]
+
+
+# The journal ----------------------------------------------------------------------------------------------------------
+
+JOURNALCTL = """#!/bin/sh
+echo "$@" >>"$0.asked"
+[ -e "$0.fails" ] && { echo "Failed to seek to cursor" >&2; exit 1; }
+[ -e "$0.hint" ] && echo "Hint: You are currently not seeing messages from other users and the system." >&2
+cat "$0.entries"
+"""
+
+
+@pytest.fixture
+def journal(site, tmp_path, monkeypatch):
+    """What journalctl writes; the real one is asked by the scenario ``logs``."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "journalctl"
+    program.write_text(JOURNALCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def entries(*days: float) -> None:
+        lines = [
+            {"__CURSOR": f"c{n}", "__REALTIME_TIMESTAMP": str(int((NOW - timedelta(days=day)).timestamp() * 1e6)), "PRIORITY": "3",
+             "SYSLOG_IDENTIFIER": "app", "MESSAGE": "boom"} for n, day in enumerate(days)
+        ]  # fmt: skip
+        (folder / "journalctl.entries").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    entries(8, 6, 1)
+    site.journal = {"name": "journal", "format": "journal", "paths": []}
+    site.folder, site.entries = folder, entries
+    return site
+
+
+def test_the_journal_is_read_by_span_or_on_from_its_cursor(journal):
+    assert found(journal.run(sources=[journal.journal]), "logs.errors", "journal").value == 2
+    journal.run(sources=[{**journal.journal, "units": ["app.service"]}], only_new=True)
+    journal.run(sources=[journal.journal], only_new=True)
+    asked = (journal.folder / "journalctl.asked").read_text()
+    assert f"--since=@{int((NOW - timedelta(days=7)).timestamp())} --unit=app.service" in asked
+    assert "--after-cursor=c2" in asked
+
+
+def test_a_journal_that_does_not_reach_back_a_week_is_unknown(journal, monkeypatch):
+    monkeypatch.setattr(log_verdicts, "host_since", lambda: 0.0)
+    assert found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal").state == "ok"
+    journal.entries(2, 1)
+    for kept, word in ((False, "Storage=persistent"), (True, "SystemMaxUse")):
+        monkeypatch.setattr(log_verdicts, "is_persistent", lambda kept=kept: kept)
+        finding = found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal")
+        assert (finding.state, finding.value, word in finding.advice) == ("unknown", 120.0, True)
+    monkeypatch.setattr(log_verdicts, "host_since", lambda: (NOW - timedelta(days=2)).timestamp())
+    assert found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal").state == "ok"
+
+
+@pytest.mark.parametrize("trouble", ["fails", "hint"])
+def test_a_journal_that_is_not_shown_whole_is_unknown(journal, trouble):
+    journal.run(sources=[journal.journal], only_new=True)
+    (journal.folder / f"journalctl.{trouble}").touch()
+    finding = found(journal.run(sources=[journal.journal], only_new=True), "logs.unreadable", "journal")
+    assert (finding.state, "journalctl" in finding.evidence[0]) == ("unknown", True)
+
+
+def test_without_journalctl_the_journal_is_unknown(site, monkeypatch):
+    monkeypatch.setattr(FixedHost, "which", lambda *_arguments: None)
+    outcome = site.run(sources=[{"name": "journal", "format": "journal", "paths": []}])
+    assert found(outcome, "logs.unreadable", "journal").state == "unknown"
+    assert found(outcome, "logs.unparsed", "journal").state == "unknown"
+
+
 # What was not looked at -----------------------------------------------------------------------------------------------
 
 
@@ -207,6 +426,15 @@ def test_hostile_files(site):
         ({"sources": [{}, {}]}, "used 2 times"),
         ({"sources": [{"timezone": "Mars/North"}]}, "time zone"),
         ({"sources": [{"silence_hours": -1.0}]}, "silence_hours"),
+        ({"sources": [{"error_limit": -1}]}, "error_limit is -1.*source app"),
+        ({"sources": [{"brute_force_limit": 0}]}, "brute_force_limit of app"),
+        ({"sources": [{"paths": []}]}, "paths of app are missing"),
+        ({"sources": [{"format": "journal"}]}, "leave them out"),
+        ({"sources": [{"units": ["nginx.service"]}]}, "only with format journal"),
+        ({"sources": [{"format": "journal", "paths": [], "units": ["--vacuum-size=1"]}]}, "name of a systemd unit"),
+        ({"sources": [{"trusted_proxies": ["proxy1"]}]}, "trusted_proxies of app"),
+        ({"since": "2026-11-20T00:00:00Z", "until": "2026-11-19T00:00:00Z"}, "a time after since"),
+        ({"until": "2026-11-19T00:00:00Z", "only_new": True}, "no end where only_new"),
     ],
 )
 def test_one_sentence_and_nothing_written(site, change, words):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_attempts, security_logins
+from ansible_collections.ops.maintenance.plugins.module_utils import security_attempts, security_login_sources, security_logins
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_attempts import Attempt, AuthReader, JsonReader
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -24,8 +25,14 @@ class FixedHost(Host):
         return NOW
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory, monkeypatch):
+    """A folder of its own for what the next run is to know."""
+    monkeypatch.setenv("TEST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
 def parameters(**given):
-    return filled(security_logins.OPTIONS, given)
+    return filled({**security_logins.OPTIONS, "state_dir": {"type": "path"}}, {"state_dir": os.environ["TEST_STATE_DIR"], **given})
 
 
 def reviewed(journal="false", **given):
@@ -202,7 +209,7 @@ def journal_record(message, **more):
 def test_the_journal_is_read_when_no_auth_log_is(tmp_path, monkeypatch):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "system.journal").write_bytes(b"")
-    monkeypatch.setattr(security_logins, "_JOURNAL_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(security_login_sources, "_JOURNAL_FOLDERS", (str(tmp_path),))
     text = "Failed password for root from 192.0.2.5 port 4000 ssh2"
     host = JournalHost([journal_record(text), journal_record(list(text.encode() + b"\xff")), journal_record(None)])
     review = Review(parameters(), host, False, NOW)
@@ -217,7 +224,7 @@ def test_the_journal_is_read_when_no_auth_log_is(tmp_path, monkeypatch):
 
 
 def test_a_journal_that_is_asked_for_and_absent_is_not_silence(tmp_path, monkeypatch):
-    monkeypatch.setattr(security_logins, "_JOURNAL_FOLDERS", (str(tmp_path / "absent"),))
+    monkeypatch.setattr(security_login_sources, "_JOURNAL_FOLDERS", (str(tmp_path / "absent"),))
     declared = source(tmp_path, [record()])
     assert reviewed(journal="true", login_sources=[declared])["failed_logins"].state == "unknown"
     assert reviewed(journal="auto", login_sources=[declared])["failed_logins"].state == "ok"
