@@ -176,6 +176,12 @@ def test_a_path_of_the_distribution_is_refused(params):
     assert not (FOLDER / "planted").exists()
 
 
+def test_a_file_of_a_package_is_not_even_taken_over(params):
+    params["files"] = [declared(name="apt", take_over=True)]
+    with pytest.raises(InputError, match=r"/etc/logrotate.d/apt belongs to package apt; choose another name"):
+        logrotate.run(params, False, Host())
+
+
 def test_what_the_real_logrotate_refuses_never_stays(params, monkeypatch):
     params["files"] = [declared()]
     monkeypatch.setattr(logrotate_files, "text_of", lambda _one: logrotate_files.HEADER + f"{LOGS}/*.log {{\n fooo\n}}\n")

@@ -114,7 +114,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         return _absent(config, params["expected"])
     if not os.path.isfile(config):
         raise InputError.of("config", config, "the main configuration file of logrotate", "correct the path")
-    changes = logrotate_files.plan(params, read_tree(config))
+    changes = logrotate_files.plan(params, read_tree(config), host)
     if not check_mode and (changes.write or changes.remove):
         logrotate_files.apply(params, changes, lambda main: _plan(params, host, main).errors)
     plan = _plan(params, host, config)

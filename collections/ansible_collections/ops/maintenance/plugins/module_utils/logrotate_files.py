@@ -10,10 +10,12 @@ import grp
 import os
 import pwd
 import re
+import stat
 import tempfile
 import typing as t
 
 from .errors import InputError, MaintenanceError, VerifyError, refusal, refuse
+from .host import Host
 from .judge import many
 from .logrotate_config import Directive, Section, parse, render, size_of
 from .logrotate_lint import fits
@@ -24,6 +26,7 @@ from .record import Action, Finding, clean
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "paths": {"type": "list", "elements": "str", "required": True},
+    "take_over": {"type": "bool", "default": False},
     "frequency": {"type": "str", "default": "daily", "choices": ["hourly", "daily", "weekly", "monthly", "yearly"]},
     "rotate": {"type": "int", "default": 7},
     "compress": {"type": "bool", "default": True},
@@ -135,7 +138,7 @@ class Changes(t.NamedTuple):
     left: list[str]
 
 
-def plan(params: t.Mapping[str, t.Any], tree: Tree) -> Changes:
+def plan(params: t.Mapping[str, t.Any], tree: Tree, host: Host) -> Changes:
     """Compare the declaration with what lies in the folder.
 
     :raises InputError: a file or a path belongs to somebody else, or an account does not exist.
@@ -146,28 +149,38 @@ def plan(params: t.Mapping[str, t.Any], tree: Tree) -> Changes:
     gone = [path for path in ours if path not in wanted]
     replaced = {*wanted, *(gone if params["remove_undeclared"] else [])}
     foreign = [entry for entry in tree.entries if entry.file not in replaced]
-    refuse([problem for entry in declared for problem in _host_problems(folder, entry, ours, foreign)])
+    refuse([problem for entry in declared for problem in _host_problems(folder, entry, ours, foreign, host)])
     write = {path: text for path, text in wanted.items() if ours.get(path) != text or _is_refused(path)}
     remove = gone if params["remove_undeclared"] else []
-    return Changes(write, remove, {path: ours.get(path) for path in [*write, *remove]}, [] if remove else gone)
+    return Changes(write, remove, {path: _text(path) for path in [*write, *remove]}, [] if remove else gone)
+
+
+def _text(path: str) -> str | None:
+    with contextlib.suppress(OSError, MaintenanceError), open_regular(path) as source:
+        return source.read(1024 * 1024).decode("utf-8", "surrogateescape")
+    return None
 
 
 def _ours(path: str) -> str | None:
     """Return the text of a file that this module wrote, None of any other."""
-    with contextlib.suppress(OSError, MaintenanceError), open_regular(path) as source:
-        text = source.read(1024 * 1024).decode("utf-8", "surrogateescape")
-        return text if text.startswith(HEADER) else None
-    return None
+    text = _text(path)
+    return text if text is not None and text.startswith(HEADER) else None
 
 
 def _is_refused(path: str) -> bool:
     return bool(refusal_of(os.lstat(path), {0, os.geteuid()}))
 
 
-def _host_problems(folder: str, entry: t.Mapping[str, t.Any], ours: t.Container[str], foreign: t.Sequence[Entry]) -> t.Iterator[str]:
+def _host_problems(
+    folder: str, entry: t.Mapping[str, t.Any], ours: t.Container[str], foreign: t.Sequence[Entry], host: Host
+) -> t.Iterator[str]:
     path = os.path.join(folder, entry["name"])
     if os.path.lexists(path) and path not in ours:
-        yield f"files, {entry['name']}: {path} is there and was not written from here; choose another name, or move that file away."
+        package = _package_of(path, host)
+        if package:
+            yield f"files, {entry['name']}: {path} belongs to package {package}; choose another name."
+        elif not entry["take_over"] or not os.path.isfile(path) or os.path.islink(path):
+            yield f"files, {entry['name']}: {path} is there and was not written from here; choose another name, or set take_over."
     for one in entry["paths"]:
         claimed = next((other for other in foreign for pattern in other.patterns if _meet(one, pattern)), None)
         if claimed is not None:
@@ -176,6 +189,16 @@ def _host_problems(folder: str, entry: t.Mapping[str, t.Any], ours: t.Container[
         for name in names:
             if entry[name] and refusal(_known, ask, entry[name]):
                 yield f"files, {entry['name']}: {name} is {entry[name]!r}, expected a {kind} of this host; create it or correct the name."
+
+
+def _package_of(path: str, host: Host) -> str:
+    """Return the package that a file came with, empty where no package manager knows it."""
+    for argv in (["dpkg-query", "--search", path], ["rpm", "--query", "--file", path]):
+        if host.which(argv[0]) is not None:
+            ran = host.run(argv)
+            if ran.rc == 0:
+                return clean(ran.stdout.split(": ")[0].strip(), 100)
+    return ""
 
 
 def _known(ask: t.Callable[[str], object], name: str) -> None:
@@ -197,18 +220,33 @@ def apply(params: t.Mapping[str, t.Any], changes: Changes, said: Said) -> None:
     """
     known = said(params["config"])
     _refuse_new(_tried(params, changes, said), known, "nothing was changed")
+    earlier = [(path, _content(path)) for path in [*changes.write, *changes.remove]]
     try:
         for path, text in changes.write.items():
-            write_atomic(path, text.encode("utf-8", "surrogateescape"), 0o644)
+            write_atomic(path, _bytes(text), 0o644)
         _remove(changes.remove)
         _refuse_new(said(params["config"]), known, "it was put back as it was")
     except BaseException:
-        for path, earlier in changes.before.items():
-            if earlier is None:
+        for path, content in earlier:
+            if content is None:
                 _remove([path])
             else:
-                write_atomic(path, earlier.encode("utf-8", "surrogateescape"), 0o644)
+                write_atomic(path, *content)
         raise
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _content(path: str) -> tuple[bytes, int, tuple[int, int]] | None:
+    """Return a file's bytes, mode and owner, None where there is none."""
+    try:
+        with open_regular(path) as source:
+            status = os.fstat(source.fileno())
+            return source.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
+    except FileNotFoundError:
+        return None
 
 
 def _refuse_new(now: t.Sequence[str], known: t.Sequence[str], outcome: str) -> None:
@@ -232,19 +270,14 @@ def _tried(params: t.Mapping[str, t.Any], changes: Changes, said: Said) -> list[
         os.mkdir(copy, 0o700)
         for name in os.listdir(params["folder"]):
             path = os.path.join(params["folder"], name)
-            if path not in changes.remove and path not in changes.write and os.path.isfile(path):
-                _copy(path, os.path.join(copy, name))
+            content = _content(path) if os.path.isfile(path) and not os.path.islink(path) else None
+            if content is not None and path not in changes.remove and path not in changes.write:
+                write_atomic(os.path.join(copy, name), *content)
         for path, text in changes.write.items():
-            write_atomic(os.path.join(copy, os.path.basename(path)), text.encode("utf-8", "surrogateescape"), 0o644)
+            write_atomic(os.path.join(copy, os.path.basename(path)), _bytes(text), 0o644)
         main = os.path.join(aside, "logrotate.conf")
-        write_atomic(main, _including(params["config"], params["folder"], copy).encode("utf-8", "surrogateescape"), 0o644)
-        return [error.replace(copy, params["folder"]) for error in said(main)]
-
-
-def _copy(source: str, target: str) -> None:
-    with open(source, "rb") as reading:
-        status = os.fstat(reading.fileno())
-        write_atomic(target, reading.read(4 * 1024 * 1024), status.st_mode & 0o7777, (status.st_uid, status.st_gid))
+        write_atomic(main, _bytes(_including(params["config"], params["folder"], copy)), 0o644)
+        return [error.replace(copy, params["folder"]).replace(main, params["config"]) for error in said(main)]
 
 
 def _including(config: str, folder: str, copy: str) -> str:

@@ -88,6 +88,11 @@ options:
         type: list
         elements: str
         required: true
+      take_over:
+        description:
+          - Replace a file of that name that somebody else wrote. One of a package is refused all the same.
+        type: bool
+        default: false
       frequency:
         description:
           - How often to rotate.

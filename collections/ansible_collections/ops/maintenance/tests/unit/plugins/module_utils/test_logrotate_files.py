@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import logrotate_config, logrotate_files
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.logrotate_tree import read_tree
 
 USER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -36,7 +37,7 @@ def params(tmp_path):
 
 
 def plan(params):
-    return logrotate_files.plan(params, read_tree(params["config"]))
+    return logrotate_files.plan(params, read_tree(params["config"]), Host())
 
 
 def foreign(params, name, text):
@@ -107,6 +108,19 @@ def test_a_file_of_somebody_else_is_never_replaced(params):
     foreign(params, "app", "/other.log {\n}\n")
     with pytest.raises(InputError, match="was not written from here"):
         plan(params)
+
+
+def test_a_file_without_a_package_may_be_taken_over_and_comes_back_as_it_was(params):
+    path = Path(foreign(params, "app", "/other.log {\n}\n"))
+    path.chmod(0o600)
+    params["files"] = [declared(take_over=True)]
+    answers = iter([[], [], ["app:1 bad"]])
+    with pytest.raises(VerifyError):
+        logrotate_files.apply(params, plan(params), lambda _main: next(answers))
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("/other.log {\n}\n", 0o600)
+    changes = plan(params)
+    logrotate_files.apply(params, changes, lambda _main: [])
+    assert (path.read_text(), changes.before) == (logrotate_files.text_of(params["files"][0]), {str(path): "/other.log {\n}\n"})
 
 
 @pytest.mark.parametrize("claimed", ["/srv/app/logs/a.log", "/srv/app/logs/*.log", "/srv/app/*/a.log"])
