@@ -25,6 +25,7 @@ import typing as t
 from .errors import MaintenanceError
 from .log_lines import LineReader
 from .paths import open_regular
+from .record import clean
 
 TEMPORARY = ".ops_maintenance.tmp"
 SUFFIX = {"gz": ".gz", "xz": ".xz"}
@@ -76,25 +77,42 @@ def _make_folder(dir_fd: int, name: str, like: os.stat_result) -> None:
 # Who writes ----------------------------------------------------------------------------------------------------------
 
 
-def open_for_writing() -> dict[tuple[int, int], int]:
-    """Return the files that processes have open for writing, with the id of one such process."""
-    writers: dict[tuple[int, int], int] = {}
+class Writer(t.NamedTuple):
+    """A process that has a file open for writing."""
+
+    pid: int
+    name: str
+    appends: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.name})" if self.name else f"process {self.pid}"
+
+
+def open_for_writing() -> dict[tuple[int, int], Writer]:
+    """Return the files that processes have open for writing, by device and inode, with one such process, rather one that does not append."""
+    writers: dict[tuple[int, int], Writer] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             for number in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, StopIteration):
                     status = os.stat(f"/proc/{pid}/fd/{number}")
-                    if stat.S_ISREG(status.st_mode) and _is_writing(pid, number):
-                        writers.setdefault((status.st_dev, status.st_ino), int(pid))
+                    flags = _flags(pid, number) if stat.S_ISREG(status.st_mode) else os.O_RDONLY
+                    key, appends = (status.st_dev, status.st_ino), bool(flags & os.O_APPEND)
+                    if flags & os.O_ACCMODE != os.O_RDONLY and (key not in writers or not appends):
+                        writers[key] = Writer(int(pid), _name_of(pid), appends)
     return writers
 
 
-def _is_writing(pid: str, number: str) -> bool:
+def _flags(pid: str, number: str) -> int:
     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as info:
-        flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
-    return flags & os.O_ACCMODE != os.O_RDONLY
+        return next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
+
+
+def _name_of(pid: str) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as name:
+        return clean(name.read().strip(), 40)
 
 
 @contextlib.contextmanager
@@ -111,6 +129,7 @@ def writers_kept_out(file_fd: int) -> t.Iterator[None]:
             leased = True
         except OSError as error:
             if error.errno == errno.EAGAIN:
+                check_not_written(os.fstat(file_fd))  # names the process, where it can be seen
                 raise HeldError("a process has it open for writing") from None
             check_not_written(os.fstat(file_fd))  # this file system, or this user, has no leases
         yield
@@ -126,9 +145,9 @@ def check_not_written(status: os.stat_result) -> None:
 
     :raises HeldError: one of them has the file open for writing.
     """
-    pid = open_for_writing().get((status.st_dev, status.st_ino))
-    if pid is not None:
-        raise HeldError(f"process {pid} has it open for writing")
+    writer = open_for_writing().get((status.st_dev, status.st_ino))
+    if writer is not None:
+        raise HeldError(f"{writer} has it open for writing")
 
 
 # Content -------------------------------------------------------------------------------------------------------------

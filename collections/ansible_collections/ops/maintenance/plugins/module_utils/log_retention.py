@@ -36,6 +36,7 @@ OPTIONS: dict[str, t.Any] = {
             "archive_to": {"type": "path"},
             "archive_after_days": {"type": "float"},
             "delete_after_days": {"type": "float"},
+            "hold": {"type": "list", "elements": "str", "default": []},
             "compression": {"type": "str", "default": "gz", "choices": sorted(SUFFIX)},
             "timezone": {"type": "str", "default": "UTC"},
         },
@@ -67,6 +68,14 @@ class Rule:
     delete_after: float | None
     compression: str
     zone: tzinfo
+    hold: tuple[str, ...] = ()
+
+    def is_held(self, relative: str) -> bool:
+        """Say whether a file stays as it is whatever its age, compressed or archived before or not."""
+        plain = strip_compression(relative)
+        month, _slash, below = plain.partition("/")
+        names = [relative, plain, *([below] if _MONTH_FOLDER.match(month) else [])]
+        return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.hold)
 
     def matches(self, relative: str) -> bool:
         """Say whether the rule means a file, compressed or not, numbered by us or not."""
@@ -117,6 +126,7 @@ class Work:
     damaged: dict[str, str] = field(default_factory=dict)
     renamed: list[str] = field(default_factory=list)
     no_files: set[str] = field(default_factory=set)
+    on_hold: set[str] = field(default_factory=set)
     estimated: int = 0
     matched: int = 0
     settled: int = 0
@@ -177,6 +187,7 @@ def parse_rules(given: t.Sequence[t.Mapping[str, t.Any]]) -> list[Rule]:
             entry["delete_after_days"],
             entry["compression"],
             zone_of(entry["timezone"], "rules[].timezone"),
+            tuple(entry.get("hold") or ()),
         )
         for entry in given
     ]
@@ -208,6 +219,8 @@ def _faults(entry: t.Mapping[str, t.Any]) -> list[str]:
     patterns = entry["pattern"]
     if not patterns or any("/" in pattern or not pattern.strip("*?.") for pattern in patterns):
         faults.append(f"{where} has pattern {patterns}, expected file names such as *.jsonl; a bare * is too much.")
+    if any(os.path.isabs(pattern) or not pattern for pattern in entry.get("hold") or []):
+        faults.append(f"{where} has hold {entry['hold']}, expected paths below the root; write them from there on.")
     faults += refusal(zone_of, entry["timezone"], "rules[].timezone")
     faults += [
         str(InputError.of(f"rules[].{name}", entry[name], "an absolute path", "write it from the root on"))
@@ -377,6 +390,8 @@ class Keeper:
                     continue
                 if not stat.S_ISREG(entry.status.st_mode):
                     work.no_files.add(os.path.join(root, entry.relative))
+                elif rule.is_held(entry.relative):
+                    work.on_hold.add(os.path.join(root, entry.relative))
                 elif not entry.name.endswith(TEMPORARY):
                     found.append(self._dated(root, entry.relative, entry.status, rule.zone))
         return found
@@ -528,7 +543,7 @@ def _actions(work: Work, check_mode: bool) -> list[Action]:
 
 def _findings(work: Work) -> list[Finding]:
     rule, findings = work.rule, []
-    if not work.matched and not work.held:
+    if not work.matched and not work.held and not work.on_hold:
         return [
             Finding(
                 "logs.retention", "unknown", rule.root, f"No file below {rule.root} matches {', '.join(rule.patterns)}.",
@@ -573,6 +588,8 @@ def _not_covered(work: Work) -> str:
     said = []
     if work.estimated:
         said.append(f"{work.estimated} files hold no date, so the time of their last change decided")
+    if work.on_hold:
+        said.append(f"{many(len(work.on_hold), 'file')} under a hold: {', '.join(clean(path, 120) for path in sorted(work.on_hold)[:3])}")
     if work.no_files:
         said.append(
             f"{many(len(work.no_files), 'link or special file', 'links or special files')} not touched: {', '.join(sorted(work.no_files)[:3])}"

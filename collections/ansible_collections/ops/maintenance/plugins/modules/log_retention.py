@@ -16,7 +16,7 @@ description:
   - A file is compressed to a hidden name beside it, flushed, read back and compared, given its final name, and only then is the old one removed,
     while the kernel keeps writers out. Killed at any instant, no line is lost, and the next run leaves none double.
   - Never overwrites. A name that is taken by other content gets a number, and a finding.
-  - Files that a process has open for writing, that grow, or that are damaged are left alone and named. Symbolic links are never followed.
+  - Files that a process has open for writing, that grow, or that are damaged are left alone and named, with the process. Symbolic links are never followed.
   - Below the archive, files lie in a folder of the month of their last record, with the path that they had below the root.
   - The names of all files that were treated are kept in C(log_retention_last.json) in O(state_dir).
 options:
@@ -54,6 +54,13 @@ options:
         description:
           - Delete files, wherever they lie, when their last record is older.
         type: float
+      hold:
+        description:
+          - Paths below the root, or patterns of them, that stay as they are whatever their age, such as those under an audit or legal hold.
+          - In the archive they stay too, under the path that they had below the root.
+        type: list
+        elements: str
+        default: []
       compression:
         description:
           - How to compress.

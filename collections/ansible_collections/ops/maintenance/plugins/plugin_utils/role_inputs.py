@@ -122,12 +122,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call(
             logrotate.OPTIONS,
             logrotate.input_problems,
-            {
-                "config": "log_rotation_logrotate_config",
-                "state_file": "log_rotation_logrotate_state_file",
-                "maximum_age_hours": "log_rotation_logrotate_maximum_age_hours",
-                "run_when_due": "log_rotation_logrotate_run",
-            },
+            {**{option: f"log_rotation_logrotate_{option}" for option in logrotate.OPTIONS}, "run_when_due": "log_rotation_logrotate_run"},
         ),
     ),
     "maintenance_mode": (Call(maintenance_mode.OPTIONS, maintenance_mode.input_problems),),

@@ -262,6 +262,43 @@ def test_a_file_open_for_writing_is_skipped_and_named(tree):
     assert not outcome.is_change
 
 
+def test_the_process_that_holds_a_file_is_named(tree):
+    path = tree.write("open.jsonl", text(91))
+    with subprocess.Popen(["sleep", "60"], stdout=path.open("ab")) as writer:
+        try:
+            evidence = found(tree.run(), "logs.held").evidence
+        finally:
+            writer.kill()
+    assert evidence == [f"{path}: process {writer.pid} (sleep) has it open for writing"]
+
+
+def test_a_hold_overrides_every_age(tree):
+    tree.write("audit/case-7.jsonl", text(200))
+    tree.write("audit/case-8.jsonl.gz", text(200))
+    tree.write("other.jsonl", text(200))
+    (tree.archive / "202601/audit").mkdir(parents=True)
+    (tree.archive / "202601/audit/case-9.jsonl.gz").write_bytes(gzip.compress(text(200).encode()))
+    outcome = tree.run(tree.rule(hold=["audit/case-*.jsonl"]))
+    assert tree.files() == ["archives/logs/202601/audit/case-9.jsonl.gz", "logs/audit/case-7.jsonl", "logs/audit/case-8.jsonl.gz"]
+    assert "3 files under a hold" in found(outcome, "logs.retention").not_covered
+    with pytest.raises(InputError, match="expected paths below the root"):
+        tree.run(tree.rule(hold=["/logs/audit/*"]))
+
+
+def test_days_are_whole_and_rotated_names_count_too(tree):
+    """``find -mtime +30`` would wait for 31 days and pass app.log.1 over."""
+    rule = tree.rule(pattern=["*.log"], compress_after_days=30.0, archive_to=None, archive_after_days=None, delete_after_days=None)
+    for name, days in (("app.log", 30.1), ("app.log.1", 30.1), ("young.log", 29.9)):
+        tree.write(name, text(days))
+    tree.run(rule)
+    assert tree.files() == ["logs/app.log.1.gz", "logs/app.log.gz", "logs/young.log"]
+
+
+def test_a_relative_root_is_refused_for_it_would_mean_another_folder(tree):
+    with pytest.raises(InputError, match="absolute path"):
+        tree.run(tree.rule(root="logs"))
+
+
 def test_a_writer_that_comes_late_is_noticed_too(tree, monkeypatch):
     """The list of open files is from the start of the run; the kernel's lease is asked right before the end."""
     path = tree.write("late.jsonl", text(8))

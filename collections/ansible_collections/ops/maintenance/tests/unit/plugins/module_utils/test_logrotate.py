@@ -63,12 +63,15 @@ def params(tmp_path):
     config, state = tmp_path / "logrotate.conf", tmp_path / "status"
     config.write_text("weekly\n")
     state.write_text(STATE.format(log="/var/log/b.log", day=14))
-    defaults = {name: option["default"] for name, option in logrotate.OPTIONS.items()}
-    return {**defaults, "config": str(config), "state_file": str(state), "deadline": 0.0}
+    defaults = {name: option.get("default") for name, option in logrotate.OPTIONS.items()}
+    common = {"deadline": 0.0, "state_dir": str(tmp_path / "state"), "self_test": False}
+    return {**defaults, **common, "config": str(config), "state_file": str(state)}
 
 
 def states(outcome):
-    return {finding.id: finding.state for finding in outcome.findings}
+    """What logrotate itself says; test_logrotate_lint.py has the rest."""
+    own = ("logrotate.configuration", "logrotate.last_run")
+    return {finding.id: finding.state for finding in outcome.findings if finding.id in own}
 
 
 def test_what_logrotate_complains_of_is_read_not_its_exit_status():
@@ -76,6 +79,30 @@ def test_what_logrotate_complains_of_is_read_not_its_exit_status():
     assert (plan.handled, plan.due) == (4, ["/var/log/web/b.log"])
     assert [error.split()[0] for error in plan.errors] == ["a:3", "b:1", "found", "skipping"]
     assert 'Set "su" directive' in plan.errors[3]
+
+
+def test_what_the_newer_logrotate_only_warns_of_counts_too():
+    said = (
+        "warning: logrotate in debug mode does nothing except printing debug messages!  Consider using verbose mode (-v) instead.\n"
+        "warning: zapp:3 unknown option 'fooo' -- ignoring line\nwarning: Potentially dangerous mode on zx: 0755\nHandling 3 logs\n"
+    )
+    assert logrotate.parse_debug(said).errors == ["zapp:3 unknown option 'fooo' -- ignoring line", "Potentially dangerous mode on zx: 0755"]
+
+
+def test_the_whole_tree_is_linted_and_the_lint_proves_itself(params, tmp_path):
+    log = tmp_path / "b.log"
+    log.write_text("x")
+    (tmp_path / "logrotate.conf").write_text(f"{log} {{\n daily\n}}\n{log} {{\n weekly\n}}\n")
+    outcome = logrotate.run({**params, "self_test": True}, False, FakeHost("Handling 1 logs\n"))
+    found = {finding.id: finding.state for finding in outcome.findings}
+    assert (found["logrotate.claims"], found["logrotate.syntax"], found["logrotate.self_test"]) == ("warning", "ok", "ok")
+    assert list((tmp_path / "state").iterdir()) == [tmp_path / "state" / logrotate.SIZES]
+
+
+def test_a_state_file_with_impossible_dates_is_no_reason_to_fail(params, tmp_path):
+    (tmp_path / "status").write_text('logrotate state -- version 2\n"/a" 2026-13-45-99:0:0\n')
+    assert logrotate.run(params, True, FakeHost("Handling 1 logs\n")).status == "ok"
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_state_file():
