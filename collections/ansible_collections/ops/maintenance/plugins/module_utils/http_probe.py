@@ -21,13 +21,17 @@ BODY_LIMIT_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint answered: status 0 means no answer at all, ``error`` then says why."""
+    """What an endpoint answered: status 0 means no answer at all, ``error`` then says why.
+
+    :param cookies: the headers that set one; ``headers`` has the last of each name.
+    """
 
     status: int
     seconds: float
     body: bytes = b""
     headers: t.Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    cookies: t.Sequence[str] = ()
 
     def told(self) -> str:
         """Say the answer in words."""
@@ -112,4 +116,5 @@ def _body(response: http.client.HTTPResponse, until: float) -> bytes:
 
 
 def _answer(status: int, started: float, body: bytes, headers: t.Any) -> Answer:
-    return Answer(status, time.monotonic() - started, body, {key.lower(): value for key, value in headers.items()})
+    named = {key.lower(): value for key, value in headers.items()}
+    return Answer(status, time.monotonic() - started, body, named, cookies=headers.get_all("set-cookie") or ())

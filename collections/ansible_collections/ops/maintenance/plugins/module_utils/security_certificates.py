@@ -102,8 +102,8 @@ def _item(review: Review, item: t.Mapping[str, t.Any]) -> list[Finding]:
             unknown(IDS[0], subject, f"its dates are not known: {form}", "Put a PEM certificate there."),
         ]
     findings = [_form(subject, form)] if form else []
-    findings += [_expiry(review, item, chain), _chain(review, item, chain)]
-    findings += [_names(item, chain[0])] if item["hosts"] else []
+    findings += [expiry(review, item, subject, chain), _chain(review, item, chain)]
+    findings += [names(item["hosts"], subject, chain[0])] if item["hosts"] else []
     findings += _key(review, item, chain[0]) if item["key"] else []
     findings += _served(item, chain[0]) if item["connect"] else []
     return findings
@@ -114,12 +114,13 @@ def _form(subject: str, form: str) -> Finding:
     return Finding("security.certificate_form", "warning", subject, form, threshold="PEM", advice=advice)
 
 
-def _expiry(review: Review, item: t.Mapping[str, t.Any], chain: t.Sequence[Certificate]) -> Finding:
+def expiry(review: Review, item: t.Mapping[str, t.Any], subject: str, chain: t.Sequence[Certificate]) -> Finding:
+    """Judge the time that is left of a certificate and of those in its chain."""
     now = review.now.timestamp()
     first = min(chain, key=lambda certificate: certificate.not_after)
     early = next((certificate for certificate in chain if certificate.not_before > now), None)
     days = (first.not_after - now) / 86400
-    review.count("security.certificate_days_left", shown(item["path"]), round(days, 2), "days")
+    review.count("security.certificate_days_left", subject, round(days, 2), "days")
     # An expired one is critical whatever the limits say.
     state = "critical" if days <= 0 or early else below_limit(days, item["warning_days"], item["critical_days"])
     whose = "" if first is chain[0] else f" (of {clean(first.subject, 80)} in its chain)"
@@ -132,7 +133,7 @@ def _expiry(review: Review, item: t.Mapping[str, t.Any], chain: t.Sequence[Certi
     return Finding(
         "security.certificate_expiry",
         state,
-        shown(item["path"]),
+        subject,
         summary,
         value=round(days, 2),
         unit="days",
@@ -165,13 +166,14 @@ def _chain(review: Review, item: t.Mapping[str, t.Any], chain: t.Sequence[Certif
     )
 
 
-def _names(item: t.Mapping[str, t.Any], leaf: Certificate) -> Finding:
-    missing = [name for name in item["hosts"] if not security_x509.matches(name, leaf.names)]
+def names(hosts: t.Sequence[str], subject: str, leaf: Certificate) -> Finding:
+    """Judge whether a certificate is good for all the hosts that it has to serve."""
+    missing = [name for name in hosts if not security_x509.matches(name, leaf.names)]
     return Finding(
         "security.certificate_name",
         "critical" if missing else "ok",
-        shown(item["path"]),
-        f"it is not good for {', '.join(missing)}" if missing else f"it is good for {', '.join(item['hosts'])}",
+        subject,
+        f"it is not good for {', '.join(missing)}" if missing else f"it is good for {', '.join(hosts)}",
         threshold="critical when a declared host is not among its names",
         advice="Order a certificate that names these hosts, or correct the inventory." if missing else "",
         evidence=[f"names: {', '.join(leaf.names) or 'none (a common name alone does not count)'}"],
@@ -239,11 +241,12 @@ def _served(item: t.Mapping[str, t.Any], leaf: Certificate) -> list[Finding]:
             advice="Reload the service, and send the whole chain with the certificate." if problems else "",
             evidence=[f"served sha256 {served.fingerprint}", f"file sha256 {leaf.fingerprint}"],
         ),
-        _protocols(connect, served),
+        protocols(connect, served),
     ]
 
 
-def _protocols(connect: str, served: security_tls.Served) -> Finding:
+def protocols(connect: str, served: security_tls.Served) -> Finding:
+    """Judge the protocol versions and ciphers that a server accepted."""
     weak = [*security_tls.old_offered(served), *([f"cipher {served.weak_cipher}"] if served.weak_cipher else [])]
     unasked = [security_tls.said(version) for version, offers in served.offered.items() if offers is None]
     unasked += ["weak ciphers"] if served.weak_cipher is None else []

@@ -1,106 +1,37 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host offers to the network: sshd's effective options and the ports that listen."""
+"""What the host offers to the network: the ports that listen, how far they can be reached, and who listens."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
 import sys
 import typing as t
 
-from .errors import MaintenanceError
 from .judge import many
 from .record import Finding, clean
 from .security_common import Review, unknown, why_unread
 
-OPTIONS: dict[str, t.Any] = {
-    "sshd": {"type": "dict", "default": {}},
-    "listening": {"type": "list", "elements": "str"},
-}
-SSHD_IDS = ("security.sshd",)
-LISTENING_IDS = ("security.listening",)
+OPTIONS: dict[str, t.Any] = {"listening": {"type": "list", "elements": "str"}}
+IDS = ("security.listening",)
 
 _TABLES = {"tcp": ("tcp", "tcp6"), "udp": ("udp", "udp6")}
 _LISTENS = {"tcp": "0A", "udp": "07"}
 _DECLARED = re.compile(r"(?P<protocol>tcp|udp)/(?:(?P<address>.+):)?(?P<port>\d{1,5})$")
-_SAME = {"prohibit-password": "without-password", "true": "yes", "false": "no"}
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")))
+_INODE = re.compile(r"socket:\[(\d+)\]")
 
 
 def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return which declared ports cannot be understood, one sentence each."""
     return [
-        f"listening holds {text!r}, expected tcp/PORT, udp/PORT or tcp/ADDRESS:PORT; correct it."
+        f"listening holds {text!r}, expected tcp/PORT, udp/PORT, tcp/ADDRESS:PORT or tcp/private:PORT; correct it."
         for text in params["listening"] or ()
         if not _DECLARED.match(text) or int(text.rpartition("/")[2].rpartition(":")[2]) > 65535
     ]
-
-
-def parse_sshd(text: str) -> dict[str, list[str]]:
-    """Read what ``sshd -T`` prints: option to its values."""
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        name, _unused, value = line.strip().partition(" ")
-        if name:
-            found.setdefault(name.lower(), []).append(value.strip())
-    return found
-
-
-def as_sshd(value: object) -> str:
-    """Return an expected value as ``sshd -T`` writes it; YAML reads a bare yes as true."""
-    text = str(value).strip().lower()
-    return _SAME.get(text, text)
-
-
-def sshd_deviations(policy: t.Mapping[str, t.Any], effective: t.Mapping[str, t.Sequence[str]]) -> tuple[list[str], list[str]]:
-    """Return which options are not as declared, and which sshd does not have."""
-    wrong, absent = [], []
-    for name, value in policy.items():
-        allowed = [as_sshd(one) for one in (value if isinstance(value, list) else [value])]
-        values = effective.get(name.lower())
-        if values is None:
-            absent.append(name)
-        elif not all(as_sshd(one) in allowed for one in values):
-            wrong.append(f"{name} is {clean(', '.join(values), 100)}, declared is {' or '.join(allowed)}")
-    return wrong, absent
-
-
-def look_sshd(review: Review) -> list[Finding]:
-    """Compare the options that sshd really uses with the declared ones."""
-    try:
-        ran = review.host.run(["sshd", "-T"])
-    except MaintenanceError as error:
-        return [unknown(SSHD_IDS[0], "sshd", f"its options are not known: {error}", "Install sshd, or declare no options for it.")]
-    if ran.rc != 0 or not ran.stdout.strip():
-        return [
-            unknown(SSHD_IDS[0], "sshd", f"its options are not known: {ran.why()}", "Run with become: true, or repair its configuration.")
-        ]
-    policy = review.params["sshd"]
-    wrong, absent = sshd_deviations(policy, parse_sshd(ran.stdout))
-    state = "warning" if wrong else "unknown" if absent else "ok"
-    advice = {"warning": "Correct sshd's configuration and reload it.", "unknown": "Correct the names of the declared options."}
-    return [
-        Finding(
-            SSHD_IDS[0],
-            state,
-            "sshd",
-            f"{len(wrong)} of {many(len(policy), 'declared option')} not as declared",
-            value=len(wrong),
-            unit="count",
-            threshold="warning from 1",
-            not_covered="; ".join(["Match blocks", *(f"sshd has no option {name}" for name in absent)]),
-            advice=advice.get(state, ""),
-            evidence=wrong,
-        )
-    ]
-
-
-def sshd_passes_bad_sample(_review: Review) -> str:
-    """Plant an open sshd; return it when it counts as closed."""
-    effective = parse_sshd("permitrootlogin yes\npasswordauthentication yes\n")
-    wrong, _unused = sshd_deviations({"PermitRootLogin": False, "PasswordAuthentication": "no"}, effective)
-    return "" if len(wrong) == 2 else "an sshd that lets root in with a password as one that does not"
 
 
 class Socket(t.NamedTuple):
@@ -109,9 +40,18 @@ class Socket(t.NamedTuple):
     protocol: str
     address: str
     port: int
+    inode: str = ""
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.address}:{self.port}"
+
+    @property
+    def scope(self) -> str:
+        """How far it can be reached: ``loopback``, ``private`` (this network only), ``any``."""
+        address = ipaddress.ip_address(self.address)
+        if address.is_loopback:
+            return "loopback"
+        return "private" if any(address.version == one.version and address in one for one in _PRIVATE) else "any"
 
 
 def parse_sockets(text: str, protocol: str) -> list[Socket]:
@@ -121,7 +61,7 @@ def parse_sockets(text: str, protocol: str) -> list[Socket]:
         fields = line.split()
         if len(fields) > 3 and fields[3] == _LISTENS[protocol]:
             address, _unused, port = fields[1].partition(":")
-            found.append(Socket(protocol, _address(address), int(port, 16)))
+            found.append(Socket(protocol, _address(address), int(port, 16), fields[9] if len(fields) > 9 else ""))
     return found
 
 
@@ -140,43 +80,75 @@ def undeclared(sockets: t.Iterable[Socket], declared: t.Iterable[str]) -> list[S
         {
             socket
             for socket in sockets
-            if not ipaddress.ip_address(socket.address).is_loopback
-            and (socket.protocol, None, socket.port) not in allowed
-            and (socket.protocol, socket.address, socket.port) not in allowed
+            if socket.scope != "loopback"
+            and not any((socket.protocol, place, socket.port) in allowed for place in (None, socket.address))
+            and not (socket.scope == "private" and (socket.protocol, "private", socket.port) in allowed)
         }
     )
 
 
+def sockets_of(proc: str) -> list[Socket]:
+    """Read all sockets that listen, over IPv4 and IPv6.
+
+    :param proc: folder of the tables; ``/proc/net`` but in tests.
+    """
+    sockets: list[Socket] = []
+    for protocol, tables in _TABLES.items():
+        for table in tables:
+            path = os.path.join(proc, table)
+            if table.endswith("6") and not os.path.exists(path):
+                continue  # a host without IPv6
+            with open(path, encoding="ascii") as source:
+                sockets += parse_sockets(source.read(), protocol)
+    return sockets
+
+
+def owners(inodes: t.Container[str], proc: str = "/proc") -> dict[str, str]:
+    """Return inode of a socket to the program that holds it, as far as that may be read."""
+    found: dict[str, str] = {}
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is another's
+            folder = os.path.join(proc, pid, "fd")
+            for name in os.listdir(folder):
+                match = _INODE.match(os.readlink(os.path.join(folder, name)))
+                if match and match[1] in inodes and match[1] not in found:
+                    with open(os.path.join(proc, pid, "comm"), encoding="utf-8", errors="replace") as source:
+                        found[match[1]] = f"{clean(source.read().strip(), 40)} (pid {pid})"
+    return found
+
+
 def look_listening(review: Review, proc: str = "/proc/net") -> list[Finding]:
     """Compare the ports that listen with the declared ones."""
-    sockets: list[Socket] = []
     try:
-        for protocol, tables in _TABLES.items():
-            for table in tables:
-                path = os.path.join(proc, table)
-                if table.endswith("6") and not os.path.exists(path):
-                    continue  # a host without IPv6
-                with open(path, encoding="ascii") as source:
-                    sockets += parse_sockets(source.read(), protocol)
+        sockets = sockets_of(proc)
     except (OSError, ValueError) as error:
-        return [unknown(LISTENING_IDS[0], "ports", f"the sockets could not be read: {why_unread(error)}", "Look by hand with ss -lntu.")]
-    review.count("security.listening", "ports", len(set(sockets)))
-    declared = review.params["listening"]
-    found = undeclared(sockets, declared)
+        return [unknown(IDS[0], "ports", f"the sockets could not be read: {why_unread(error)}", "Look by hand with ss -lntu.")]
+    places = {str(socket) for socket in sockets}
+    review.count("security.listening", "ports", len(places))
+    found = undeclared(sockets, review.params["listening"])
+    names = owners({socket.inode for socket in found}) if found else {}
+    lines = {str(socket): f"{socket}, reachable from {_FROM[socket.scope]}{_by(names.get(socket.inode))}" for socket in found}
     return [
         Finding(
-            LISTENING_IDS[0],
+            IDS[0],
             "warning" if found else "ok",
             "ports",
-            f"{len(found)} of {many(len(set(sockets)), 'listening socket')} reachable from outside and not declared",
-            value=len(found),
+            f"{len(lines)} of {many(len(places), 'listening socket')} reachable from outside and not declared",
+            value=len(lines),
             unit="count",
             threshold="warning from 1",
             not_covered="other network namespaces (containers), the firewall",
             advice="Stop what listens there, bind it to a loopback address, or declare it." if found else "",
-            evidence=[str(socket) for socket in found],
+            evidence=list(lines.values()),
         )
     ]
+
+
+_FROM = {"any": "anywhere", "private": "the private network", "loopback": "this host"}
+
+
+def _by(owner: str | None) -> str:
+    return f", held by {owner}" if owner else ""
 
 
 def listening_passes_bad_sample(_review: Review) -> str:

@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from . import (
     security_account_rights,
     security_account_use,
+    security_aide,
     security_api_use,
     security_app_users,
     security_baseline,
     security_certificates,
+    security_endpoints,
     security_files,
+    security_firewall,
     security_login_patterns,
     security_logins,
     security_network,
+    security_packages,
+    security_privileges,
+    security_sshd,
+    security_trees,
     security_updates,
+    security_walk,
 )
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host
@@ -37,7 +45,15 @@ OPTIONS: dict[str, t.Any] = {
     **security_account_use.OPTIONS,
     **security_account_rights.OPTIONS,
     **security_app_users.OPTIONS,
+    **security_sshd.OPTIONS,
     **security_network.OPTIONS,
+    **security_firewall.OPTIONS,
+    **security_endpoints.OPTIONS,
+    **security_privileges.OPTIONS,
+    **security_packages.OPTIONS,
+    **security_trees.OPTIONS,
+    **security_aide.OPTIONS,
+    **security_walk.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
 
@@ -85,17 +101,60 @@ CHECKS = (
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
     Check(
-        security_network.SSHD_IDS,
-        lambda params: bool(params["sshd"]),
-        security_network.look_sshd,
-        security_network.sshd_passes_bad_sample,
+        security_sshd.IDS,
+        lambda params: bool(params["sshd"] or params["sshd_policy"]),
+        security_sshd.look,
+        security_sshd.passes_bad_sample,
     ),
     Check(
-        security_network.LISTENING_IDS,
+        security_network.IDS,
         lambda params: params["listening"] is not None,
         security_network.look_listening,
         security_network.listening_passes_bad_sample,
     ),
+    Check(
+        security_firewall.IDS,
+        lambda params: params["firewall"] != "ignore",
+        security_firewall.look,
+        security_firewall.passes_bad_sample,
+    ),
+    Check(
+        security_endpoints.IDS,
+        lambda params: bool(params["endpoints"]),
+        security_endpoints.look,
+        security_endpoints.passes_bad_sample,
+    ),
+    Check(
+        security_privileges.IDS,
+        lambda params: bool(params["privileged_roots"]),
+        security_privileges.look,
+        security_privileges.passes_bad_sample,
+    ),
+    Check(
+        security_packages.IDS,
+        lambda params: bool(params["package_integrity"]),
+        security_packages.look,
+        security_packages.passes_bad_sample,
+    ),
+    Check(security_trees.IDS, lambda params: bool(params["trees"]), security_trees.look, security_trees.passes_bad_sample),
+    Check(security_aide.IDS, lambda params: bool(params["aide"]), security_aide.look, security_aide.passes_bad_sample),
+)
+
+_PARTS_WITH_RULES: tuple[t.Any, ...] = (
+    security_login_patterns,
+    security_api_use,
+    security_files,
+    security_certificates,
+    security_account_use,
+    security_account_rights,
+    security_app_users,
+    security_sshd,
+    security_network,
+    security_firewall,
+    security_endpoints,
+    security_privileges,
+    security_trees,
+    security_aide,
 )
 
 
@@ -151,21 +210,13 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
             ("brute_force_minutes", 1),
             ("success_after_failures", 1),
             ("updates_max_age_days", 1),
+            ("integrity_seconds", 1),
+            ("aide_seconds", 1),
         )
         if params[name] is not None and params[name] < least
     ]
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
-    parts = (
-        security_login_patterns,
-        security_api_use,
-        security_files,
-        security_certificates,
-        security_network,
-        security_account_use,
-        security_account_rights,
-        security_app_users,
-    )
-    for part in parts:
+    for part in _PARTS_WITH_RULES:
         wrong += part.validate(params)
     return wrong
 

@@ -24,6 +24,7 @@ class Served:
     """What a server answered.
 
     :param problem: why it could not be asked; then nothing else is known.
+    :param certificate: what it sent, in DER form.
     :param refused: why a careful client does not accept it; empty when it does.
     :param offered: protocol version to offered, not offered, or not known (None).
     :param weak_cipher: the weak cipher it agreed to; None where this host could not ask for one.
@@ -31,6 +32,7 @@ class Served:
 
     problem: str = ""
     fingerprint: str = ""
+    certificate: bytes = b""
     refused: str = ""
     offered: dict[str, bool | None] = field(default_factory=dict)
     cipher: str = ""
@@ -54,7 +56,8 @@ def ask(connect: str, name: str, trust: str | None) -> Served:
     served = Served()
     try:
         with _connected(address, name, _open_context()) as connection:
-            served.fingerprint = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+            served.certificate = connection.getpeercert(binary_form=True) or b""
+            served.fingerprint = hashlib.sha256(served.certificate).hexdigest()
             served.cipher = f"{connection.version()} {(connection.cipher() or ('',))[0]}"
     except (OSError, ValueError) as error:
         return Served(problem=clean(str(error), 200))

@@ -11,11 +11,12 @@ short_description: Review the security of a host in one pass
 author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
-  - Looks at log-ins, sensitive files, pending security updates, certificates, accounts, sudo rules, authorised keys, sshd
-    and ports, as far as the options declare them, and returns one finding for each question.
+  - Looks at log-ins, sensitive files, pending security updates, certificates, accounts, sudo rules, authorised keys, sshd,
+    ports, the firewall, web endpoints, privileged programs, packages and trees that must not change, as far as the options
+    declare them, and returns one finding for each question.
   - What could not be read is C(unknown) and named, never C(ok).
   - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true), and accounts that
-    O(disable_accounts) names. The baseline of accounts lies in O(state_dir); writing it is not a change.
+    O(disable_accounts) names. Baselines lie in O(state_dir); writing them is not a change.
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
@@ -593,12 +594,145 @@ options:
       - Options that sshd must really use, with their expected value or a list of allowed ones.
     type: dict
     default: {}
-  listening:
+  sshd_policy:
     description:
-      - Sockets that may be reachable from outside, as C(tcp/22), C(udp/123) or C(tcp/192.0.2.1:8000). Without the
-        option, ports are not looked at.
+      - Whether sshd is judged by the built-in rules too (docs/findings.md names them and their sections of the CIS benchmark).
+        What O(sshd) declares about an option goes before the rule.
+    type: bool
+    default: false
+  sshd_connections:
+    description:
+      - Connections for which sshd is asked too, such as C(user=deploy,host=client,addr=192.0.2.7). For Match blocks that name
+        a user, group or address, one is made up.
     type: list
     elements: str
+    default: []
+  listening:
+    description:
+      - Sockets that may be reachable from outside, as C(tcp/22), C(udp/123), C(tcp/192.0.2.1:8000), or C(tcp/private:5432)
+        where only a private address may be listened on. Without the option, ports are not looked at.
+    type: list
+    elements: str
+  firewall:
+    description:
+      - V(review) judges the rules of nftables, iptables and ufw; with V(required) a firewall that lets unexpected packets in, or
+        none at all, is critical.
+    type: str
+    choices:
+      - ignore
+      - review
+      - required
+    default: ignore
+  firewall_rules:
+    description:
+      - All that the firewall may let in, such as C(allow tcp/22 from 192.168.1.0/24). Without the option, that is not compared.
+    type: list
+    elements: str
+  firewall_ignore:
+    description:
+      - Chains whose rules come and go, as patterns of C(family table chain); they are left out of the comparison with the baseline.
+    type: list
+    elements: str
+    default:
+      - '*f2b*'
+  endpoints:
+    description:
+      - Web endpoints that are asked as a client would.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      url:
+        description:
+          - URL whose answer is judged; with https, its certificate, protocols and revocation too.
+        type: str
+        required: true
+      trust:
+        description:
+          - File of an own authority that clients know.
+        type: str
+      warning_days:
+        description:
+          - Fewer days left of the served certificate than this are a warning.
+        type: float
+        default: 30.0
+      critical_days:
+        description:
+          - Fewer days left of the served certificate than this are critical.
+        type: float
+        default: 7.0
+      headers:
+        description:
+          - Own rules, header to the regular expression that its whole value must match; nothing as value means that it is not judged.
+        type: dict
+        default: {}
+      judge_headers:
+        description:
+          - Whether headers and cookies are judged.
+        type: bool
+        default: true
+      ocsp:
+        description:
+          - Whether the authority that the certificate names is asked about revocation. What the server staples is read anyway.
+        type: bool
+        default: false
+  privileged_roots:
+    description:
+      - Folders below which set-user-id and set-group-id files and file capabilities are compared with the baseline. Other file
+        systems below them are not entered.
+    type: list
+    elements: str
+    default: []
+  package_integrity:
+    description:
+      - Whether the files of installed packages are compared with the sums that dpkg keeps, or by C(rpm -Va).
+    type: bool
+    default: false
+  trees:
+    description:
+      - Folders that must not change. The manifest is made when it is accepted with O(accept_baseline).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description:
+          - Absolute path of the folder.
+        type: str
+        required: true
+      exclude:
+        description:
+          - Patterns of names relative to the folder that may change.
+        type: list
+        elements: str
+        default: []
+      severity:
+        description:
+          - State of a finding that tells changes.
+        type: str
+        choices:
+          - warning
+          - critical
+        default: critical
+  aide:
+    description:
+      - Whether AIDE compares the host with its database.
+    type: bool
+    default: false
+  aide_config:
+    description:
+      - Configuration file of AIDE; without it, the one of the distribution.
+    type: str
+  aide_seconds:
+    description:
+      - Time that AIDE may take.
+    type: float
+    default: 600.0
+  integrity_seconds:
+    description:
+      - Time that each walk and the check of packages may take; what was not reached then is C(unknown).
+    type: float
+    default: 60.0
 """
 
 EXAMPLES = r"""
@@ -615,6 +749,19 @@ EXAMPLES = r"""
         key: /etc/ssl/private/app.key
         hosts: [app.example.com]
         connect: 127.0.0.1:443
+
+- name: Review what the host offers, and what must not have changed
+  ops.maintenance.security_review:
+    listening: [tcp/22, tcp/443, "tcp/private:5432"]
+    firewall: required
+    firewall_rules: ["allow tcp/22 from 192.168.1.0/24", allow tcp/443]
+    sshd_policy: true
+    endpoints:
+      - url: https://app.example.com/
+    privileged_roots: [/usr]
+    package_integrity: true
+    trees:
+      - {path: /srv/app/releases/current, exclude: ["*.pyc"]}
 
 - name: Take the accounts, sudo rules and keys of today for the baseline
   ops.maintenance.security_review:

@@ -3,59 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import security_network
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
-from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
-
-SSHD = "port 22\npermitrootlogin without-password\npasswordauthentication no\nmaxauthtries 6\nallowusers mia\nallowusers leo\n"
-
-
-class SshdHost(Host):
-    def __init__(self, rc=0, stdout=SSHD):
-        self.answer = rc, stdout
-
-    def run(self, argv, **_):
-        if self.answer[0] is None:
-            raise MaintenanceError("The command sshd is not installed.")
-        return Ran(argv, self.answer[0], self.answer[1], "")
 
 
 def params(**given):
     return filled(security_network.OPTIONS, given)
-
-
-def sshd(policy, host=None):
-    host = host or SshdHost()
-    return security_network.look_sshd(Review(params(sshd=policy), host, False, Host().now()))[0]
-
-
-@pytest.mark.parametrize(
-    ("policy", "state"),
-    [
-        ({"PermitRootLogin": "prohibit-password", "PasswordAuthentication": False}, "ok"),
-        ({"permitrootlogin": ["no", "without-password"]}, "ok"),
-        ({"PermitRootLogin": "no"}, "warning"),
-        ({"PasswordAuthentication": True}, "warning"),
-        ({"MaxAuthTries": 6}, "ok"),
-        ({"MaxAuthTries": 3}, "warning"),
-        ({"AllowUsers": ["mia", "leo"]}, "ok"),
-        ({"AllowUsers": ["mia"]}, "warning"),
-        ({"PermitRotLogin": "no"}, "unknown"),
-        ({"PermitRotLogin": "no", "MaxAuthTries": 3}, "warning"),
-    ],
-)
-def test_effective_options_are_held_against_the_policy(policy, state):
-    assert sshd(policy).state == state
-
-
-@pytest.mark.parametrize("host", [SshdHost(None), SshdHost(255, "no hostkeys available"), SshdHost(0, "")])
-def test_an_sshd_that_does_not_answer_is_unknown(host):
-    assert sshd({"PermitRootLogin": "no"}, host).state == "unknown"
 
 
 def listening(declared, proc="/proc/net"):
@@ -68,10 +27,13 @@ def test_a_real_socket_is_seen_and_may_be_declared():
         port, hidden = listener.getsockname()[1], inside.getsockname()[1]
         found = listening([])
         assert found.state == "warning"
-        assert f"tcp/0.0.0.0:{port}" in found.evidence
-        assert not any(line.endswith(f":{hidden}") for line in found.evidence)
-        assert f"tcp/0.0.0.0:{port}" not in listening([f"tcp/{port}"]).evidence
-        assert f"tcp/0.0.0.0:{port}" in listening([f"udp/{port}", f"tcp/192.0.2.1:{port}"]).evidence
+        line = f"tcp/0.0.0.0:{port}, reachable from anywhere, held by "
+        told = [said for said in found.evidence if said.startswith(line)]
+        assert told
+        assert told[0].endswith(f"(pid {os.getpid()})")
+        assert not any(f":{hidden}," in said for said in found.evidence)
+        assert not any(said.startswith(line) for said in listening([f"tcp/{port}"]).evidence)
+        assert any(said.startswith(line) for said in listening([f"udp/{port}", f"tcp/192.0.2.1:{port}", f"tcp/private:{port}"]).evidence)
 
 
 TABLES = {
@@ -89,8 +51,28 @@ def test_every_table_is_read(tmp_path):
         (tmp_path / name).write_text(text)
     found = listening(["tcp/22"], tmp_path)
     assert (found.state, found.value) == ("warning", 2)
-    assert list(found.evidence) == ["tcp/2001:db8::1:443", "udp/0.0.0.0:68"]
+    assert list(found.evidence) == ["tcp/2001:db8::1:443, reachable from anywhere", "udp/0.0.0.0:68, reachable from anywhere"]
     assert listening(["tcp/22", "tcp/2001:db8::1:443", "udp/68"], tmp_path).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("address", "scope"),
+    [
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("0.0.0.0", "any"),
+        ("::", "any"),
+        ("192.0.2.1", "any"),
+        ("10.1.2.3", "private"),
+        ("fd00::1", "private"),
+        ("fe80::1", "private"),
+    ],
+)
+def test_how_far_a_socket_can_be_reached(address, scope):
+    found = security_network.Socket("tcp", address, 5432)
+    assert found.scope == scope
+    assert bool(security_network.undeclared([found], ["tcp/private:5432"])) == (scope == "any")
+    assert bool(security_network.undeclared([found], [])) == (scope != "loopback")
 
 
 def test_tables_that_cannot_be_read_are_unknown(tmp_path):
@@ -107,10 +89,8 @@ def test_ports_that_cannot_be_meant_are_refused(text):
     assert security_network.validate(params(listening=["tcp/22", "udp/192.0.2.1:123"])) == []
 
 
-def test_the_self_tests_notice_blind_verifiers(monkeypatch):
+def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     review = Review({}, Host(), False, Host().now())
-    assert security_network.sshd_passes_bad_sample(review) == security_network.listening_passes_bad_sample(review) == ""
-    monkeypatch.setattr(security_network, "parse_sshd", lambda *_: {})
+    assert security_network.listening_passes_bad_sample(review) == ""
     monkeypatch.setattr(security_network, "parse_sockets", lambda *_: [])
-    assert security_network.sshd_passes_bad_sample(review)
     assert security_network.listening_passes_bad_sample(review)

@@ -1,0 +1,211 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's firewall: whether it refuses what nobody allowed, lets in what is declared, is as accepted, and comes back at boot."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import os
+import re
+import typing as t
+
+from .errors import MaintenanceError
+from .judge import many
+from .record import Finding
+from .security_common import Review, read_small, shown, unknown
+from .security_drift import Question, compared
+from .security_firewall_rules import Opening, Ruleset, read_iptables, read_nft, read_ufw
+
+OPTIONS: dict[str, t.Any] = {
+    "firewall": {"type": "str", "choices": ["ignore", "review", "required"], "default": "ignore"},
+    "firewall_rules": {"type": "list", "elements": "str"},
+    "firewall_ignore": {"type": "list", "elements": "str", "default": ["*f2b*"]},
+}
+IDS = ("security.firewall", "security.firewall_rules", "security.firewall_drift", "security.firewall_boot")
+
+_RULE = re.compile(r"allow (?P<protocol>tcp|udp|any)/(?P<port>\d{1,5}(?:-\d{1,5})?|any)(?: from (?P<source>\S+))?")
+_SERVICES = ("nftables", "ufw", "firewalld", "netfilter-persistent", "iptables", "shorewall", "ferm")
+_LEGACY, _IPV6 = "/proc/net/ip_tables_names", "/proc/net/if_inet6"
+_SUBJECT = "firewall"
+
+
+def validate(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return which declared rules cannot be understood, one sentence each."""
+    return [
+        f"firewall_rules holds {text!r}, expected allow tcp/PORT, or allow tcp/PORT from ADDRESS/LENGTH; correct it."
+        for text in params["firewall_rules"] or ()
+        if _opening(text) is None
+    ]
+
+
+def _opening(text: str) -> Opening | None:
+    match = _RULE.fullmatch(text.strip())
+    if not match:
+        return None
+    try:
+        source = _source(match["source"] or "any")
+    except ValueError:
+        return None
+    return Opening(match["protocol"], match["port"], source)
+
+
+def _source(text: str) -> str:
+    """Return a source in one form; every address is ``any``.
+
+    :raises ValueError: it is not a network.
+    """
+    if text == "any":
+        return text
+    network = ipaddress.ip_network(text, strict=False)
+    if network.prefixlen == 0:
+        return "any"
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def look(review: Review) -> list[Finding]:
+    """Read the rules once, with every tool that is there, and judge them."""
+    rules = Ruleset()
+    try:
+        has_tool = collect(review, rules)
+    except MaintenanceError as error:
+        return [unknown(IDS[0], _SUBJECT, f"its rules could not be read: {error}", "Run with become: true, or repair the tool.")]
+    if not has_tool:
+        advice = "Install nftables (or what this host uses), or say firewall: ignore where another device does it."
+        return [unknown(IDS[0], _SUBJECT, "its rules are not known: there is no nft, iptables-save or ufw on this host", advice)]
+    findings = [closed(rules, review.params["firewall"], _families())]
+    if review.params["firewall_rules"] is not None:
+        findings.append(as_declared(rules, review.params["firewall_rules"]))
+    findings.append(_drift(review, rules))
+    if any(rules.lines.values()):
+        findings.append(_boot(review))
+    return findings
+
+
+def collect(review: Review, rules: Ruleset) -> bool:
+    """Ask every tool that is there; return whether there is one.
+
+    :raises MaintenanceError: a tool does not answer.
+    """
+    has_nft, has_iptables = review.host.which("nft") is not None, review.host.which("iptables-save") is not None
+    has_ufw = review.host.which("ufw") is not None
+    is_mixed = has_nft and read_nft(_ask(review, "nft", "-j", "list", "ruleset"), _ask(review, "nft", "-s", "list", "ruleset"), rules)
+    if has_iptables:
+        read_iptables(_ask(review, "iptables-save"), "ip", rules)
+        if review.host.which("ip6tables-save"):
+            read_iptables(_ask(review, "ip6tables-save"), "ip6", rules)
+    elif is_mixed or _has_legacy_tables():
+        rules.gaps.append("rules of iptables: there is no iptables-save to read them with")
+    if has_ufw:
+        read_ufw(_ask(review, "ufw", "status", "verbose"), rules)
+    return has_nft or has_iptables or has_ufw
+
+
+def _ask(review: Review, *argv: str) -> str:
+    ran = review.host.run(argv)
+    if ran.rc != 0:
+        raise MaintenanceError(ran.why())
+    return ran.stdout
+
+
+def _has_legacy_tables() -> bool:
+    try:
+        return bool(read_small(_LEGACY).strip())
+    except (OSError, MaintenanceError):
+        return False
+
+
+def _families() -> tuple[str, ...]:
+    return ("IPv4", "IPv6") if os.path.exists(_IPV6) else ("IPv4",)
+
+
+def closed(rules: Ruleset, wish: str, families: t.Sequence[str] = ("IPv4", "IPv6")) -> Finding:
+    """Judge what happens to packets that no rule expects."""
+    open_for = [family for family in families if not rules.closed.get(family)]
+    is_absent = not any(rules.lines.values()) and not rules.openings
+    if not open_for:
+        state, summary = "ok", f"what no rule expects is refused, over {' and '.join(families)}"
+    elif rules.gaps:
+        state, summary = "unknown", f"it could not be told what happens to unexpected packets over {' and '.join(open_for)}"
+    else:
+        state = "critical" if wish == "required" else "warning"
+        summary = "there is no firewall" if is_absent else f"what no rule expects is let in over {' and '.join(open_for)}"
+    advice = {"unknown": "Install the tool that is named, then look again."}
+    return Finding(
+        IDS[0],
+        state,
+        _SUBJECT,
+        summary,
+        threshold=f"{'critical' if wish == 'required' else 'warning'} when unexpected packets are let in",
+        not_covered="; ".join([*rules.gaps, "what containers and other devices on the way do"]),
+        advice="" if state == "ok" else advice.get(state, "Refuse by default (policy drop on input, IPv6 too), after allowing ssh."),
+        evidence=[f"let in: {shown(str(opening))}" for opening in sorted(rules.openings)]
+        + [f"published by Docker past these rules: {port}" for port in sorted(rules.published)],
+    )
+
+
+def as_declared(rules: Ruleset, declared: t.Sequence[str]) -> Finding:
+    """Compare what is let in with the whole declared list, both ways."""
+    wanted = {opening for opening in map(_opening, declared) if opening}
+    found = {_normal(opening) for opening in rules.openings}
+    for protocol, _unused, port in (published.partition("/") for published in rules.published):
+        found.add(Opening(protocol, port, "any"))
+    lines = [f"declared, but not let in: {opening}" for opening in sorted(wanted - found)]
+    lines += [f"let in, but not declared: {shown(str(opening))}" for opening in sorted(found - wanted)]
+    return Finding(
+        IDS[1],
+        "warning" if lines else "unknown" if rules.gaps else "ok",
+        _SUBJECT,
+        f"{many(len(lines), 'difference')} between what is let in and the {many(len(wanted), 'declared rule')}",
+        value=len(lines),
+        unit="count",
+        threshold="warning from 1",
+        not_covered="; ".join([*rules.gaps, "conditions beside protocol, port and source"]),
+        advice="Correct the firewall (ssh from the control node first), or the declaration." if lines or rules.gaps else "",
+        evidence=lines,
+    )
+
+
+def _normal(opening: Opening) -> Opening:
+    try:
+        return opening._replace(source=_source(opening.source))
+    except ValueError:
+        return opening
+
+
+def _drift(review: Review, rules: Ruleset) -> Finding:
+    def is_ignored(chain: str) -> bool:
+        return any(fnmatch.fnmatchcase(chain, pattern) for pattern in review.params["firewall_ignore"])
+
+    question = Question(IDS[2], "security_firewall.json", "rule", "rules", lambda _change: "warning")
+    return compared(review, question, _SUBJECT, rules.entries(is_ignored), rules.gaps)
+
+
+def _boot(review: Review) -> Finding:
+    try:
+        ran = review.host.run(["systemctl", "show", "--property=Id,UnitFileState", *(f"{name}.service" for name in _SERVICES)])
+    except MaintenanceError as error:
+        return unknown(IDS[3], _SUBJECT, f"whether the rules come back at boot is not known: {error}", "Look by hand.")
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in ran.stdout.split("\n\n")]
+    if ran.rc != 0 or not any("UnitFileState" in block for block in blocks):
+        return unknown(IDS[3], _SUBJECT, f"whether the rules come back at boot is not known: {ran.why()}", "Look by hand.")
+    enabled = sorted(block["Id"] for block in blocks if block.get("UnitFileState", "").startswith("enabled"))
+    return Finding(
+        IDS[3],
+        "ok" if enabled else "warning",
+        _SUBJECT,
+        f"the rules are loaded at boot by {', '.join(enabled)}" if enabled else "rules are loaded, but no service loads them at boot",
+        threshold="warning when no known service is enabled",
+        not_covered="whether that service loads the same rules",
+        advice="" if enabled else "Save the rules and enable the service that loads them (systemctl enable nftables).",
+    )
+
+
+def passes_bad_sample(_review: Review) -> str:
+    """Plant a firewall that lets everything in over IPv6; return it when it counts as closed."""
+    sample = Ruleset()
+    read_iptables("*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n", "ip", sample)
+    read_iptables("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "ip6", sample)
+    if closed(sample, "required").state != "critical":
+        return "a firewall that is open over IPv6 as closed"
+    return "an undeclared rule as declared" if as_declared(sample, []).state != "warning" else ""
