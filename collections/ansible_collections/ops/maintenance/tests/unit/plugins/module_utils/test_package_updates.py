@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
+from ansible_collections.ops.maintenance.plugins.module_utils import package_findings, package_plan
 from ansible_collections.ops.maintenance.plugins.module_utils import package_updates as updates
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 
@@ -46,11 +47,11 @@ class Manager:
         yield
 
 
-def plan(found: apt.Pending, manager=None, **params) -> updates.Plan:
+def plan(found: apt.Pending, manager=None, **params) -> package_plan.Plan:
     return updates.make_plan(found, {"scope": "security", "packages": [], "hold": [], **params}, manager or Manager())
 
 
-def specs(made: updates.Plan) -> list[str]:
+def specs(made: package_plan.Plan) -> list[str]:
     return [item.spec for item in made.wanted]
 
 
@@ -94,14 +95,14 @@ def test_dependency_on_a_held_package_blocks_and_a_free_one_is_part_of_the_plan(
 
 
 def test_no_update_is_ok_only_with_fresh_lists_and_a_security_archive():
-    assert updates.pending_finding(pending(), fresh=True).state == "ok"
-    assert updates.pending_finding(pending(), fresh=False).state == "unknown"
-    assert updates.pending_finding(pending(security=()), fresh=True).state == "unknown"
-    assert updates.pending_finding(pending(as_of=None), fresh=True).state == "unknown"
+    assert package_findings.pending_finding(pending(), fresh=True).state == "ok"
+    assert package_findings.pending_finding(pending(), fresh=False).state == "unknown"
+    assert package_findings.pending_finding(pending(security=()), fresh=True).state == "unknown"
+    assert package_findings.pending_finding(pending(as_of=None), fresh=True).state == "unknown"
 
 
 def test_security_updates_on_old_lists_are_still_reported_and_called_stale():
-    finding = updates.pending_finding(pending(update("a", "2")), fresh=False)
+    finding = package_findings.pending_finding(pending(update("a", "2")), fresh=False)
     assert (finding.state, finding.value, finding.basis, finding.as_of) == ("warning", 1, "stale", NOW.isoformat())
 
 
@@ -110,14 +111,14 @@ PARAMS = {"scope": "security", "packages": [], "hold": [], "refresh": True, "sta
 
 
 def test_failed_refresh_is_unknown():
-    finding = updates.refresh_finding(pending(), "Err:1 http://h unreachable", NOW, PARAMS)
+    finding = package_findings.refresh_finding(pending(), "Err:1 http://h unreachable", NOW, PARAMS)
     assert finding.state == "unknown"
     assert "unreachable" in finding.summary
 
 
 @pytest.mark.parametrize(("days", "state"), [(1, "ok"), (3, "unknown")])
 def test_lists_that_were_not_refreshed_are_believed_while_young(days, state):
-    finding = updates.refresh_finding(pending(), "", NOW + timedelta(days=days), {**PARAMS, "refresh": False})
+    finding = package_findings.refresh_finding(pending(), "", NOW + timedelta(days=days), {**PARAMS, "refresh": False})
     assert finding.state == state
 
 
@@ -159,7 +160,7 @@ def test_all_problems_of_the_input_come_at_once():
 
 
 def test_many_planned_packages_stay_within_a_record():
-    many = updates.Plan(tuple(updates.Planned(f"p{n}", "1", "2", True, SECURITY) for n in range(3000)))
+    many = package_plan.Plan(tuple(package_plan.Planned(f"p{n}", "1", "2", True, SECURITY) for n in range(3000)))
     actions = updates.plan_actions(many, "due")
     assert len(actions) == updates.ACTIONS_LIMIT + 1
     assert "2900 more" in actions[-1].summary
