@@ -8,7 +8,7 @@ import os
 import re
 import typing as t
 
-from .apt_packages import Installed, simulate
+from .apt_packages import OWN_LISTS, Installed, Lists, simulate
 from .host import Host
 from .judge import many
 from .package_plan import Rules
@@ -40,19 +40,19 @@ class Health(t.NamedTuple):
         return configure + ([FIX] if self.broken and not self.unfixable else [])
 
 
-def look(host: Host, packages: t.Mapping[str, Installed], updates: str = DPKG_UPDATES) -> Health:
+def look(host: Host, packages: t.Mapping[str, Installed], lists: Lists = OWN_LISTS, updates: str = DPKG_UPDATES) -> Health:
     """Ask for the journal of an interrupted dpkg, packages left half done, and unmet dependencies."""
     try:
         journal = any(name.isdigit() for name in os.listdir(updates))
     except FileNotFoundError:
         journal = False
     left = tuple(sorted(package.name for package in packages.values() if package.status in _LEFT))
-    broken = simulate(host, ["install"]).problem
-    return Health(journal, left, broken, _unfixable(host) if broken else "")
+    broken = simulate(host, ["install"], lists).problem
+    return Health(journal, left, broken, _unfixable(host, lists) if broken else "")
 
 
-def _unfixable(host: Host) -> str:
-    fixed = simulate(host, ["--fix-broken", "install"])
+def _unfixable(host: Host, lists: Lists) -> str:
+    fixed = simulate(host, ["--fix-broken", "install"], lists)
     removed = [step.name for step in fixed.of("Remv", "Purg")]
     return fixed.problem or (f"it would remove {', '.join(removed)}" if removed else "")
 
@@ -168,14 +168,14 @@ class Removal(t.NamedTuple):
     problem: str = ""
 
 
-def removable(host: Host, packages: t.Iterable[str], running: str, keep: int) -> Removal:
+def removable(host: Host, packages: t.Iterable[str], running: str, keep: int, lists: Lists = OWN_LISTS) -> Removal:
     """Preview both removals; kernels whose removal would take anything else along stay."""
     kernels = old_kernels(packages, running, keep)
-    simulated = simulate(host, ["autoremove"])
+    simulated = simulate(host, ["autoremove"], lists)
     unneeded = sorted({step.name for step in simulated.of("Remv", "Purg")} - set(kernels))
     if simulated.problem or not kernels:
         return Removal((), unneeded, simulated.problem)
-    would = simulate(host, ["remove", *kernels])
+    would = simulate(host, ["remove", *kernels], lists)
     more = sorted({step.name for step in would.of("Remv", "Purg")} ^ set(kernels))
     if would.problem or more:
         return Removal((), unneeded, would.problem or f"removing the old kernels would change more: {', '.join(more[:5])}")

@@ -10,7 +10,7 @@ import struct
 import typing as t
 
 from .host import Host
-from .record import clean
+from .record import Finding, clean
 
 LOCKS = (
     "/var/lib/dpkg/lock-frontend",
@@ -81,3 +81,18 @@ def wait(host: Host, timeout: float, paths: t.Iterable[str] = LOCKS) -> Wait:
         waited += _PAUSE_SECONDS
         held = holder(paths)
     return Wait(held or first, waited, not held)
+
+
+def lock_finding(waited: Wait) -> Finding:
+    """Judge whether the package manager was to be had."""
+    common: dict[str, t.Any] = {"id": "patching.lock", "subject": "package manager", "value": waited.seconds, "unit": "seconds"}
+    if waited.free:
+        return Finding(state="ok", summary=f"The package manager is free. {waited.said()}".strip(), **common)
+    advice = "Let it end, or end it by hand when it hangs; then run again."
+    return Finding(state="critical", summary=f"The package manager is not free: {waited.said()}.", advice=advice, **common)
+
+
+def unseen(problem: str) -> Finding:
+    """Say that this account may not see who holds the locks."""
+    summary = f"Whether the package manager is free is not known: {problem}"
+    return Finding("patching.lock", "unknown", "package manager", summary, advice="Run with become: true.")

@@ -37,8 +37,8 @@ def look(
     params: t.Mapping[str, t.Any], host: Host, packages: t.Mapping[str, Installed], plan: Plan, rules: Rules, lists: Lists = OWN_LISTS
 ) -> Checks:
     """Look at everything that an installation by apt needs; changes nothing."""
-    health = apt_health.look(host, packages)
-    removal = apt_health.removable(host, packages, os.uname().release, params["kernels_keep"])
+    health = apt_health.look(host, packages, lists)
+    removal = apt_health.removable(host, packages, os.uname().release, params["kernels_keep"], lists)
     wanted = apt_space.needs(host, [*plan.wanted, *plan.pulled], lists)
     space = apt_space.space_finding(wanted, {path: apt_space.room(path) for path in wanted}, params["space_reserve_bytes"])
     remove = [*removal.kernels, *(removal.unneeded if params["autoremove"] else [])]

@@ -66,16 +66,11 @@ def _baseline(host: Host, findings: list[Finding]) -> package_regression.Baselin
 
 
 def _wait(host: Host, timeout: float) -> Finding:
-    waited = apt_lock.wait(host, timeout)
-    common: dict[str, t.Any] = {"id": "patching.lock", "subject": "package manager", "value": waited.seconds, "unit": "seconds"}
-    if waited.free:
-        return Finding(state="ok", summary=f"The package manager is free. {waited.said()}".strip(), **common)
-    advice = "Let it end, or end it by hand when it hangs; then run again."
-    stuck = Finding(state="critical", summary=f"The package manager is not free: {waited.said()}.", advice=advice, **common)
-    raise MaintenanceError(
-        f"Nothing was changed: {waited.said()}. {advice}",
-        Outcome("packages", "package_updates", "failed", f"The package manager is not free: {waited.said()}.", findings=[stuck]),
-    )
+    finding = apt_lock.lock_finding(apt_lock.wait(host, timeout))
+    if finding.state == "ok":
+        return finding
+    outcome = Outcome("packages", "package_updates", "failed", finding.summary, findings=[finding])
+    raise MaintenanceError(f"Nothing was changed. {finding.summary} {finding.advice}", outcome)
 
 
 def _repair(host: Host, check_mode: bool) -> list[Action]:

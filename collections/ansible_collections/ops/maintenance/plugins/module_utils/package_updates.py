@@ -8,7 +8,7 @@ import contextlib
 import typing as t
 from dataclasses import asdict, dataclass
 
-from . import apt_packages, package_checks, package_deadlines, package_findings, package_plan, package_state, package_urgency
+from . import apt_lock, apt_packages, package_checks, package_deadlines, package_findings, package_plan, package_state, package_urgency
 from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
@@ -116,6 +116,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         backend = choose(params["backend"], host)(host, params["security_archives"])
         if check_mode and params["refresh"]:
             stack.enter_context(backend.private())
+        refreshes = params["refresh"] and not check_mode
+        lock = [_await_lock(host, params["lock_timeout_seconds"])] if refreshes and backend.name == "apt" else []
         problem = backend.refresh(params["lock_timeout_seconds"]) if params["refresh"] else ""
         packages = backend.installed()
         pending = backend.pending(packages)
@@ -128,8 +130,16 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     refresh = package_findings.refresh_finding(pending, problem, host.now(), params)
     state = package_state.look(host, packages)
     late = package_state.no_time(params, host)
+    checks.findings.extend(lock)
     seen = Seen(pending, plan, deadlines, refresh, state, checks, backend.name, late)
     return _outcome(params, seen, host)
+
+
+def _await_lock(host: Host, timeout: float) -> Finding:
+    try:
+        return apt_lock.lock_finding(apt_lock.wait(host, timeout))
+    except PermissionError as error:
+        return apt_lock.unseen(str(error))
 
 
 def _findings(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> list[Finding]:
