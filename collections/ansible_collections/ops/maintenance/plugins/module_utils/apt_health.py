@@ -11,7 +11,7 @@ import typing as t
 from .apt_packages import OWN_LISTS, Installed, Lists, simulate
 from .host import Host
 from .judge import many
-from .package_plan import Rules
+from .package_plan import Rules, held_by
 from .package_versions import compare
 from .record import Action, Finding
 
@@ -102,9 +102,8 @@ def unattended_problems(config: t.Mapping[str, t.Sequence[str]], names: t.Iterab
 
 
 def _is_kept(name: str, rules: Rules) -> bool:
-    """Whether the inventory keeps a package where it is; holds of dpkg are honoured by unattended-upgrades as well."""
-    own = Rules(rules.hold, rules.blocklist, rules.pins)
-    return bool(own.keeps(name)) or bool(own.forbids(name, "999999999:0"))
+    """Whether the inventory says anything of a package; holds of dpkg are honoured by unattended-upgrades as well."""
+    return held_by(name, [*rules.hold, *rules.pins, *(entry.partition("=")[0] for entry in rules.blocklist)])
 
 
 def _matches(pattern: str, name: str) -> bool:
