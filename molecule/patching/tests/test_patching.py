@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import testinfra
 from helpers import findings, of_kind, runs
 
-testinfra_hosts = ["all"]
+testinfra_hosts = ["whole"]
 WHOLE = ("patching-bookworm", "patching-trixie")
 CHECK, CONVERGE, AGAIN = 0, 1, -1
 
@@ -19,10 +20,17 @@ CHECK, CONVERGE, AGAIN = 0, 1, -1
         ("demo-tool", "1.0"),  # ordinary
         ("libsecurity-foo", "1.0"),  # ordinary, whatever its name
         ("demo-held", "1.0"),
+        ("demo-kept", "1.0"),  # its update would remove demo-tool
     ],
 )
 def test_version(host, package, version):
     assert host.package(package).version == version
+
+
+def test_service_runs_again_in_its_old_version():
+    regression = testinfra.get_host("docker://patching-regression")
+    assert regression.package("demo-service").version == "1.0"
+    assert regression.service("demo-service").is_running
 
 
 def test_changed_configuration_file_stays_and_the_new_one_is_reported(host):
@@ -52,10 +60,10 @@ def test_check_mode_planned_what_was_then_done(name):
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_pending_before_and_only_the_held_one_after(name):
+def test_pending_before_and_only_the_held_and_the_kept_back_one_after(name):
     pending = findings("patching.pending", host=name, journal=runs()[CONVERGE])
-    assert [found["value"] for found in pending] == [4, 1]
-    assert pending[-1]["evidence"] == ["demo-held 1.0 -> 1.1 (held)"]
+    assert [found["value"] for found in pending] == [5, 2]
+    assert pending[-1]["evidence"] == ["demo-held 1.0 -> 1.1 (held)", "demo-kept 1.0 -> 1.1 (would remove demo-tool)"]
     assert states(name, CONVERGE, "patching.held") == ["warning"]
 
 
@@ -80,3 +88,59 @@ def test_broken_package_is_named_and_stays_critical():
     assert failed == [("upgrade", "demo-broken", "failed")]
     assert states("patching-broken", AGAIN, "patching.broken") == ["critical"] * len(states("patching-broken", AGAIN, "patching.broken"))
     assert states("patching-broken", AGAIN, "patching.broken")
+
+
+def found(host: str, run: int, finding_id: str) -> list[dict]:
+    return findings(finding_id, host=host, journal=runs()[run])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_would_remove_a_package_is_kept_back_with_the_reason(name):
+    assert found(name, CONVERGE, "patching.blocked")[0]["evidence"] == ["demo-kept: would remove demo-tool"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_update_that_waited_too_long_was_overdue_and_is_not_any_more(name):
+    first = found(name, CONVERGE, "patching.overdue")[0]
+    assert (first["state"], first["value"]) == ("critical", 1)
+    assert first["evidence"][0].startswith("demo-tls 1.0 -> 1.1: high (not known, treated as high), to be had since 2026-01-01")
+    assert found(name, AGAIN, "patching.overdue")[0]["state"] == "ok"
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_lock_was_awaited_and_its_holder_named(name):
+    assert any("python3" in one["summary"] and "held the lock" in one["summary"] for one in found(name, CONVERGE, "patching.lock"))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_nothing_works_worse_than_before_neither_after_the_update_nor_after_the_reboot(name):
+    assert [one["state"] for one in found(name, CONVERGE, "patching.regression")] == ["ok", "ok"]
+
+
+def test_half_done_package_was_repaired_first_and_it_is_recorded():
+    done = [status for operation, _subject, status in actions("patching-regression", CONVERGE) if operation == "configure"]
+    assert done == ["due", "changed"]
+    assert [one["state"] for one in found("patching-regression", CONVERGE, "patching.interrupted")] == ["critical", "ok"]
+
+
+def test_service_that_died_of_its_update_is_named_with_its_package_and_the_way_back():
+    (regression,) = found("patching-regression", CONVERGE, "patching.regression")
+    assert regression["state"] == "critical"
+    assert "demo-service is the likely cause" in regression["summary"]
+    assert any("demo-service.service" in line for line in regression["evidence"])
+    assert "demo-service=1.0" in regression["advice"]
+
+
+def test_old_version_came_back_and_the_host_was_not_rebooted_as_if_all_were_well():
+    done = actions("patching-regression", CONVERGE)
+    assert ("downgrade", "demo-service", "changed") in done
+    assert ("compare", "host", "changed") in done
+    assert not [one for one in done if one[0] == "reboot" and one[2] == "changed"]
+
+
+def test_clean_host_has_no_finding_and_nothing_to_do():
+    for run in (CHECK, CONVERGE, AGAIN):
+        own = [one for one in findings(host="patching-clean", journal=runs()[run]) if one["id"].startswith("patching.")]
+        assert len(own) >= 12
+        assert [(one["id"], one["summary"]) for one in own if one["state"] != "ok"] == []
+        assert actions("patching-clean", run) == []

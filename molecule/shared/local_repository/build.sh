@@ -3,16 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes a signed archive in two suites on this host, ordinary and security, and installs the packages' first versions.
 #
-# usage: build.sh FOLDER [--pending] [--broken]
+# usage: build.sh FOLDER [--pending] [--broken] [--kept-back] [--regression]
 #   --pending  the archives carry newer versions, so that updates are pending
 #   --broken   with them one security update whose maintainer script fails
+#   --kept-back   with them one that would remove another package
+#   --regression  with them one whose service dies after it, and a package that was left half done
 set -euo pipefail
-folder=$1 pending=no broken=no
+folder=$1 pending=no broken=no kept_back=no regression=no
 shift
 for word; do
   case $word in
     --pending) pending=yes ;;
     --broken) broken=yes ;;
+    --kept-back) kept_back=yes ;;
+    --regression) regression=yes ;;
     *) echo "unknown argument $word" >&2; exit 2 ;;
   esac
 done
@@ -35,8 +39,22 @@ package() {
     printf '#!/bin/sh\necho "demo-broken cannot be configured" >&2\nexit 3\n' >"$root/DEBIAN/postinst"
     chmod 755 "$root/DEBIAN/postinst"
   fi
+  if [ "$name" = demo-kept ] && [ "$version" != 1.0 ]; then
+    sed -i '/^Description/i Conflicts: demo-tool' "$root/DEBIAN/control"
+  fi
+  if [ "$name" = demo-service ]; then service "$root" "$version"; fi
   mkdir -p "$folder/pool/$suite"
   dpkg-deb --root-owner-group --build "$root" "$folder/pool/$suite/${name}_${version}_all.deb" >/dev/null
+}
+
+# service ROOT VERSION: a web server that starts in every version and dies in all but the first
+service() {
+  local command="python3 -m http.server --bind 127.0.0.1 8099"
+  [ "$2" = 1.0 ] || command="sh -c 'sleep 0.5; exit 1'"
+  mkdir -p "$1/usr/lib/systemd/system"
+  printf '%s\n' "[Service]" "ExecStart=$command" "[Install]" "WantedBy=multi-user.target" >"$1/usr/lib/systemd/system/demo-service.service"
+  printf '%s\n' "#!/bin/sh" "systemctl daemon-reload" "systemctl enable --quiet demo-service" "systemctl restart demo-service" >"$1/DEBIAN/postinst"
+  chmod 755 "$1/DEBIAN/postinst"
 }
 
 # suite NAME LABEL: index and sign what the pool of that suite has
@@ -57,12 +75,20 @@ gpg --homedir "$work/gpg" --batch --export >"$key"
 
 names=(demo-tls demo-conf demo-held demo-tool libsecurity-foo demo-both)
 [ $broken = no ] || names+=(demo-broken)
+[ $kept_back = no ] || names+=(demo-kept)
+[ $regression = no ] || names+=(demo-service)
 for name in "${names[@]}"; do package "$name" 1.0 "$codename"; done
 dpkg --force-confold -i "$folder/pool/$codename"/*_1.0_all.deb >/dev/null
 if [ $pending = yes ]; then
   for name in demo-tls demo-conf demo-held demo-both; do package "$name" 1.1 "$codename-security"; done
   [ $broken = no ] || package demo-broken 1.1 "$codename-security"
+  [ $kept_back = no ] || package demo-kept 1.1 "$codename-security"
+  [ $regression = no ] || package demo-service 1.1 "$codename-security"
   for name in demo-tool libsecurity-foo demo-both; do package "$name" 2.0 "$codename"; done
+fi
+if [ $regression = yes ]; then
+  package demo-half 1.0 "$codename"
+  dpkg --unpack "$folder/pool/$codename/demo-half_1.0_all.deb" >/dev/null
 fi
 # so that the suite is one that carries something, with nothing pending too
 package demo-unrelated 1.0 "$codename-security"

@@ -29,7 +29,7 @@ _SUCCESS_STAMP = "/var/lib/apt/periodic/update-success-stamp"
 _DPKG_FORMAT = "${Package}\t${Architecture}\t${Version}\t${db:Status-Want}\t${db:Status-Status}\t${db:Status-Eflag}\n"
 
 _POLICY_HEAD = re.compile(r"^(\S+):$")
-_POLICY_VERSION = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d+)(?: \(phased \d+%\))?$")
+_POLICY_VERSION = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d+)(?: \(phased (\d+)%\))?$")
 _POLICY_SOURCE = re.compile(r"^ +-?\d+ (\S.*)$")
 _RELEASE = re.compile(r"^ +release (.*)$")
 _SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^]]*)\])?(?: \((\S+) ?(.*) \[([^]]*)\]\))?")
@@ -94,12 +94,13 @@ class Archive:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a package that apt knows, with its pin priority and its archives."""
+    """One version of a package that apt knows, with its pin priority, its archives and the percentage it is phased to."""
 
     version: str
     priority: int
     is_installed: bool
     archives: tuple[Archive, ...]
+    phased: int = 100
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ class Update:
 
     :param security_version: the newest version above the installed one that a security archive carries, or empty.
     :param kept_back: apt would not install it now although nobody holds it.
+    :param offers: every version above the installed one that may be chosen, newest first, and whether it is a security version.
+    :param phased: percentage of the hosts that the candidate is offered to now.
+    :param severity: what the archive itself says of the security update (``Important``), where it says something.
+    :param issued: since when, as the archive says.
     """
 
     name: str
@@ -137,6 +142,21 @@ class Update:
     security_version: str = ""
     held: bool = False
     kept_back: bool = False
+    offers: tuple[tuple[str, bool], ...] = ()
+    phased: int = 100
+    severity: str = ""
+    issued: str = ""
+
+    def choices(self) -> tuple[tuple[str, bool], ...]:
+        """Return the versions to choose from, newest first, each with whether it is a security version."""
+        if self.offers:
+            return self.offers
+        both = ((self.candidate, self.candidate == self.security_version), (self.security_version, True))
+        return tuple(offer for offer in dict.fromkeys(both) if offer[0])
+
+    def waits_for_phase(self, version: str) -> bool:
+        """Whether apt leaves this version to other hosts for now."""
+        return version == self.candidate and self.phased < 100 and self.kept_back
 
     @property
     def is_security(self) -> bool:
@@ -260,7 +280,8 @@ def _policy(block: list[str], archives: t.Mapping[str, Archive]) -> Policy:
             continue
         version = _POLICY_VERSION.match(line)
         if version:
-            versions.append(Version(version.group(2), int(version.group(3)), version.group(1) == "***", ()))
+            mark, text, priority, phased = version.groups()
+            versions.append(Version(text, int(priority), mark == "***", (), int(phased or 100)))
             continue
         source = _POLICY_SOURCE.match(line)
         if source and versions:
@@ -292,6 +313,8 @@ def update_of(policy: Policy, held: bool, patterns: t.Iterable[str] = SECURITY_A
     if not policy.installed or (candidate is None and not security):
         return None
     chosen = candidate or next(v for v in newer if v.version == security)
+    offers = tuple((v.version, any(a.matches(wanted) for a in v.archives)) for v in newer)
+    below = [offer[0] for offer in offers].index(chosen.version)
     return Update(
         name=policy.name,
         installed=policy.installed,
@@ -299,6 +322,8 @@ def update_of(policy: Policy, held: bool, patterns: t.Iterable[str] = SECURITY_A
         archives=tuple(sorted({str(archive) for archive in chosen.archives})),
         security_version=security,
         held=held,
+        offers=tuple(offer for number, offer in enumerate(offers) if number >= below or offer[1]),
+        phased=chosen.phased,
     )
 
 
@@ -366,9 +391,16 @@ def installed(host: Host) -> dict[str, Installed]:
 
 
 def simulate(host: Host, arguments: t.Sequence[str], lists: Lists = OWN_LISTS) -> Simulation:
-    """Ask apt what it would do, without a lock and without a change."""
-    ran = host.run(["apt-get", *lists.options, "--just-print", "--no-remove", *arguments], timeout=180)
-    return Simulation(parse_simulation(ran.stdout), "" if ran.rc == 0 else ran.why())
+    """Ask apt what it would do, without a lock and without a change. What it would remove is among the steps."""
+    ran = host.run(["apt-get", *lists.options, "--just-print", *arguments], timeout=180)
+    return Simulation(parse_simulation(ran.stdout), "" if ran.rc == 0 else unmet(ran.stdout) or ran.why())
+
+
+def unmet(text: str) -> str:
+    """Return which dependencies apt cannot meet, in its words, empty when it named none."""
+    _before, found, after = text.partition("The following packages have unmet dependencies:\n")
+    said = [line.strip() for line in after.splitlines() if re.match(r"^ +\S+ : ", line)] if found else []
+    return clean("; ".join(" ".join(line.split()) for line in said[:3]), 300)
 
 
 def pending(

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import typing as t
 
-from . import package_state, package_updates, reboot_need
+from . import apt_downgrade, package_deadlines, package_findings, package_regression, package_state, package_updates, reboot_need
 from .apt_packages import Installed
 from .host import Host
 from .judge import many
 from .package_backends import BACKEND_OPTIONS, Backend, choose
+from .package_regression import Regression
 from .package_state import State
 from .reboot_need import REQUIRED
 from .record import Action, Finding, Outcome, status_of
@@ -20,6 +21,10 @@ OPTIONS: dict[str, t.Any] = {
     "fresh": {"type": "bool"},
     "manager_output": {"type": "str", "default": ""},
     "boot_before": {"type": "str", "default": ""},
+    "left": {"type": "dict", "default": {}},
+    "baseline": {"type": "dict", "default": {}},
+    "settle_seconds": {"type": "int", "default": 30},
+    "downgrade": {"type": "bool", "default": False},
     **BACKEND_OPTIONS,
     **package_state.OPTIONS,
 }
@@ -96,13 +101,33 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     reboot_allowed = params["reboot_allowed"] and not params["boot_before"]
     actions += package_state.reboot_action(state, reboot_allowed, late)
     findings = _pending(params, check_mode, backend, packages) + state.findings(params["reboot_allowed"])
-    return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late)
+    worse = [] if check_mode or not params["baseline"] else _compare(params, host, actions, findings)
+    if not check_mode and params["fresh"] is not None:
+        package_deadlines.mark_window(params["state_dir"], host.now())
+    return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late and not worse, worse=worse)
+
+
+def _compare(params: t.Mapping[str, t.Any], host: Host, actions: list[Action], findings: list[Finding]) -> list[Regression]:
+    """Compare with what worked before; where that is asked for, go back to the old versions and compare again."""
+    found = package_regression.settle(host, params["baseline"], params["settle_seconds"])
+    names = [item["name"] for item in params["plan"]]
+    ways = apt_downgrade.look(host, params["plan"]) if found else []
+    suspected = package_regression.suspects(host, found, names)
+    finding = package_regression.finding(found, names, suspected, [way.spec for way in ways if way.spec])
+    findings.append(finding)
+    if found and params["downgrade"] and any(way.spec for way in ways):
+        actions += apt_downgrade.go_back(host, ways)
+        left = package_regression.settle(host, params["baseline"], params["settle_seconds"])
+        words = "nothing is worse any more" if not left else f"{many(len(left), 'thing')} still worse: {left[0].said}"
+        status = "failed" if left else "changed"
+        actions.append(Action("host", "compare", status, f"After going back to the old versions {words}."))
+    return found
 
 
 def _pending(params: t.Mapping[str, t.Any], check_mode: bool, backend: Backend, packages: t.Mapping[str, Installed]) -> list[Finding]:
     if check_mode or params["fresh"] is None:
         return []
-    return [package_updates.pending_finding(backend.pending(packages), params["fresh"])]
+    return [package_findings.pending_finding(backend.pending(packages), params["fresh"], params["left"])]
 
 
 def _boot_actions(before: str, now: str, check_mode: bool) -> list[Action]:
@@ -113,14 +138,17 @@ def _boot_actions(before: str, now: str, check_mode: bool) -> list[Action]:
     return [Action("host", "reboot", "changed", "The host was rebooted.", {"boot": before}, {"boot": now})]
 
 
-def _outcome(actions: list[Action], findings: list[Finding], check_mode: bool, state: State, reboot_now: bool) -> Outcome:
+def _outcome(
+    actions: list[Action], findings: list[Finding], check_mode: bool, state: State, reboot_now: bool, worse: t.Sequence[Regression] = ()
+) -> Outcome:
     failed = [action.summary for action in actions if action.status == "failed"]
+    failed += [finding.summary for finding in findings if worse and finding.id == "patching.regression"]
     counts = {word: sum(a.status == word for a in actions) for word in ("changed", "due")}
     said = f"{counts['changed']} steps done and seen" + (f", {counts['due']} are due" if counts["due"] else "")
     return Outcome(
         subject="packages",
         operation="package_updates",
-        status=status_of(actions, check_mode),
+        status="failed" if worse else status_of(actions, check_mode),
         summary=f"{many(len(failed), 'step')} failed: {'; '.join(failed[:3])}" if failed else said,
         before={action.subject: action.before.get("version") for action in actions if "version" in action.before},
         after={action.subject: action.after.get("version") for action in actions if "version" in action.after},
@@ -133,5 +161,6 @@ def _outcome(actions: list[Action], findings: list[Finding], check_mode: bool, s
             "boot": state.boot,
             "services": sorted(state.stale.units),
             "leftovers": list(state.leftovers),
+            "regressions": [one.said for one in worse],
         },
     )

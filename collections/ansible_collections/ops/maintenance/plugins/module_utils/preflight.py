@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import struct
 import typing as t
 from datetime import datetime
 
-from . import undo
+from . import apt_lock, undo
 from .errors import InputError, refuse
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, human_seconds, limits
@@ -284,44 +282,14 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
 
 
 def _package_problem(timeout: float, host: Host) -> str:
-    holder = _apt_holder()
-    waited = 0.0
-    while holder and waited < timeout:
-        host.sleep(2.0)
-        waited += 2.0
-        holder = _apt_holder()
-    if holder:
-        return f"{holder} holds the lock"
+    waited = apt_lock.wait(host, timeout, APT_LOCKS)
+    if not waited.free:
+        return f"{waited.holder} holds the lock"
     try:
         interrupted = any(name.isdigit() for name in os.listdir("/var/lib/dpkg/updates"))
     except FileNotFoundError:
         interrupted = False
     return "an earlier installation was interrupted" if interrupted else ""
-
-
-def _apt_holder() -> str:
-    for path in APT_LOCKS:
-        try:
-            lock_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            held = fcntl.fcntl(lock_fd, fcntl.F_GETLK, _whole_file_lock())
-        finally:
-            os.close(lock_fd)
-        kind, _whence, _start, _length, pid = _unpack(held)
-        if kind != fcntl.F_UNLCK:
-            return f"process {pid}"
-    return ""
-
-
-def _whole_file_lock() -> bytes:
-    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-
-
-def _unpack(held: bytes) -> tuple[int, int, int, int, int]:
-    kind, whence, start, length, pid = struct.unpack("hhqqi4x", held)
-    return int(kind), int(whence), int(start), int(length), int(pid)
 
 
 def _tool(name: str, host: Host) -> Finding:

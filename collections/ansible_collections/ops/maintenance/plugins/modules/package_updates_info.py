@@ -16,6 +16,9 @@ description:
     a package goes to the newest version of a security archive and not beyond, even when a newer ordinary one exists.
   - The plan is what the package manager itself says it can install together without removing a package or touching a hold.
     What cannot be installed is named with the reason.
+  - Security updates have a deadline by their severity; what is overdue is a finding. When each was first seen is kept on the host.
+  - Tells whether the host can take the plan (interrupted C(dpkg), bytes needed and free, C(unattended-upgrades) with other intentions),
+    and what could be removed. Where it cannot, the plan is C(deferred).
   - Tells as well what the host is left with from before, such as services that run replaced files and a reboot that is needed.
   - Installs nothing. In check mode the lists are refreshed in a private copy, so that the host keeps its own.
   - A refresh that failed, absent lists and a host without a security archive are C(unknown), never C(no updates).
@@ -41,6 +44,80 @@ options:
     type: list
     elements: str
     default: []
+  blocklist:
+    description:
+      - Packages (shell patterns) that a run may not touch at all, not even as a new dependency.
+      - V(NAME=VERSION) (both patterns) blocks these versions only; the next better one is taken.
+    type: list
+    elements: str
+    default: []
+  pins:
+    description:
+      - Package (shell pattern) to the version that it may not pass, a whole one or the beginning of one (V(15.*)).
+      - A pin without an epoch says nothing about the epoch.
+    type: dict
+    default: {}
+  new_packages:
+    description:
+      - Whether an update may bring packages along that are not installed yet, as kernels do.
+    type: bool
+    default: true
+  severities:
+    description:
+      - Package (shell pattern) to the severity of its security updates, V(low), V(medium), V(high) or V(critical).
+        It goes before O(advisories) and changelogs.
+    type: dict
+    default: {}
+  advisories:
+    description:
+      - File on the host that tells severities, either the JSON export of the Debian security tracker or a JSON list of objects with
+        C(package), C(fixed_version), C(severity), C(published) and C(id).
+      - Without it the changelogs of packages that were fetched already are read.
+    type: path
+    default: ''
+  unknown_severity:
+    description:
+      - How a security update is treated whose severity nobody tells; the finding says for how many.
+    type: str
+    choices: [low, medium, high, critical]
+    default: high
+  deadline_hours:
+    description:
+      - Hours within which updates of a severity have to be installed, counted from when the fix became available; 0 means in the
+        next window. What is not named stays at 24 (critical), 168 (high), 0 (medium) and 2160 (low).
+    type: dict
+    default: {}
+  minimum_severity:
+    description:
+      - Plan only security updates of this severity and above.
+    type: str
+    choices: ['', low, medium, high, critical]
+    default: ''
+  overdue_only:
+    description:
+      - Plan only security updates that are overdue, for an emergency run.
+    type: bool
+    default: false
+  repair:
+    description:
+      - Whether an interrupted C(dpkg) and unmet dependencies count as due for repair.
+    type: bool
+    default: false
+  space_reserve_bytes:
+    description:
+      - What has to stay free beyond what the installation needs, on each file system.
+    type: int
+    default: 104857600
+  kernels_keep:
+    description:
+      - How many kernels of a flavour to keep; the running one always stays. 0 leaves kernels alone.
+    type: int
+    default: 0
+  autoremove:
+    description:
+      - Whether packages that nothing needs any more are due for removal. They are named in any case.
+    type: bool
+    default: false
   security_archives:
     description:
       - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns.
@@ -91,10 +168,16 @@ options:
     choices: [auto, apt]
     default: auto
 seealso:
+  - module: ops.maintenance.package_updates_prepare
   - module: ops.maintenance.package_updates_verify
 """
 
 EXAMPLES = r"""
+- name: Plan what is overdue, and nothing else
+  ops.maintenance.package_updates_info:
+    overdue_only: true
+    advisories: /var/lib/advisories/debian.json
+
 - name: Plan the security updates
   ops.maintenance.package_updates_info:
     hold: [postgresql-15]
@@ -125,8 +208,19 @@ install:
   type: list
   elements: str
   sample: [openssl=3.0.22-1~deb12u2]
+left:
+  description: What is in scope and stays pending, each package with the reason.
+  returned: success
+  type: dict
+  sample: {postgresql-15: pinned to 15.6}
+remove:
+  description: Packages that were previewed for removal and may be removed, old kernels and with O(autoremove) what nothing needs.
+  returned: success
+  type: list
+  elements: str
+  sample: [linux-image-6.1.0-18-amd64]
 deferred:
-  description: Whether updates are due for which no time is left.
+  description: Whether updates are due that cannot be begun, as no time or room is left or C(dpkg) was interrupted.
   returned: success
   type: bool
   sample: false

@@ -15,6 +15,8 @@ description:
     A planned package that is not there in that version, whole, fails the task with its name and the reason.
   - Finds the services that still run files which an update replaced and restarts those that O(restart) names.
   - Tells from several sources whether a reboot is needed; RV(reboot) is V(unknown) when none of them can settle it.
+  - Compares services, listening ports, mounts and the kernel with O(baseline); what is worse fails the task, with the packages that did it
+    and the old versions that are still to be had.
   - Lists packages that are not installed as a whole, and configuration files that wait for a comparison.
 extends_documentation_fragment:
   - ops.maintenance.common
@@ -69,6 +71,28 @@ options:
       - RV(boot) of an earlier call; the host must have booted since, otherwise the task fails.
     type: str
     default: ''
+  left:
+    description:
+      - What stays pending and why, as M(ops.maintenance.package_updates_info) returned it.
+    type: dict
+    default: {}
+  baseline:
+    description:
+      - What worked before, as M(ops.maintenance.package_updates_prepare) returned it. A service that ran, a port that listened or
+        a file system that was mounted and is not so any more fails the task, and the finding names the packages.
+    type: dict
+    default: {}
+  settle_seconds:
+    description:
+      - How long a service may take to come up again before it counts as broken.
+    type: int
+    default: 30
+  downgrade:
+    description:
+      - Install the old versions again, all together, when something works no more and an archive or the cache still has them.
+        The task fails all the same.
+    type: bool
+    default: false
   backend:
     description:
       - Package manager of the host.
@@ -77,6 +101,7 @@ options:
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_info
+  - module: ops.maintenance.package_updates_prepare
 """
 
 EXAMPLES = r"""
@@ -126,6 +151,12 @@ leftovers:
   type: list
   elements: str
   sample: [/etc/ssh/sshd_config.dpkg-dist]
+regressions:
+  description: What worked before and does not any more.
+  returned: success
+  type: list
+  elements: str
+  sample: [nginx.service has failed]
 maintenance_record:
   description: What was done and found, for the journal.
   returned: always

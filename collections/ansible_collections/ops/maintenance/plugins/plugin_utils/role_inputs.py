@@ -21,6 +21,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     logrotate,
     maintenance_mode,
     node_dependencies,
+    package_prepare,
     package_updates,
     performance_review,
     postgresql_retention,
@@ -65,7 +66,7 @@ def _cycle(params: Params) -> list[str]:
 
 
 def _patching(params: Params) -> list[str]:
-    return out_of_range(params, ("patching_reboot_minimum_seconds", "patching_reboot_timeout_seconds"))
+    return out_of_range(params, ("patching_reboot_minimum_seconds", "patching_reboot_timeout_seconds", "patching_settle_seconds"))
 
 
 def _notification(params: Params) -> list[str]:
@@ -132,6 +133,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
             package_updates.input_problems,
             {"restart": "patching_service_restart", "restart_exclude": "patching_service_restart_exclude"},
         ),
+        Call(package_prepare.OPTIONS, package_prepare.input_problems),
         Call(
             python_dependencies.OPTIONS,
             python_dependencies.input_problems,

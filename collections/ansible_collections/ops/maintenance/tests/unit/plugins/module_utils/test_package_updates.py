@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
+from ansible_collections.ops.maintenance.plugins.module_utils import package_findings, package_plan
 from ansible_collections.ops.maintenance.plugins.module_utils import package_updates as updates
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 
@@ -46,11 +47,11 @@ class Manager:
         yield
 
 
-def plan(found: apt.Pending, manager=None, **params) -> updates.Plan:
-    return updates.make_plan(found, {"scope": "security", "packages": [], "hold": [], **params}, manager or Manager())
+def plan(found: apt.Pending, manager=None, **params) -> package_plan.Plan:
+    return package_plan.make_plan(found, {"scope": "security", "packages": [], "hold": [], **params}, manager or Manager())
 
 
-def specs(made: updates.Plan) -> list[str]:
+def specs(made: package_plan.Plan) -> list[str]:
     return [item.spec for item in made.wanted]
 
 
@@ -94,14 +95,14 @@ def test_dependency_on_a_held_package_blocks_and_a_free_one_is_part_of_the_plan(
 
 
 def test_no_update_is_ok_only_with_fresh_lists_and_a_security_archive():
-    assert updates.pending_finding(pending(), fresh=True).state == "ok"
-    assert updates.pending_finding(pending(), fresh=False).state == "unknown"
-    assert updates.pending_finding(pending(security=()), fresh=True).state == "unknown"
-    assert updates.pending_finding(pending(as_of=None), fresh=True).state == "unknown"
+    assert package_findings.pending_finding(pending(), fresh=True).state == "ok"
+    assert package_findings.pending_finding(pending(), fresh=False).state == "unknown"
+    assert package_findings.pending_finding(pending(security=()), fresh=True).state == "unknown"
+    assert package_findings.pending_finding(pending(as_of=None), fresh=True).state == "unknown"
 
 
 def test_security_updates_on_old_lists_are_still_reported_and_called_stale():
-    finding = updates.pending_finding(pending(update("a", "2")), fresh=False)
+    finding = package_findings.pending_finding(pending(update("a", "2")), fresh=False)
     assert (finding.state, finding.value, finding.basis, finding.as_of) == ("warning", 1, "stale", NOW.isoformat())
 
 
@@ -110,14 +111,14 @@ PARAMS = {"scope": "security", "packages": [], "hold": [], "refresh": True, "sta
 
 
 def test_failed_refresh_is_unknown():
-    finding = updates.refresh_finding(pending(), "Err:1 http://h unreachable", NOW, PARAMS)
+    finding = package_findings.refresh_finding(pending(), "Err:1 http://h unreachable", NOW, PARAMS)
     assert finding.state == "unknown"
     assert "unreachable" in finding.summary
 
 
 @pytest.mark.parametrize(("days", "state"), [(1, "ok"), (3, "unknown")])
 def test_lists_that_were_not_refreshed_are_believed_while_young(days, state):
-    finding = updates.refresh_finding(pending(), "", NOW + timedelta(days=days), {**PARAMS, "refresh": False})
+    finding = package_findings.refresh_finding(pending(), "", NOW + timedelta(days=days), {**PARAMS, "refresh": False})
     assert finding.state == state
 
 
@@ -159,7 +160,7 @@ def test_all_problems_of_the_input_come_at_once():
 
 
 def test_many_planned_packages_stay_within_a_record():
-    many = updates.Plan(tuple(updates.Planned(f"p{n}", "1", "2", True, SECURITY) for n in range(3000)))
+    many = package_plan.Plan(tuple(package_plan.Planned(f"p{n}", "1", "2", True, SECURITY) for n in range(3000)))
     actions = updates.plan_actions(many, "due")
     assert len(actions) == updates.ACTIONS_LIMIT + 1
     assert "2900 more" in actions[-1].summary
@@ -167,3 +168,68 @@ def test_many_planned_packages_stay_within_a_record():
 
 def test_classifier_proves_itself():
     assert updates.self_test_problem() == ""
+
+
+# Blocklist, pins, phases, what is left for another run
+
+
+def offered(name: str, *offers: tuple[str, bool], **more) -> apt.Update:
+    security = next((version for version, is_security in offers if is_security), "")
+    return apt.Update(name, "1", offers[0][0], SECURITY, security, offers=offers, **more)
+
+
+def test_pin_takes_the_newest_version_below_it_and_names_itself_where_there_is_none():
+    found = pending(offered("db", ("16.1", True), ("15.6", True), ("15.5", False)))
+    assert specs(plan(found)) == ["db=16.1"]
+    assert specs(plan(found, pins={"db": "15"})) == ["db=15.6"]
+    assert plan(found, pins={"d*": "14"}).left == {"db": "pinned to 14"}
+    assert specs(plan(found, scope="all", blocklist=["db=16.*", "db=15.6"])) == ["db=15.5"]
+
+
+def test_blocklisted_package_is_neither_updated_nor_pulled_in():
+    assert plan(pending(update("a", "2")), blocklist=["a"]).left == {"a": "on the blocklist"}
+    made = plan(pending(update("a", "2")), Manager(pulls=[("telemetry", "", "1")]), blocklist=["telemetry"])
+    assert made.left == {"a": "needs telemetry, which is on the blocklist"}
+    passed = plan(pending(update("a", "2")), Manager(pulls=[("libdb", "1", "16")]), pins={"libdb": "15"})
+    assert passed.left == {"a": "needs libdb 16: pinned to 15"}
+
+
+def test_package_that_only_dpkg_holds_is_not_changed_by_another_one():
+    made = plan(pending(update("a", "2"), held=["libheld"]), Manager(pulls=[("libheld", "1", "2")]))
+    assert made.left == {"a": "needs the held libheld"}
+
+
+def test_hold_of_a_name_counts_for_a_foreign_architecture_too():
+    assert plan(pending(update("libc6:i386", "2")), hold=["libc6"]).left == {"libc6:i386": "held"}
+
+
+def test_new_packages_come_only_where_they_may():
+    manager = Manager(pulls=[("linux-image-9", "", "9")])
+    assert plan(pending(update("a", "2")), manager, new_packages=False).left == {"a": "needs the new package linux-image-9"}
+
+
+@pytest.mark.parametrize(("kept_back", "phased", "taken"), [(True, 10, False), (False, 10, True), (True, 100, True)])
+def test_phased_update_waits_only_where_apt_itself_keeps_it_back(kept_back, phased, taken):
+    found = pending(offered("a", ("2", False), kept_back=kept_back, phased=phased))
+    made = plan(found, scope="all")
+    assert bool(made.wanted) is taken
+    assert ("a" in made.waiting) is not taken
+
+
+def test_postponed_updates_wait_with_the_reason_and_are_not_called_blocked():
+    found = pending(update("a", "2"), update("b", "2"))
+    made = package_plan.make_plan(found, {"scope": "security", "packages": [], "hold": []}, Manager(), {"b": "low"})
+    assert (specs(made), made.left) == (["a=2"], {"b": "low"})
+    assert package_findings.blocked_finding(made, found).state == "ok"
+
+
+def test_pending_finding_says_why_each_is_still_pending():
+    found = package_findings.pending_finding(pending(update("a", "2"), update("b", "2", held=True)), True, {"a": "pinned to 1"})
+    assert found.evidence == ["a 1 -> 2 (pinned to 1)", "b 1 -> 2 (held)"]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"pins": {"a": 15}}, {"pins": {"a": "*"}}, {"pins": {"-a": "1"}}, {"blocklist": ["=1"]}, {"blocklist": ["a b"]}]
+)
+def test_senseless_rules_are_refused(bad):
+    assert len(package_plan.input_problems({**PARAMS, **bad})) == 1

@@ -1,0 +1,153 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What worked on a host before its packages changed, and what of that no longer does afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from . import inventory_of_host
+from .errors import MaintenanceError
+from .host import Host
+from .judge import many
+from .package_versions import compare
+from .performance_host import parse_mounts
+from .record import Finding
+from .security_network import parse_sockets
+
+Baseline = dict[str, t.Any]
+"""``services`` that run, units that ``failed``, what is ``listening``, ``mounts``, ``kernel``."""
+
+_CLEAN_LOOKS = 3
+_FORWARDED = re.compile(r"^tcp/(?:127\.0\.0\.1|::1):60(?:1\d|[2-5]\d)$")
+"""Ports that sshd opens for the displays of people's sessions."""
+
+
+def look(host: Host, proc: str = "/proc") -> Baseline:
+    """Look at everything that an update can break."""
+    units = host.run(["systemctl", "list-units", "--type=service", "--all", "--plain", "--no-legend", "--full", "--no-pager"])
+    if units.rc != 0:
+        raise MaintenanceError(f"The services of the host could not be read: {units.why()}.")
+    running, failed = parse_units(units.stdout)
+    with open(os.path.join(proc, "self/mountinfo"), encoding="utf-8", errors="backslashreplace") as source:
+        mounts = sorted(mount.point for mount in parse_mounts(source.read()))
+    return {
+        "services": running,
+        "failed": failed,
+        "listening": _listening(proc),
+        "mounts": mounts,
+        "kernel": host.run(["uname", "-r"]).stdout.strip(),
+    }
+
+
+def parse_units(text: str) -> tuple[list[str], list[str]]:
+    """Return the services that run, and those that failed."""
+    rows = [line.split(None, 4) for line in text.splitlines() if line.strip()]
+    running = sorted(row[0] for row in rows if row[2:4] == ["active", "running"])
+    return running, sorted(row[0] for row in rows if len(row) > 3 and row[2] == "failed")
+
+
+def _listening(proc: str) -> list[str]:
+    """Return the TCP sockets that wait on a port which is not handed out at random."""
+    with open(os.path.join(proc, "sys/net/ipv4/ip_local_port_range"), encoding="ascii") as source:
+        least = int(source.read().split()[0])
+    found = set()
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            with open(os.path.join(proc, table), encoding="ascii") as source:
+                found |= {str(socket) for socket in parse_sockets(source.read(), "tcp") if socket.port < least}
+        except FileNotFoundError:  # no IPv6
+            continue
+    return sorted(found)
+
+
+class Regression(t.NamedTuple):
+    """One thing that worked before and does not now; ``unit`` is its service, where it is one."""
+
+    said: str
+    unit: str = ""
+
+
+def compare_with(before: Baseline, now: Baseline, units: t.Mapping[str, t.Mapping[str, str]]) -> list[Regression]:
+    """Return what is worse than before.
+
+    :param units: what ``systemctl show`` says of the services that ran before and do not run now.
+    """
+    found = []
+    for unit in sorted((set(before["services"]) - set(now["services"])) | (set(now["failed"]) - set(before["failed"]))):
+        said = _unit(unit, unit in now["failed"], units.get(unit, {}))
+        found += [Regression(said, unit)] if said else []
+    gone = sorted(set(before["listening"]) - set(now["listening"]))
+    found += [Regression(f"nothing listens on {socket} any more") for socket in gone if not _FORWARDED.match(socket)]
+    found += [Regression(f"{mount} is not mounted any more") for mount in sorted(set(before["mounts"]) - set(now["mounts"]))]
+    if compare(now["kernel"], before["kernel"]) < 0:
+        found.append(Regression(f"kernel {now['kernel']} runs, before it was the newer {before['kernel']}"))
+    return found
+
+
+def _unit(unit: str, failed: bool, shown: t.Mapping[str, str]) -> str:
+    """Say what became of a service; one that is started on demand or once may have ended."""
+    if failed:
+        return f"{unit} has failed"
+    if shown.get("LoadState") == "not-found":
+        return f"{unit} is gone"
+    if shown.get("ActiveState") in ("activating", "reloading"):
+        return f"{unit} does not come up ({shown.get('SubState', '')})"
+    return f"{unit} runs no more" if shown.get("UnitFileState", "").startswith("enabled") else ""
+
+
+def settle(host: Host, before: Baseline, seconds: float) -> list[Regression]:
+    """Compare until nothing is worse in several looks in a row, or the time is up."""
+    clean = 0
+    give_up = seconds
+    while True:
+        now = look(host)
+        asked = sorted(set(before["services"]) - set(now["services"]))
+        units = {unit["Id"]: unit for unit in inventory_of_host.units(host, asked)}
+        found = compare_with(before, now, units)
+        clean = 0 if found else clean + 1
+        if clean >= _CLEAN_LOOKS or give_up <= 0:
+            return found
+        host.sleep(1.0)
+        give_up -= 1.0
+
+
+def suspects(host: Host, found: t.Iterable[Regression], names: t.Collection[str]) -> list[str]:
+    """Return which of the updated packages the unit files of the services belong to."""
+    units = inventory_of_host.units(host, sorted({one.unit for one in found if one.unit}))
+    paths = {unit["FragmentPath"] for unit in units if unit.get("FragmentPath")}
+    paths |= {path[4:] if path.startswith("/usr/lib/") else f"/usr{path}" for path in paths}
+    if not paths or not host.which("dpkg-query"):
+        return []
+    ran = host.run(["dpkg-query", "-S", "--", *sorted(paths)])
+    owners = {owner.strip() for line in ran.stdout.splitlines() if ": " in line for owner in line.split(": ", 1)[0].split(",")}
+    plain = {owner.partition(":")[0] for owner in owners}
+    return sorted(name for name in names if name in owners or name.partition(":")[0] in plain)
+
+
+def unseen(problem: str) -> Finding:
+    """Say that what works now could not be seen, so that a regression will go unnoticed."""
+    summary = f"What works before the packages change could not be seen: {problem}"
+    return Finding("patching.regression", "unknown", "host", summary, advice="Look at the application after the update by hand.")
+
+
+def finding(found: t.Sequence[Regression], names: t.Sequence[str], suspected: t.Sequence[str], way_back: t.Sequence[str]) -> Finding:
+    """Judge what is worse than before the packages changed."""
+    common: dict[str, t.Any] = {"id": "patching.regression", "subject": "host", "unit": "count", "threshold": "critical from 1"}
+    if not found:
+        summary = "Services, ports, mounts and kernel are at least what they were before the packages changed."
+        return Finding(state="ok", summary=summary, value=0, **common)
+    cause = f" {', '.join(suspected)} is the likely cause." if suspected else ""
+    whole = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    back = f"The old versions are still to be had: apt-get install --allow-downgrades {' '.join(way_back[:10])}"
+    nothing = "No old version is to be had in the archives or the cache; put the host back from its snapshot."
+    return Finding(
+        state="critical",
+        summary=f"{many(len(found), 'thing')} worked before and not after {whole or 'the reboot'}: {found[0].said}.{cause}",
+        value=len(found),
+        advice=f"Look at it before another host is patched. {back if way_back else nothing}",
+        evidence=[one.said for one in found],
+        **common,
+    )
