@@ -137,7 +137,7 @@ def upkeep(cluster: Any) -> dict[str, Any]:
 
     from ansible_collections.ops.maintenance.plugins.module_utils import postgresql
 
-    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))  # noqa: S108 - of a container that goes away
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     with postgresql.connect(cluster.server) as session:
         session.execute("CREATE DATABASE busy")
     load = Load(cluster, "busy", folder, scale=10)
