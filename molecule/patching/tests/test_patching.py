@@ -30,6 +30,7 @@ def test_version(host, package, version):
 def test_service_runs_again_in_its_old_version():
     regression = testinfra.get_host("docker://patching-regression")
     assert regression.package("demo-service").version == "1.0"
+    assert regression.package("demo-tls").version == "1.1"  # not to blame, so its fix stays
     assert regression.service("demo-service").is_running
 
 

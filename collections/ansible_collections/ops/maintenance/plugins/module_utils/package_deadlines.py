@@ -23,6 +23,7 @@ from .record import Finding
 STATE = "package_deadlines.json"
 DEADLINES = {"critical": 24.0, "high": 168.0, "medium": 0.0, "low": 2160.0}
 """Hours; 0 means in the next window."""
+_SOON = timedelta(days=1)
 OPTIONS: dict[str, t.Any] = {
     "severities": {"type": "dict", "default": {}},
     "advisories": {"type": "path", "default": ""},
@@ -166,7 +167,7 @@ def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: da
             advice="Make the archives reachable and keep the state folder of the host whole, then run again.",
             **common,
         )
-    common.update(unit="count", threshold="warning from 1, critical from 1 of high or critical severity")
+    common.update(unit="count", threshold="warning from 1 or from a day before, critical from 1 of high or critical severity")
     if late:
         return Finding(
             state="critical" if SEVERITIES.index(late[0].level) >= SEVERITIES.index("high") else "warning",
@@ -177,6 +178,16 @@ def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: da
             **common,
         )
     first = sorted(deadlines.due, key=lambda due: (due.by is None, due.by or now))
+    soon = [due for due in first if due.by and due.by - now <= _SOON]
+    if soon:
+        return Finding(
+            state="warning",
+            summary=f"{many(len(soon), 'security update has', 'security updates have')} to be installed within a day.",
+            value=0,
+            advice="Install them today: run with patching_minimum_severity, in a forced window where that is needed.",
+            evidence=[due.said(now) for due in first],
+            **common,
+        )
     summary = f"No security update is overdue; {many(len(deadlines.due), 'one is', 'are')} pending."
     return Finding(state="ok", summary=summary, value=0, evidence=[due.said(now) for due in first], **common)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from . import apt_downgrade, package_deadlines, package_findings, package_regression, package_state, package_updates, reboot_need
+from .apt_downgrade import Way
 from .apt_packages import Installed
 from .host import Host
 from .judge import many
@@ -113,15 +114,25 @@ def _compare(params: t.Mapping[str, t.Any], host: Host, actions: list[Action], f
     names = [item["name"] for item in params["plan"]]
     ways = apt_downgrade.look(host, params["plan"]) if found else []
     suspected = package_regression.suspects(host, found, names)
-    finding = package_regression.finding(found, names, suspected, [way.spec for way in ways if way.spec])
-    findings.append(finding)
-    if found and params["downgrade"] and any(way.spec for way in ways):
-        actions += apt_downgrade.go_back(host, ways)
-        left = package_regression.settle(host, params["baseline"], params["settle_seconds"])
-        words = "nothing is worse any more" if not left else f"{many(len(left), 'thing')} still worse: {left[0].said}"
-        status = "failed" if left else "changed"
-        actions.append(Action("host", "compare", status, f"After going back to the old versions {words}."))
+    back = [way.spec for way in ways if way.spec and (way.name in suspected or not suspected)]
+    findings.append(package_regression.finding(found, names, suspected, back))
+    if found and params["downgrade"]:
+        actions += _go_back(params, host, ways, suspected)
     return found
+
+
+def _go_back(params: t.Mapping[str, t.Any], host: Host, ways: t.Sequence[Way], suspected: t.Collection[str]) -> list[Action]:
+    """Install old versions again: of the likely cause first, so that other fixes stay, and of the rest when that does not help."""
+    actions: list[Action] = []
+    for batch in ([way for way in ways if way.name in suspected], [way for way in ways if way.name not in suspected]):
+        if any(way.spec for way in batch):
+            actions += apt_downgrade.go_back(host, batch)
+            left = package_regression.settle(host, params["baseline"], params["settle_seconds"])
+            words = f"{many(len(left), 'thing')} still worse: {left[0].said}" if left else "nothing is worse any more"
+            actions.append(Action("host", "compare", "failed" if left else "changed", f"After going back to the old versions {words}."))
+            if not left:
+                break
+    return actions
 
 
 def _pending(params: t.Mapping[str, t.Any], check_mode: bool, backend: Backend, packages: t.Mapping[str, Installed]) -> list[Finding]:

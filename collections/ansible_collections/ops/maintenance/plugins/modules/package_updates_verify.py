@@ -89,8 +89,8 @@ options:
     default: 30
   downgrade:
     description:
-      - Install the old versions again, all together, when something works no more and an archive or the cache still has them.
-        The task fails all the same.
+      - Install the old versions again when something works no more and an archive or the cache still has them, of the likely cause first,
+        and of all the others only when that does not help. The task fails all the same.
     type: bool
     default: false
   backend:

@@ -96,6 +96,13 @@ def test_overdue_is_critical_or_a_warning_and_unknown_when_nothing_is_known():
     assert deadlines.overdue_finding(deadlines.Deadlines((), "no file"), pending(), True, NOW).state == "unknown"
 
 
+def test_what_has_to_be_installed_within_a_day_is_a_warning_before_it_is_late():
+    soon = deadlines.Deadlines((judged("critical", timedelta(hours=2)),))
+    assert deadlines.overdue_finding(soon, pending(update()), True, NOW).state == "warning"
+    later = deadlines.Deadlines((judged("high", timedelta(days=2)), judged("medium", timedelta(days=2))))
+    assert deadlines.overdue_finding(later, pending(update()), True, NOW).state == "ok"
+
+
 def test_what_is_not_known_is_said():
     found = deadlines.overdue_finding(deadlines.Deadlines((judged("", timedelta(0)),)), pending(update()), True, NOW)
     assert found.not_covered == "the severity of 1 update, treated as high"
