@@ -15,7 +15,7 @@ from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
 from .judge import many
-from .package_backends import BACKEND_OPTIONS, Backend, choose
+from .package_backends import BACKEND_OPTIONS, BACKENDS, Backend, choose
 from .package_state import State
 from .record import Action, Finding, Metric, Outcome, status_of
 
@@ -361,7 +361,7 @@ def _outcome(
         actions=actions,
         returned={
             "plan": [asdict(item) for item in items],
-            "install": [item.spec for item in items if not item.dependency],
+            "install": [BACKENDS[backend].spec(item.name, item.version) for item in items if not item.dependency],
             "deferred": late and bool(plan.wanted),
             "fresh": fresh,
             "backend": backend,
