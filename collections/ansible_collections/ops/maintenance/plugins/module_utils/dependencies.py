@@ -8,6 +8,7 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
+from . import osv
 from .app_folder import Copies
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal
 from .host import Host
@@ -19,6 +20,13 @@ LIMITS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "int", "default": 60},
     "test_timeout_seconds": {"type": "int", "default": 900},
     "minimum_seconds": {"type": "int", "default": 600},
+}
+
+AUDIT: dict[str, t.Any] = {
+    "audit": {"type": "bool", "default": True},
+    "advisories": {"type": "path", "default": ""},
+    "advisories_stale_after_days": {"type": "int", "default": 14},
+    "own_packages": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -80,6 +88,59 @@ def vulnerable_finding(identifier: str, subject: str, lines: t.Sequence[str], co
         evidence=list(lines)[:20],
         **more,
     )
+
+
+@dataclass
+class Audited:
+    """What an advisory source said.
+
+    :param skipped: packages that it could not judge.
+    :param as_of: how old an offline source is; empty for one that was asked just now.
+    :param old: the source is too old to be believed when it names nothing.
+    """
+
+    advisories: list[osv.Advisory]
+    skipped: list[str] = field(default_factory=list)
+    as_of: str = ""
+    old: bool = False
+
+    @property
+    def packages(self) -> list[str]:
+        """Return the names of the affected packages."""
+        return sorted({advisory.package for advisory in self.advisories})
+
+
+def offline_audit(
+    declared: t.Mapping[str, t.Any], installed: t.Collection[tuple[str, str]], ecosystem: osv.Ecosystem, host: Host
+) -> Audited:
+    """Compare what is installed with the declared advisory database.
+
+    :raises InputError: the database cannot be read or holds no record of the ecosystem.
+    """
+    path = declared["advisories"]
+    database = osv.load(path, {name for name, _version in installed}, ecosystem)
+    if not database.records:
+        raise InputError.of("advisories", path, f"OSV records of {ecosystem.name}", f"fetch the database of {ecosystem.name}")
+    advisories, unclear = osv.match(database, installed)
+    return Audited(advisories, unclear, database.modified, database.is_older(host.now(), declared["advisories_stale_after_days"]))
+
+
+def audit_finding(identifier: str, subject: str, audited: Audited, own: t.Collection[str]) -> Finding:
+    """Judge what an advisory source said; what it skipped or is too old to know is not called sound.
+
+    :param own: packages of one's own, which no advisory can name.
+    """
+    skipped = [name for name in audited.skipped if name not in own]
+    lines = [f"{a.package} {a.version}: {', '.join(a.ids[:3])}, fixed in {a.fixed or 'none'}" for a in audited.advisories]
+    not_covered = f"packages that could not be compared: {', '.join(skipped[:20])}" if skipped else ""
+    more: dict[str, t.Any] = {"basis": "stale" if audited.as_of else "exact", "as_of": audited.as_of, "not_covered": not_covered}
+    if not lines and audited.old:
+        said = f"No vulnerability is known, but the advisories end at {audited.as_of or 'no date'}."
+        return unknown(identifier, subject, said, "Fetch the advisory database anew.", **more)
+    if not lines and skipped:
+        said = f"No vulnerability is known, but {many(len(skipped), 'package')} could not be compared."
+        return unknown(identifier, subject, said, "Name those of your own (own_packages), and look at the others by hand.", **more)
+    return vulnerable_finding(identifier, subject, lines, len(lines), **more)
 
 
 def run_all(

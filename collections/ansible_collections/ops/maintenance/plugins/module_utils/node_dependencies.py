@@ -9,11 +9,12 @@ import os
 import tempfile
 import typing as t
 
-from . import dependencies
+from . import dependencies, osv
 from .app_folder import AppFolder
-from .dependencies import LIMITS, Assessed, Change, run_all, unknown, vulnerable_finding
+from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, unknown, vulnerable_finding
 from .errors import MaintenanceError, refuse
 from .host import Host, Ran
+from .node_lock import Lock, declared_names
 from .record import Finding, Metric, Outcome
 
 OPTIONS: dict[str, t.Any] = {
@@ -25,7 +26,7 @@ OPTIONS: dict[str, t.Any] = {
             "path": {"type": "path", "required": True},
             "update": {"type": "list", "elements": "str", "default": []},
             "update_vulnerable": {"type": "bool", "default": False},
-            "audit": {"type": "bool", "default": True},
+            **AUDIT,
             "production_only": {"type": "bool", "default": False},
             "test_command": {"type": "list", "elements": "str", "default": []},
         },
@@ -98,10 +99,7 @@ def _answer(text: str) -> dict[str, t.Any]:
     return data
 
 
-def parse_lock(text: str) -> dict[str, str]:
-    """Read the packages and versions that a lock file pins."""
-    packages = json.loads(text).get("packages", {})
-    return {path: str(item.get("version", "")) for path, item in packages.items() if path}
+_BLIND = "Install npm, or commit the lock file (npm install --package-lock-only)."
 
 
 class Project:
@@ -112,6 +110,7 @@ class Project:
         self.declared = declared
         self.params = params
         self.fixes: list[str] = []
+        self.wanted = set(declared["update"])
         self.folder = AppFolder(host, declared["path"], "projects.path")
         self.folder.require_file("package.json", "projects.path")
 
@@ -136,10 +135,14 @@ class Project:
             }
             return self.folder.run(["npm", *arguments], timeout=timeout, env=env)
 
-    def frozen(self) -> dict[str, str]:
+    def locked(self) -> Lock:
         """Read the lock file."""
-        with open(self.lock, encoding="utf-8") as source:
-            return parse_lock(source.read())
+        with open(self.lock, encoding="utf-8", errors="replace") as source:
+            return Lock.of(source.read())
+
+    def frozen(self) -> dict[str, str]:
+        """Return the version of each place of the lock file."""
+        return {package.place: package.version for package in self.locked().packages}
 
     def paths(self) -> list[str]:
         """Return what an update writes."""
@@ -148,17 +151,15 @@ class Project:
     def assess(self) -> Assessed:
         """Look at everything."""
         found = Assessed(self.folder.path)
-        why = self._blind()
-        if why:
-            advice = "Install npm, or commit the lock file (npm install --package-lock-only)."
-            for name in ("node.vulnerable", "node.outdated"):
-                found.findings.append(unknown(name, self.folder.path, f"Not known: {why}.", advice))
-            return found
         self.fixes = []
+        why = self._blind()
         if self.declared["audit"]:
-            finding, metrics = self._audit()
+            finding, metrics = self._offline() if self.declared["advisories"] else self._audit() if not why else (self._unseen(why), [])
             found.findings.append(finding)
             found.metrics += metrics
+        if why:
+            found.findings.append(unknown("node.outdated", self.folder.path, f"Not known: {why}.", _BLIND))
+            return found
         finding, found.changes = self._outdated()
         named = {change.name for change in found.changes}
         pinned = self.frozen()
@@ -172,6 +173,35 @@ class Project:
         if not self.host.which("npm"):
             return "npm is not installed"
         return "" if self.lock else "there is no lock file"
+
+    def _unseen(self, why: str) -> Finding:
+        return unknown("node.vulnerable", self.folder.path, f"Not known: {why}.", _BLIND)
+
+    def _offline(self) -> tuple[Finding, list[Metric]]:
+        """Compare the lock file with the declared database; that needs neither npm nor a registry."""
+        try:
+            if not self.lock:
+                raise MaintenanceError("there is no lock file")
+            lock = self.locked()
+            production = self.declared["production_only"]
+            packages = [package for package in lock.packages if package.registry and not (production and package.development)]
+            audited = offline_audit(self.declared, {(p.name, p.version) for p in packages}, osv.NPM, self.host)
+        except (MaintenanceError, OSError) as error:
+            return self._unseen(str(error).rstrip(".")), []
+        audited.skipped += [package.name for package in lock.packages if not package.registry]
+        audited.skipped += lock.missing(self._declared_names(production))
+        if self.declared["update_vulnerable"]:
+            self.wanted |= set(audited.packages)
+        finding = audit_finding("node.vulnerable", self.folder.path, audited, self.declared["own_packages"])
+        return finding, [Metric("node.vulnerable_packages", self.folder.path, len(audited.packages), "count")]
+
+    def _declared_names(self, production: bool) -> list[str]:
+        """Return what ``package.json`` asks for.
+
+        :raises MaintenanceError: it does not say.
+        """
+        with open(os.path.join(self.folder.path, "package.json"), encoding="utf-8", errors="replace") as source:
+            return declared_names(source.read(), production)
 
     def _audit(self) -> tuple[Finding, list[Metric]]:
         arguments = ["--omit=dev"] if self.declared["production_only"] else []
@@ -198,7 +228,7 @@ class Project:
         except (MaintenanceError, ValueError) as error:
             advice = "Make the registry reachable for the host (npm config set registry, proxy)."
             return unknown("node.outdated", subject, f"What is outdated is not known: {error}", advice), []
-        named = {name: item for name, item in outdated.items() if name in self.declared["update"]}
+        named = {name: item for name, item in outdated.items() if name in self.wanted}
         changes = [Change(n, i.current, i.wanted) for n, i in sorted(named.items()) if i.current != i.wanted]
         return (
             Finding(
@@ -218,7 +248,7 @@ class Project:
     def update(self, changes: t.Sequence[Change]) -> None:
         """Update the named packages, and fix vulnerable ones, within their ranges; never with force."""
         timeout = self.params["test_timeout_seconds"]
-        names = [change.name for change in changes if change.name in self.declared["update"]]
+        names = [change.name for change in changes if change.name in self.wanted]
         if names:
             ran = self.npm("update", "--no-audit", "--", *names, timeout=timeout)
             if ran.rc != 0:

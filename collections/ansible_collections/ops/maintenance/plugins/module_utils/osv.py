@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Advisories in the OSV format, offline: which installed Python packages are affected."""
+"""Advisories in the OSV format, offline: which installed packages of an ecosystem (PyPI, npm) are affected."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import typing as t
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from .errors import InputError
 
@@ -49,6 +50,35 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+_SEMVER = re.compile(r"^[v=]?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?$")
+
+
+def semver_key(version: str) -> Key | None:
+    """Return what orders npm's versions as semantic versioning says; ``None`` for text that is not a version."""
+    match = _SEMVER.match(version.strip())
+    if match is None:
+        return None
+    *numbers, before = match.groups()
+    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in before.split(".")] if before else []
+    return (*(int(number or 0) for number in numbers), not parts, parts)
+
+
+class Ecosystem(t.NamedTuple):
+    """How an ecosystem of packages names and orders them.
+
+    :param ranges: the types of ranges that its order belongs to.
+    """
+
+    name: str
+    normal_name: t.Callable[[str], str]
+    version_key: t.Callable[[str], Key | None]
+    ranges: tuple[str, ...]
+
+
+PYPI = Ecosystem("PyPI", normal_name, version_key, ("ECOSYSTEM",))
+NPM = Ecosystem("npm", str, semver_key, ("SEMVER", "ECOSYSTEM"))
+
+
 @dataclass(frozen=True)
 class Advisory:
     """One advisory that affects an installed version; ``fixed`` is the lowest version above it that is not affected."""
@@ -64,22 +94,30 @@ class Advisory:
 class Database:
     """The advisories that name the wanted packages, and how much was read."""
 
+    ecosystem: Ecosystem = PYPI
     affected: dict[str, list[tuple[dict[str, t.Any], dict[str, t.Any]]]] = field(default_factory=dict)
     records: int = 0
     unreadable: int = 0
     modified: str = ""
 
+    def is_older(self, now: datetime, days: float) -> bool:
+        """Whether its newest record is older than so many days, or has no date."""
+        try:
+            return now - datetime.fromisoformat(self.modified[:19] + "+00:00") > timedelta(days=days)
+        except ValueError:
+            return True
 
-def load(path: str, wanted: t.Collection[str], ecosystem: str = "PyPI") -> Database:
+
+def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> Database:
     """Read a folder of ``.json`` files, a ``.zip`` of them, or one file.
 
     :raises InputError: nothing is there.
     """
-    database = Database()
-    names = {normal_name(name) for name in wanted}
+    database = Database(ecosystem)
+    names = {ecosystem.normal_name(name) for name in wanted}
     try:
         for text in _texts(path):
-            _add(database, text, names, ecosystem)
+            _add(database, text, names)
     except (OSError, zipfile.BadZipFile) as error:
         advice = "fetch the database of the ecosystem"
         raise InputError.of("advisories", path, f"a readable OSV database ({error})", advice) from error
@@ -103,35 +141,37 @@ def _texts(path: str) -> t.Iterator[bytes]:
             yield source.read()
 
 
-def _add(database: Database, text: bytes, names: set[str], ecosystem: str) -> None:
+def _add(database: Database, text: bytes, names: set[str]) -> None:
+    ecosystem = database.ecosystem
     try:
         record = json.loads(text)
-        affected = record["affected"] if not record.get("withdrawn") else []
+        named = record["affected"]
+        ours = [(ecosystem.normal_name(item["package"]["name"]), item) for item in named if item["package"]["ecosystem"] == ecosystem.name]
+        if not ours:  # another ecosystem's records, however new, say nothing of this one
+            return
         database.modified = max(database.modified, str(record["modified"]))
-        for item in affected:
-            package = item["package"]
-            name = normal_name(package["name"])
-            if package["ecosystem"] == ecosystem and name in names:
+        for name, item in [] if record.get("withdrawn") else ours:
+            if name in names:
                 database.affected.setdefault(name, []).append((record, item))
         database.records += 1
     except (ValueError, KeyError, TypeError, AttributeError):
         database.unreadable += 1
 
 
-def is_affected(version: str, affected: t.Mapping[str, t.Any]) -> bool | None:
+def is_affected(version: str, affected: t.Mapping[str, t.Any], ecosystem: Ecosystem = PYPI) -> bool | None:
     """Say whether a version is within an OSV ``affected`` object; ``None`` when it cannot be compared."""
     if version in affected.get("versions", []):
         return True
-    key = version_key(version)
-    ranges = [r for r in affected.get("ranges", []) if r.get("type") == "ECOSYSTEM"]
+    key = ecosystem.version_key(version)
+    ranges = [r for r in affected.get("ranges", []) if r.get("type") in ecosystem.ranges]
     if ranges and key is None:
         return None
-    return any(_in_range(key, r) for r in ranges if key is not None)
+    return any(_in_range(key, r, ecosystem) for r in ranges if key is not None)
 
 
-def _in_range(key: Key, span: t.Mapping[str, t.Any]) -> bool:
+def _in_range(key: Key, span: t.Mapping[str, t.Any], ecosystem: Ecosystem) -> bool:
     inside = False
-    for bound, kind in _events(span):
+    for bound, kind in _events(span, ecosystem):
         if kind == "introduced" and key >= bound:
             inside = True
         if (kind == "fixed" and key >= bound) or (kind == "last_affected" and key > bound):
@@ -139,42 +179,46 @@ def _in_range(key: Key, span: t.Mapping[str, t.Any]) -> bool:
     return inside
 
 
-def _events(span: t.Mapping[str, t.Any]) -> list[tuple[Key, str]]:
+def _events(span: t.Mapping[str, t.Any], ecosystem: Ecosystem) -> list[tuple[Key, str]]:
     found = []
     for event in span.get("events", []):
         for kind, version in event.items():
-            key = version_key(str(version))
+            key = ecosystem.version_key(str(version))
             if key is not None:
                 found.append((key, str(kind)))
     return sorted(found, key=lambda event: event[0])
 
 
-def fixed_version(version: str, affected: t.Mapping[str, t.Any]) -> str:
+def fixed_version(version: str, affected: t.Mapping[str, t.Any], ecosystem: Ecosystem = PYPI) -> str:
     """Return the lowest fixed version above this one, empty when the advisory names none."""
-    key = version_key(version)
+    key = ecosystem.version_key(version)
     fixes = [
         str(event["fixed"])
         for span in affected.get("ranges", [])
-        if span.get("type") == "ECOSYSTEM"
+        if span.get("type") in ecosystem.ranges
         for event in span.get("events", [])
         if "fixed" in event
     ]
-    keyed = [(version_key(fix), fix) for fix in fixes]
+    keyed = [(ecosystem.version_key(fix), fix) for fix in fixes]
     above = [(found, fix) for found, fix in keyed if found is not None and key is not None and found > key]
     return min(above)[1] if above else ""
 
 
-def match(database: Database, installed: t.Mapping[str, str]) -> tuple[list[Advisory], list[str]]:
-    """Return the advisories that affect what is installed, and the packages whose version cannot be compared."""
-    found: dict[tuple[str, str], Advisory] = {}
+def match(database: Database, installed: t.Iterable[tuple[str, str]]) -> tuple[list[Advisory], list[str]]:
+    """Return the advisories that affect what is installed, and the packages whose version cannot be compared.
+
+    :param installed: names and versions; a name may be there in several.
+    """
+    ecosystem = database.ecosystem
+    found: dict[tuple[str, str, str], Advisory] = {}
     unclear = []
-    for name, version in sorted(installed.items()):
-        for record, affected in database.affected.get(normal_name(name), []):
-            verdict = is_affected(version, affected)
+    for name, version in sorted(set(installed)):
+        for record, affected in database.affected.get(ecosystem.normal_name(name), []):
+            verdict = is_affected(version, affected, ecosystem)
             if verdict is None:
                 unclear.append(name)
             if verdict:
                 ids = (str(record.get("id", "")), *map(str, record.get("aliases", [])))
-                fixed = fixed_version(version, affected)
-                found[name, ids[0]] = Advisory(name, version, ids, fixed, str(record.get("summary", "")))
+                fixed = fixed_version(version, affected, ecosystem)
+                found[name, version, ids[0]] = Advisory(name, version, ids, fixed, str(record.get("summary", "")))
     return list(found.values()), sorted(set(unclear))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import apt_packages
+from . import apt_packages, dnf_packages
 from .apt_packages import Installed, Pending, Simulation
 from .errors import MaintenanceError
 from .host import Host
@@ -35,7 +35,11 @@ class Backend(t.Protocol):
         """Return every pending update."""
 
     def rehearse(self, specs: t.Sequence[str]) -> Simulation:
-        """Say what installing exactly these would do."""
+        """Say what installing exactly these (``name=version``) would do."""
+
+    @staticmethod
+    def spec(name: str, version: str) -> str:
+        """Return a package in an exact version as the package manager's module takes it."""
 
 
 class Apt:
@@ -71,8 +75,58 @@ class Apt:
         """Let apt simulate."""
         return apt_packages.simulate(self.host, ["--only-upgrade", "install", *specs], self.lists)
 
+    @staticmethod
+    def spec(name: str, version: str) -> str:
+        """Write it as apt does."""
+        return f"{name}={version}"
 
-BACKENDS: dict[str, type[Backend]] = {"apt": Apt}
+
+class Dnf:
+    """The RHEL family; advisories make a security update, so there are no patterns of archives."""
+
+    name = "dnf"
+    command: t.ClassVar[str] = "dnf"
+
+    def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:  # noqa: ARG002
+        self.host = host
+        self.conf: dict[str, str] = {}
+        self.native = ""
+        self.rehearsed: dict[tuple[str, ...], Simulation] = {}
+
+    @contextlib.contextmanager
+    def private(self) -> t.Iterator[None]:
+        """Use a private copy of the metadata."""
+        with dnf_packages.private_cache() as self.conf:
+            yield
+
+    def refresh(self, lock_timeout: float) -> str:
+        """Run ``dnf makecache``."""
+        return dnf_packages.refresh(self.host, self.conf, lock_timeout)
+
+    def installed(self) -> dict[str, Installed]:
+        """Ask rpm."""
+        rpms = dnf_packages.rpm_rows(self.host)
+        self.native = dnf_packages.native_arch(arch for _name, arch, _evr in rpms)
+        return dnf_packages.installed_of(rpms, dnf_packages.several_versions(self.host, rpms))
+
+    def pending(self, packages: t.Mapping[str, Installed]) -> Pending:
+        """Ask dnf's library."""
+        return dnf_packages.pending(self.host, self.conf, packages, self.native)
+
+    def rehearse(self, specs: t.Sequence[str]) -> Simulation:
+        """Let dnf resolve the transaction without making it; that takes seconds, so the same is asked once."""
+        wanted = tuple(specs)
+        if wanted not in self.rehearsed:
+            self.rehearsed[wanted] = dnf_packages.rehearse(self.host, self.conf, wanted, self.native)
+        return self.rehearsed[wanted]
+
+    @staticmethod
+    def spec(name: str, version: str) -> str:
+        """Write it as dnf does."""
+        return dnf_packages.spec(name, version)
+
+
+BACKENDS: dict[str, type[Backend]] = {"apt": Apt, "dnf": Dnf}
 
 BACKEND_OPTIONS: dict[str, t.Any] = {
     "security_archives": {"type": "list", "elements": "str", "default": list(apt_packages.SECURITY_ARCHIVES)},

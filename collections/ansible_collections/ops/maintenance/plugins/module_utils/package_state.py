@@ -22,7 +22,7 @@ OPTIONS: dict[str, t.Any] = {
     "reboot_allowed": {"type": "bool", "default": False},
     "minimum_seconds": {"type": "int", "default": 600},
 }
-_LEFTOVERS = (".dpkg-dist", ".dpkg-new", ".ucf-dist", ".rpmnew")
+_LEFTOVERS = (".dpkg-dist", ".dpkg-new", ".ucf-dist", ".rpmnew", ".rpmsave")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
 from .judge import many
-from .package_backends import BACKEND_OPTIONS, choose
+from .package_backends import BACKEND_OPTIONS, BACKENDS, choose
 from .package_checks import Checks
 from .package_deadlines import Deadlines
 from .package_plan import Plan, Rules, make_plan
@@ -175,7 +175,7 @@ def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
         actions=actions,
         returned={
             "plan": [asdict(item) for item in items],
-            "install": [item.spec for item in items if not item.dependency],
+            "install": [BACKENDS[seen.backend].spec(item.name, item.version) for item in items if not item.dependency],
             "left": plan.left,
             "remove": [] if late else seen.checks.remove,
             "deferred": waits and bool(plan.wanted),

@@ -9,11 +9,10 @@ import os
 import re
 import tempfile
 import typing as t
-from datetime import datetime, timedelta
 
 from . import dependencies, osv
 from .app_folder import AppFolder
-from .dependencies import LIMITS, Assessed, Change, existing, run_all, unknown, vulnerable_finding
+from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all, unknown
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host, Ran
 from .record import Finding, Metric, Outcome
@@ -28,9 +27,7 @@ OPTIONS: dict[str, t.Any] = {
             "requirements": {"type": "path", "default": ""},
             "update": {"type": "list", "elements": "str", "default": []},
             "update_vulnerable": {"type": "bool", "default": False},
-            "audit": {"type": "bool", "default": True},
-            "advisories": {"type": "path", "default": ""},
-            "advisories_stale_after_days": {"type": "int", "default": 14},
+            **AUDIT,
             "test_command": {"type": "list", "elements": "str", "default": []},
         },
     },
@@ -155,38 +152,16 @@ class Environment:
 
     def _audit(self, installed: t.Mapping[str, str]) -> tuple[Finding, list[str]]:
         try:
-            advisories, skipped, basis = self._advisories(installed)
+            audited = self._audited(installed)
         except (MaintenanceError, ValueError, KeyError, TypeError) as error:
             advice = "Declare an offline database (advisories), or install pip-audit and let it reach its source."
             said = f"Vulnerabilities are not known: {error}"
             return unknown("python.vulnerable", self.folder.path, said, advice), []
-        lines = [f"{a.package} {a.version}: {', '.join(a.ids[:3])}, fixed in {a.fixed or 'none'}" for a in advisories]
-        as_of = basis.get("as_of", "")
-        if not advisories and basis.get("old"):
-            said = f"No vulnerability is known, but the advisories end at {as_of}."
-            advice = "Fetch the advisory database anew."
-            return unknown("python.vulnerable", self.folder.path, said, advice, basis="stale", as_of=as_of), []
-        finding = vulnerable_finding(
-            "python.vulnerable",
-            self.folder.path,
-            lines,
-            len(advisories),
-            basis="stale" if as_of else "exact",
-            as_of=as_of,
-            not_covered=f"packages that could not be compared: {', '.join(skipped[:20])}" if skipped else "",
-        )
-        return finding, sorted({a.package for a in advisories})
+        return audit_finding("python.vulnerable", self.folder.path, audited, self.declared["own_packages"]), audited.packages
 
-    def _advisories(self, installed: t.Mapping[str, str]) -> tuple[list[osv.Advisory], list[str], dict[str, t.Any]]:
-        path = self.declared["advisories"]
-        if path:
-            database = osv.load(path, installed.keys())
-            if not database.records:
-                raise InputError.of("advisories", path, "OSV records", "fetch the database of PyPI")
-            advisories, unclear = osv.match(database, installed)
-            limit = timedelta(days=self.declared["advisories_stale_after_days"])
-            age = self.host.now() - datetime.fromisoformat(database.modified[:19] + "+00:00")
-            return advisories, unclear, {"as_of": database.modified, "old": age > limit}
+    def _audited(self, installed: t.Mapping[str, str]) -> Audited:
+        if self.declared["advisories"]:
+            return offline_audit(self.declared, installed.items(), osv.PYPI, self.host)
         tool = os.path.join(self.folder.path, "bin/pip-audit")
         if not os.path.exists(tool) and not self.host.which("pip-audit"):
             raise MaintenanceError("pip-audit is not installed and no advisory database is declared.")
@@ -196,8 +171,7 @@ class Environment:
         ran = self.folder.run([command, *arguments], timeout=self.params["registry_timeout_seconds"] * 5)
         if ran.rc not in (0, 1) or not ran.stdout.strip():
             raise MaintenanceError(ran.why())
-        advisories, skipped = parse_pip_audit(ran.stdout)
-        return advisories, skipped, {}
+        return Audited(*parse_pip_audit(ran.stdout))
 
     def _outdated(self, installed: t.Mapping[str, str], wanted: list[str]) -> tuple[Finding, list[Change]]:
         subject = self.folder.path

@@ -5,18 +5,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
+import tempfile
 import typing as t
 from dataclasses import dataclass
 
 from .errors import MaintenanceError
 from .host import Host
+from .rpm_versions import compare_parts
 
 REQUIRED, NOT_REQUIRED, UNKNOWN = "required", "not_required", "unknown"
 MANAGER = "init.scope"
 """The unit of systemd itself, which takes up new files by ``systemctl daemon-reexec``."""
 
+_release_key = functools.cmp_to_key(compare_parts)
 _KERNEL_STATUS = re.compile(r"^NEEDRESTART-KSTA: (\d)$", re.M)
 _KERNEL_EXPECTED = re.compile(r"^NEEDRESTART-KEXP: (.+)$", re.M)
 _SERVICE = re.compile(r"^NEEDRESTART-SVC: (\S+)$", re.M)
@@ -75,10 +79,10 @@ def from_kernel(running: str, banner: str, images: t.Sequence[str], package_vers
             return Source("kernel", NOT_REQUIRED, "a container; its kernel belongs to the machine outside")
         return Source("kernel", UNKNOWN, "no installed kernel was found")
     flavour = _flavour(running)
-    newest = max((image for image in images if _flavour(image) == flavour), key=_natural, default="")
+    newest = max((image for image in images if _flavour(image) == flavour), key=_release_key, default="")
     if not newest:
         return Source("kernel", UNKNOWN, f"no installed kernel is of the running flavour ({running})")
-    if _natural(newest) > _natural(running):
+    if compare_parts(newest, running) > 0:
         return Source("kernel", REQUIRED, f"kernel {running} runs, {newest} is installed")
     built = _BANNER_VERSION.search(banner)
     if built and package_version and built.group(1) != package_version:
@@ -87,11 +91,9 @@ def from_kernel(running: str, banner: str, images: t.Sequence[str], package_vers
 
 
 def _flavour(release: str) -> str:
-    return re.sub(r"^[\d.+~-]*", "", release.split("-", 1)[-1])
-
-
-def _natural(release: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", release)]
+    """Return what stays the same from one kernel to the next: ``cloud-amd64``, ``x86_64``, ``rt.x86_64``, ``uek.x86_64``."""
+    rest = re.sub(r"^[\d.+~-]*(?:deb[\d.]+-)?", "", release.split("-", 1)[-1])
+    return re.sub(r"\.?\b(?:el|fc|amzn)\d[\d_]*\.?", ".", re.sub(r"^rt\d[\d.]*", "rt.", rest)).replace("..", ".").strip(".")
 
 
 def from_needrestart(text: str) -> Source:
@@ -118,8 +120,8 @@ def sources(host: Host, kernel_package_version: t.Callable[[str], str], root: st
     ]
     if host.which("needrestart"):
         found.append(from_needrestart(_needrestart(host, "-k")))
-    if host.which("needs-restarting"):
-        found.append(_from_needs_restarting(host))
+    if host.which("needs-restarting") or (host.which("dnf") and not host.which("dpkg")):
+        found.append(_needs_restarting(host))
     return found
 
 
@@ -144,12 +146,21 @@ def _needrestart(host: Host, *what: str) -> str:
     return ""
 
 
-def _from_needs_restarting(host: Host) -> Source:
-    ran = host.run(["needs-restarting", "-r"], timeout=120)
-    verdict = {0: NOT_REQUIRED, 1: REQUIRED}.get(ran.rc, UNKNOWN)
-    if "ebooting should not be necessary" not in ran.stdout and verdict == NOT_REQUIRED:
-        verdict = UNKNOWN
-    return Source("needs-restarting", verdict, ran.why())
+def _needs_restarting(host: Host) -> Source:
+    with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as logs:
+        plugin = ["dnf", "--cacheonly", f"--setopt=logdir={logs}", "needs-restarting"]
+        ran = host.run([*(["needs-restarting"] if host.which("needs-restarting") else plugin), "-r"], timeout=120)
+    return from_needs_restarting(ran.rc, ran.stdout, ran.why())
+
+
+def from_needs_restarting(rc: int, said: str, why: str) -> Source:
+    """Read ``needs-restarting -r``, which ends with 1 for a needed reboot and for most that goes wrong too."""
+    if rc == 0 and "eboot should not be necessary" in said:
+        return Source("needs-restarting", NOT_REQUIRED, "no core library or service was updated since the last boot")
+    if rc == 1 and "eboot is required" in said:
+        names = [line.strip(" *") for line in said.splitlines() if line.startswith("  * ")]
+        return Source("needs-restarting", REQUIRED, f"{', '.join(names) or 'core libraries'} updated since the last boot")
+    return Source("needs-restarting", UNKNOWN, why)
 
 
 def replaced_files(maps: str) -> list[str]:

@@ -11,12 +11,14 @@ short_description: Audit Node.js projects and update the named packages
 author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
-  - Tells for each project which packages have known vulnerabilities and which are outdated, from what npm says.
+  - Tells for each project which packages have known vulnerabilities and which are outdated, from what npm says, or from the
+    lock file and an offline database of advisories.
   - Updates only the packages that are named, within the ranges of C(package.json), and never with force. Before that
     C(package.json), the lock file and C(node_modules) are copied; the copies are put back when the installation, C(npm ls)
     or the test command fails.
   - npm and the test command run as the owner of the project's folder.
-  - A missing npm or lock file, or a registry that does not answer, is C(unknown), never C(no updates).
+  - A missing npm or lock file, a package that is asked for and not locked, or a registry that does not answer, is C(unknown),
+    never C(no updates).
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
@@ -42,6 +44,7 @@ options:
       update_vulnerable:
         description:
           - Let npm fix vulnerable packages as far as the declared ranges allow (C(npm audit fix), never with force).
+          - With O(projects[].advisories), update them as if they were named.
         type: bool
         default: false
       audit:
@@ -49,6 +52,23 @@ options:
           - Look for known vulnerabilities.
         type: bool
         default: true
+      advisories:
+        description:
+          - Folder, C(.zip) or file of advisories in the OSV format. The lock file is then compared with those instead of asking
+            C(npm audit), which needs neither npm nor a registry.
+        type: path
+        default: ''
+      advisories_stale_after_days:
+        description:
+          - An offline database whose newest record is older than this is not believed when it names nothing.
+        type: int
+        default: 14
+      own_packages:
+        description:
+          - Packages of one's own, which no advisory can name. Any other that could not be compared keeps the verdict from being V(ok).
+        type: list
+        elements: str
+        default: []
       production_only:
         description:
           - Leave development dependencies out of the audit.

@@ -12,8 +12,9 @@ author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
   - Refreshes the package lists, finds every pending update and plans what the scope asks for, in exact versions.
-  - An update is a security update because of the archive that carries it, never because of its name. With O(scope=security)
-    a package goes to the newest version of a security archive and not beyond, even when a newer ordinary one exists.
+  - An update is a security update because of the archive that carries it (with dnf, an advisory of type security that names it),
+    never because of its name. With O(scope=security) a package goes to the newest version that has a security fix and not
+    beyond, even when a newer ordinary one exists.
   - The plan is what the package manager itself says it can install together without removing a package or touching a hold.
     What cannot be installed is named with the reason.
   - Security updates have a deadline by their severity; what is overdue is a finding. When each was first seen is kept on the host.
@@ -120,7 +121,7 @@ options:
     default: false
   security_archives:
     description:
-      - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns.
+      - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns. With dnf an advisory decides.
     type: list
     elements: str
     default: ['Debian-Security:*', '*:*-security']
@@ -163,9 +164,10 @@ options:
     default: 600
   backend:
     description:
-      - Package manager of the host.
+      - Package manager of the host; V(auto) takes the first of them that is there.
+      - V(dnf) is dnf 4; a host with dnf 5 is told that its updates are not known.
     type: str
-    choices: [auto, apt]
+    choices: [auto, apt, dnf]
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_prepare
@@ -203,7 +205,7 @@ plan:
       archives: ["Debian-Security:bookworm-security"]
       dependency: false
 install:
-  description: The plan without dependencies, as C(name=version), for the package manager's module.
+  description: The plan without dependencies, as the package manager's module takes it (C(name=version) with apt, C(name-version) with dnf).
   returned: success
   type: list
   elements: str
@@ -230,7 +232,7 @@ fresh:
   type: bool
   sample: true
 backend:
-  description: The package manager that was asked, C(apt).
+  description: The package manager that was asked, C(apt) or C(dnf).
   returned: success
   type: str
   sample: apt

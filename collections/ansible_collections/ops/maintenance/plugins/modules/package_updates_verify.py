@@ -39,7 +39,7 @@ options:
     default: ''
   security_archives:
     description:
-      - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns.
+      - What makes an archive a security archive, as C(label:suite) or C(label:codename) patterns. With dnf an advisory decides.
     type: list
     elements: str
     default: ['Debian-Security:*', '*:*-security']
@@ -95,9 +95,10 @@ options:
     default: false
   backend:
     description:
-      - Package manager of the host.
+      - Package manager of the host; V(auto) takes the first of them that is there.
+      - V(dnf) is dnf 4; a host with dnf 5 is told that its updates are not known.
     type: str
-    choices: [auto, apt]
+    choices: [auto, apt, dnf]
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_info

@@ -66,6 +66,12 @@ options:
           - An offline database whose newest record is older than this is not believed when it names nothing.
         type: int
         default: 14
+      own_packages:
+        description:
+          - Packages of one's own, which no advisory can name. Any other that could not be compared keeps the verdict from being V(ok).
+        type: list
+        elements: str
+        default: []
       test_command:
         description:
           - Command, as a list, that must end with 0 after an update; it runs in the environment's folder.

@@ -16,6 +16,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     backup_verification,
+    certificate_renewal,
+    container_images,
     log_analysis,
     log_retention,
     logrotate,
@@ -92,6 +94,8 @@ _UPKEEP = {
 
 CALLS: dict[str, tuple[Call, ...]] = {
     "backup_verification": (Call(backup_verification.OPTIONS, backup_verification.input_problems),),
+    "certificate_renewal": (Call(certificate_renewal.OPTIONS, certificate_renewal.input_problems),),
+    "container_images": (Call(container_images.OPTIONS, container_images.input_problems),),
     "database_maintenance": (
         Call(
             sqlite_upkeep.OPTIONS,

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import stat
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import node_dependencies as node
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -85,6 +88,9 @@ def run(folder, check_mode=False, **declared):
         "update": ["lodash"],
         "update_vulnerable": False,
         "audit": True,
+        "advisories": "",
+        "advisories_stale_after_days": 14,
+        "own_packages": [],
         "production_only": False,
         "test_command": [],
         **declared,
@@ -153,3 +159,84 @@ def test_update_takes_names_only(project, name):
 
 def test_scoped_name_is_a_name(project):
     assert run(project, update=["@vitejs/plugin-react"]).status == "ok"
+
+
+def advisories(folder, name="lodash", fixed="4.17.21", modified=""):
+    path = folder.parent / "advisories.json"
+    span = {"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": fixed}]}
+    affected = [{"package": {"ecosystem": "npm", "name": name}, "ranges": [span]}]
+    path.write_text(json.dumps({"id": "GHSA-1", "modified": modified or Host().now().isoformat(), "affected": affected}))
+    return str(path)
+
+
+def test_offline_advisories_are_compared_without_npm(project, monkeypatch):
+    monkeypatch.setattr(Host, "which", lambda *_: None)
+    found = run(project, advisories=advisories(project))
+    assert states(found) == {"node.vulnerable": "warning", "node.outdated": "unknown"}
+    assert found.findings[0].evidence == ["lodash 4.17.15: GHSA-1, fixed in 4.17.21"]
+    assert states(run(project, advisories=advisories(project, fixed="4.0.0")))["node.vulnerable"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("lock", "package"),
+    [
+        (None, {}),  # no lock file
+        ({"packages": {}}, {"dependencies": {"lodash": "*"}}),  # asked for, not locked
+        ({"packages": {"node_modules/a": {"version": "1.0.0", "resolved": "git+ssh://git@h/a.git#1"}}}, {}),
+        ({"packages": {"node_modules/a": {}}}, {}),
+        ({}, {}),
+        ([], {}),
+    ],
+)
+def test_what_the_lock_file_does_not_tell_is_unknown(project, lock, package):
+    (project / "package.json").write_text(json.dumps(package))
+    (project / "package-lock.json").write_text(json.dumps(lock))
+    if lock is None:
+        (project / "package-lock.json").unlink()
+    found = states(run(project, check_mode=True, advisories=advisories(project, fixed="1.0.0")))
+    assert found.get("node.vulnerable", found.get("node.readable")) == "unknown"
+
+
+def test_old_or_missing_advisories_are_unknown(project):
+    old = advisories(project, fixed="1.0.0", modified="2020-01-01T00:00:00Z")
+    assert states(run(project, check_mode=True, advisories=old))["node.vulnerable"] == "unknown"
+    assert states(run(project, check_mode=True, advisories="/nowhere"))["node.vulnerable"] == "unknown"
+
+
+def test_vulnerable_package_of_the_database_is_updated_when_asked(project):
+    declared = {"update": [], "update_vulnerable": True, "advisories": advisories(project)}
+    assert run(project, **declared).status == "changed"
+    assert "4.18.1" in (project / "package-lock.json").read_text()
+    assert states(run(project, **declared))["node.vulnerable"] == "ok"
+
+
+def test_lock_files_of_every_version():
+    places = {
+        "": {"name": "web"}, "packages/own": {"version": "1.0.0"}, "node_modules/own": {"link": True, "resolved": "packages/own"},
+        "node_modules/@s/a": {"version": "1.2.3", "resolved": "https://registry.npmjs.org/@s/a/-/a-1.2.3.tgz"},
+        "node_modules/@s/a/node_modules/b": {"version": "2.0.0", "dev": True},
+        "node_modules/alias": {"name": "real", "version": "3.0.0"},
+        "node_modules/far": {"version": "1.0.0", "resolved": "https://h.example/far.tgz"},
+    }  # fmt: skip
+    lock = node.Lock.of(json.dumps({"lockfileVersion": 3, "packages": places}))
+    assert [(p.name, p.version, p.development, p.registry) for p in lock.packages] == [
+        ("@s/a", "1.2.3", False, True), ("b", "2.0.0", True, True), ("real", "3.0.0", False, True), ("far", "1.0.0", False, False),
+    ]  # fmt: skip
+    assert lock.missing(["@s/a", "own", "alias", "b"]) == ["b"]
+    tree = {"a": {"version": "1.0.0", "dependencies": {"b": {"version": "2.0.0", "dev": True}}}, "c": {"version": "git+ssh://h#1"}}
+    old = node.Lock.of(json.dumps({"lockfileVersion": 1, "dependencies": tree}))
+    assert [(p.place, p.registry) for p in old.packages] == [
+        ("node_modules/a", True),
+        ("node_modules/a/node_modules/b", True),
+        ("node_modules/c", False),
+    ]
+
+
+_KEYS = st.sampled_from(["packages", "dependencies", "lockfileVersion", "node_modules/a", "version", "link", "resolved"])
+_PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+
+
+@given(st.recursive(_PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4), max_leaves=12))
+def test_any_lock_file_is_read_or_refused_in_a_sentence(value):
+    with contextlib.suppress(MaintenanceError):
+        node.Lock.of(json.dumps(value))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import random
 import zipfile
 
 import pytest
@@ -43,7 +44,7 @@ def found(folder, *records, **installed):
     for number, item in enumerate(records):
         (folder / f"{number}.json").write_text(item if isinstance(item, str) else json.dumps(item))
     database = osv.load(str(folder), installed)
-    return database, *osv.match(database, installed)
+    return database, *osv.match(database, installed.items())
 
 
 def test_affected_version_is_found_with_its_fix(tmp_path):
@@ -87,3 +88,43 @@ def test_zip_and_missing_paths(tmp_path):
     for name in ("bad.zip", "missing.json"):
         with pytest.raises(InputError):
             osv.load(str(tmp_path / name), ["requests"])
+
+
+def npm_record(events, name="lodash") -> dict:
+    span = {"type": "SEMVER", "events": events}
+    affected = [{"package": {"ecosystem": "npm", "name": name}, "ranges": [span]}]
+    return {"id": "GHSA-1", "modified": "2026-11-01T00:00:00Z", "affected": affected}
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [("4.17.20", True), ("4.17.21", False), ("4.17.21-beta.2", True), ("4.17.21-beta.11", False), ("5.0.0", False), ("3.0.0+build", True)],
+)
+def test_npm_versions_are_ordered_as_semantic_versioning_says(tmp_path, version, affected):
+    record = npm_record([{"introduced": "0"}, {"fixed": "4.17.21-beta.11"}])
+    (tmp_path / "1.json").write_text(json.dumps(record))
+    database = osv.load(str(tmp_path), ["lodash"], osv.NPM)
+    assert bool(osv.match(database, [("lodash", version)])[0]) is affected
+
+
+def test_npm_names_are_exact_and_every_installed_version_counts(tmp_path):
+    (tmp_path / "1.json").write_text(json.dumps(npm_record([{"introduced": "0"}, {"fixed": "2.0.0"}], "@a/b_c")))
+    database = osv.load(str(tmp_path), ["@a/b_c", "@a/b-c"], osv.NPM)
+    hits = osv.match(database, [("@a/b_c", "1.0.0"), ("@a/b_c", "1.5.0"), ("@a/b_c", "2.0.0"), ("@a/b-c", "1.0.0"), ("@a/B_c", "1.0.0")])[0]
+    assert [(hit.package, hit.version, hit.fixed) for hit in hits] == [("@a/b_c", "1.0.0", "2.0.0"), ("@a/b_c", "1.5.0", "2.0.0")]
+
+
+def test_records_of_another_ecosystem_make_no_database(tmp_path):
+    database, _found, _unread = found(tmp_path, npm_record([{"introduced": "0"}]), lodash="1")
+    assert (database.records, database.modified) == (0, "")
+
+
+@given(st.text(max_size=30))
+def test_any_text_gives_a_semantic_key_or_none(text):
+    osv.semver_key(text)
+
+
+def test_order_of_the_specification():
+    before = ["alpha", "alpha.1", "alpha.beta", "beta", "beta.2", "beta.11", "rc.1"]
+    rising = [*(f"1.0.0-{part}" for part in before), "1.0.0", "1.0.1", "1.10.0", "2.0.0"]
+    assert sorted(random.Random(1).sample(rising, len(rising)), key=osv.semver_key) == rising

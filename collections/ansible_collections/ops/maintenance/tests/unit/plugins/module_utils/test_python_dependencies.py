@@ -63,7 +63,7 @@ def venv(template, monkeypatch):
 def run(venv, check_mode=False, deadline=0.0, **declared):
     environment = {
         "path": str(venv), "requirements": "", "update": [], "update_vulnerable": False, "audit": False,
-        "advisories": "", "advisories_stale_after_days": 14, "test_command": [], **declared,
+        "advisories": "", "advisories_stale_after_days": 14, "own_packages": [], "test_command": [], **declared,
     }  # fmt: skip
     params = {
         "environments": [environment], "deadline": deadline, "state_dir": str(pathlib.Path(venv).parent / "state"),
@@ -203,3 +203,9 @@ def test_pip_audit_answer():
     advisories, skipped = python.parse_pip_audit(text)
     assert [(a.package, a.ids, a.fixed) for a in advisories] == [("jinja2", ("PYSEC-1", "CVE-2"), "3.1.3")]
     assert skipped == ["local"]
+
+
+def test_skipped_package_is_not_sound_unless_it_is_ones_own():
+    audited = python.Audited([], ["local"])
+    assert python.audit_finding("python.vulnerable", "/venv", audited, []).state == "unknown"
+    assert python.audit_finding("python.vulnerable", "/venv", audited, ["local"]).state == "ok"

@@ -1,0 +1,116 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A question to dnf's own library, answered in the interpreter that dnf runs in: JSON on stdin, JSON on stdout.
+
+That interpreter may be older than the one that runs the modules (3.6 on RHEL 8), so nothing newer is used here, and nothing
+of this collection. Packages are lists of name, architecture and ``epoch:version-release``. It reads; it never installs.
+"""
+
+import json
+import os
+import sys
+import typing as t
+
+if t.TYPE_CHECKING:
+    Question = t.Dict[str, t.Any]  # noqa: UP006
+
+
+def ask(question: "Question") -> "Question":
+    """Answer with what is pending and what installing ``install`` would do; ``problem`` says why dnf could not say."""
+    import dnf  # type: ignore[import-not-found]
+    import hawkey  # type: ignore[import-not-found]
+
+    base = dnf.Base()
+    try:
+        enabled = _load(base, question["conf"])
+        if "install" in question:
+            return _rehearse(base, question["install"])
+        return _pending(base, enabled)
+    except (dnf.exceptions.Error, hawkey.Exception, OSError, RuntimeError) as error:
+        return {"problem": str(error)}
+    finally:
+        base.close()
+
+
+def _load(base: "t.Any", conf: "Question") -> "list[str]":
+    base.conf.read()
+    for name, value in conf.items():
+        setattr(base.conf, name, value)
+    variables = base.conf.substitutions
+    variables.update_from_etc(base.conf.installroot)
+    variables.update({name: "" for name, value in variables.items() if value is None})  # no release outside the family
+    base.init_plugins()
+    base.pre_configure_plugins()
+    base.read_all_repos()
+    base.configure_plugins()
+    enabled = sorted(repo.id for repo in base.repos.iter_enabled())
+    base.fill_sack_from_repos_in_cache()
+    return enabled
+
+
+def _pending(base: "t.Any", enabled: "list[str]") -> "Question":
+    import hawkey
+
+    # Excludes and version locks hide an update from every ordinary query: that is a hold, and a hold is told.
+    everything = base.sack.query(flags=hawkey.IGNORE_REGULAR_EXCLUDES)
+    allowed = {_nevra(package) for package in base.sack.query().upgrades()}
+    loaded = {repo.id: repo for repo in base.repos.iter_enabled()}
+    return {
+        "repos": [_repo(name, loaded.get(name)) for name in enabled],
+        "upgrades": [
+            {"package": _nevra(package), "repo": package.reponame, "allowed": _nevra(package) in allowed}
+            for package in everything.upgrades()
+        ],
+        "advisories": [_advisory(base, found) for found in everything.installed().latest().get_advisory_pkgs(hawkey.GT)],
+    }
+
+
+def _repo(name: str, repo: "t.Any") -> "Question":
+    primary = repo.get_metadata_path("primary") if repo else ""
+    return {
+        "id": name,
+        "as_of": os.stat(primary).st_mtime if primary else None,
+        "advisories": bool(repo and repo.get_metadata_path("updateinfo")),
+    }
+
+
+def _advisory(base: "t.Any", found: "t.Any") -> "Question":
+    import hawkey
+
+    advisory = found.get_advisory(base.sack)
+    return {
+        "package": _nevra(found),
+        "id": advisory.id,
+        "security": advisory.type == hawkey.ADVISORY_SECURITY,
+        "severity": (advisory.severity or "").lower(),
+    }
+
+
+def _rehearse(base: "t.Any", wanted: "list[list[str]]") -> "Question":
+    for name, arch, evr in wanted:
+        offered = list(base.sack.query().available().filter(name=name, evr=evr, arch=[arch, "noarch"]))
+        if not offered:
+            return {"problem": f"{name}-{evr} is offered by no repository, or is excluded"}
+        base.package_install(offered[0])
+    base.resolve(allow_erasing=False)
+    incoming, outgoing = base.transaction.install_set, base.transaction.remove_set
+    replaced = {package.name: package for package in outgoing}
+    names = {package.name for package in incoming}
+    return {
+        "install": [
+            {"package": _nevra(package), "repo": package.reponame, "installed": _evr(replaced.get(package.name))} for package in incoming
+        ],
+        "remove": [_nevra(package) for package in outgoing if package.name not in names],
+    }
+
+
+def _nevra(package: "t.Any") -> "t.Tuple[str, str, str]":  # noqa: UP006
+    return (package.name, package.arch, package.evr)
+
+
+def _evr(package: "t.Any") -> str:
+    return str(package.evr) if package else ""
+
+
+if __name__ == "__main__":
+    json.dump(ask(json.load(sys.stdin)), sys.stdout)

@@ -1,0 +1,197 @@
+"""Updates planned, installed and proven with the real dnf and rpm, from repositories with real packages and advisories."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import rpms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.ops.maintenance.plugins.module_utils import package_updates, package_verify, rpm_versions
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+
+pytestmark = pytest.mark.skipif(not shutil.which("dnf"), reason="this image has no dnf")
+NAMES = ("plain", "secure", "locked", "lib", "app", "stuck", "gone", "fine")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """Two folders of packages: what is installed at first, and what came later."""
+    root = tmp_path_factory.mktemp("rpms")
+    old, new = root / "old", root / "new"
+    for name in NAMES:
+        rpms.built(old, f"ops-{name}", "1.0", *(["Requires: ops-lib = 1.0"] if name == "app" else []))
+    for name in ("plain", "secure", "locked", "lib"):
+        rpms.built(new, f"ops-{name}", "1.1")
+    rpms.built(new, "ops-secure", "1.2")
+    rpms.built(new, "ops-app", "1.1", "Requires: ops-lib = 1.1")
+    rpms.built(new, "ops-stuck", "1.1", "Requires: ops-nowhere")
+    rpms.built(new, "ops-heir", "2.0", "Obsoletes: ops-gone < 2.0", "Provides: ops-gone = 2.0")
+    return root
+
+
+@pytest.fixture
+def host(packages, tmp_path):
+    """The packages of the first folder installed, the repository of the second configured."""
+    new = tmp_path / "new"
+    shutil.copytree(packages / "new", new)
+    rpms.repository(packages / "old")
+    rpms.repository(
+        new,
+        rpms.advisory("OPS-1", ("ops-secure", "1.1"), severity="Critical"),
+        rpms.advisory("OPS-2", ("ops-locked", "1.1")),
+        rpms.advisory("OPS-3", ("ops-app", "1.1"), severity="Low"),
+        rpms.advisory("OPS-4", ("ops-stuck", "1.1"), severity="Moderate"),
+        rpms.advisory("OPS-5", ("ops-plain", "1.1"), kind="bugfix", severity=""),
+        rpms.advisory("OPS-0", ("ops-fine", "0.9")),
+    )
+    shutil.rmtree("/var/cache/dnf", ignore_errors=True)
+    repos = pathlib.Path("/etc/yum.repos.d")
+    repos.mkdir(exist_ok=True)
+    for name, folder in (("old", packages / "old"), ("new", new)):
+        text = f"[{name}]\nname={name}\nbaseurl=file://{folder}\ngpgcheck=0\nenabled=1\n"
+        (repos / f"{name}.repo").write_text(text + ("excludepkgs=ops-locked\n" if name == "new" else ""))
+    ran("dnf", "-y", "--disablerepo=new", "install", *(f"ops-{name}" for name in NAMES))
+    yield new
+    ran("dnf", "-y", "remove", "ops-*")
+    for name in ("old", "new"):
+        (repos / f"{name}.repo").unlink()
+
+
+def ran(*argv):
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def info(check=False, **more):
+    given = {name: option.get("default") for name, option in package_updates.OPTIONS.items()}
+    params = {**given, "backend": "dnf", "deadline": 0.0, "state_dir": "/nonexistent", "self_test": False, **more}
+    outcome = package_updates.run(params, check, Host())
+    outcome.record()
+    return outcome
+
+
+def verify(plan, **more):
+    given = {name: option.get("default") for name, option in package_verify.OPTIONS.items()}
+    params = {**given, "backend": "dnf", "plan": plan, "deadline": 0.0, "fresh": True, **more}
+    return package_verify.run(params, False, Host())
+
+
+def state(outcome, name):
+    return {finding.id: finding for finding in outcome.findings}[f"patching.{name}"].state
+
+
+def finding(outcome, name):
+    return {finding.id: finding for finding in outcome.findings}[f"patching.{name}"]
+
+
+def versions():
+    return {
+        name[4:]: package.version
+        for name, package in package_verify.choose("dnf", Host())(Host(), []).installed().items()
+        if name.startswith("ops-")
+    }
+
+
+def planned(outcome):
+    return {item["name"]: item["version"] for item in outcome.returned["plan"]}
+
+
+def test_security_updates_are_planned_installed_and_proven(host):
+    """The fix and not beyond, with what it needs; a bug fix, a hold, a broken and an older advisory are left out."""
+    before = versions()
+    found = info()
+    assert planned(found) == {"ops-secure": "1.1-1", "ops-app": "1.1-1", "ops-lib": "1.1-1"}
+    assert sorted(found.returned["install"]) == ["ops-app-1.1-1", "ops-secure-1.1-1"]
+    assert (state(found, "pending"), finding(found, "pending").value) == ("warning", 4)
+    assert state(found, "held") == "warning"
+    assert finding(found, "held").evidence == ["ops-locked 1.0-1 -> 1.1-1"]
+    assert any("ops-stuck" in line and "ops-nowhere" in line for line in finding(found, "blocked").evidence)
+    assert {"new", "OPS-1 critical"} <= set(next(item for item in found.returned["plan"] if item["name"] == "ops-secure")["archives"])
+    assert versions() == before
+    ran("dnf", "-y", "install", *found.returned["install"])
+    proven = verify(found.returned["plan"])
+    assert {action.status for action in proven.actions} == {"changed"}
+    assert versions() == {**before, "secure": "1.1-1", "app": "1.1-1", "lib": "1.1-1"}
+    assert planned(info()) == {}
+
+
+def test_what_was_not_installed_is_said(host):
+    found = info()
+    proven = verify(found.returned["plan"])
+    assert {action.status for action in proven.actions} == {"failed"}
+    assert proven.status == "failed"
+
+
+def test_check_mode_leaves_no_trace_and_says_the_same(host):
+    def trace():
+        return {
+            str(path): path.lstat().st_mtime_ns
+            for root in ("/var/cache/dnf", "/var/lib/dnf", "/var/log")
+            for path in pathlib.Path(root).rglob("*")
+        }
+
+    shutil.rmtree("/var/cache/dnf")
+    before = trace()
+    found = info(check=True)
+    assert trace() == before
+    assert planned(found) == planned(info())
+
+
+def test_scope_all_and_the_inventorys_hold(host):
+    """ops-gone would be replaced by another package, which is a removal."""
+    found = info(scope="all", hold=["ops-pl*"])
+    assert planned(found) == {"ops-secure": "1.2-1", "ops-app": "1.1-1", "ops-lib": "1.1-1"}
+    assert planned(info(scope="listed", packages=["ops-plain"])) == {"ops-plain": "1.1-1"}
+
+
+def test_a_repository_without_advisories_is_no_good_news(host):
+    shutil.rmtree(host / "repodata")
+    rpms.repository(host)
+    found = info()
+    assert state(found, "pending") == "unknown"
+    assert "carries security updates" in finding(found, "pending").summary
+    assert planned(found) == {}
+
+
+def test_a_repository_out_of_reach_is_unknown_even_where_it_may_be_skipped(host):
+    with open("/etc/yum.repos.d/new.repo", "a", encoding="utf-8") as repo:
+        repo.write("skip_if_unavailable=1\n")
+    shutil.rmtree(host / "repodata")
+    found = info()
+    assert state(found, "refresh") == "unknown"
+    assert state(found, "pending") == "unknown"
+
+
+def test_nothing_pending_is_said_only_after_looking(host):
+    ran("dnf", "-y", "install", "ops-secure-1.1", "ops-app-1.1", "ops-lib-1.1")
+    ran("dnf", "-y", "remove", "ops-stuck", "ops-locked")
+    found = info()
+    assert (found.status, state(found, "pending"), state(found, "held")) == ("ok", "ok", "ok")
+
+
+def test_an_interrupted_transaction_is_broken(host, packages):
+    ran("rpm", "--force-debian", "-i", "--force", "--nodeps", str(packages / "new" / "ops-plain-1.1-1.noarch.rpm"))
+    found = info()
+    assert state(found, "broken") == "critical"
+    assert finding(found, "broken").evidence == ["ops-plain 1.1-1: installed in two versions at once"]
+    ran("rpm", "--force-debian", "-e", "--nodeps", "ops-plain-1.0-1")
+
+
+def test_versions_are_compared_as_rpm_does():
+    part = st.text("0123456789abzAZ.~^+_", min_size=1, max_size=8)
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.tuples(part, part), min_size=20, max_size=20))
+    def compare(pairs):
+        lua = "".join(f"print(rpm.vercmp('{a}', '{b}') .. ' ')" for a, b in pairs)
+        said = subprocess.run(["rpm", "--eval", f"%{{lua:{lua}}}"], check=True, capture_output=True, text=True).stdout.split()
+        own = [rpm_versions.compare_parts(a, b) for a, b in pairs]
+        assert [(n > 0) - (n < 0) for n in own] == [int(n) for n in said], pairs
+
+    compare()
