@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import statistics
 import typing as t
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,12 +70,18 @@ def compare(one: Scanned, history: Json, look: Look, factor: float) -> Compared:
     unusual = []
     if len(days) >= LEAST_LOOKS:
         for name, count in counts_of(one).items():
-            usual = statistics.median(entry[name] / entry["hours"] for entry in days) * look.hours
+            usual = _median([entry[name] / entry["hours"] for entry in days]) * look.hours
             more = count >= factor * usual and count - usual >= _LEAST_DIFFERENCE
             fewer = name == "records" and count * factor <= usual and usual - count >= _LEAST_DIFFERENCE
             if more or fewer:
                 unusual.append(f"{count} {name.replace('_', ' ')}, usually {usual:.0f}")
     return Compared(unusual, len(days))
+
+
+def _median(values: list[float]) -> float:
+    """Return the median; the module statistics would take longer to load than a small log takes to read."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def patterns_against(one: Scanned, history: Json, look: Look) -> tuple[list[str], list[str]]:

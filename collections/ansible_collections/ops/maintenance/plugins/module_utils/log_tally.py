@@ -22,11 +22,11 @@ from operator import itemgetter
 from .log_forms import CONTINUED, PARSERS, RECORD_LIMIT_BYTES, Event, Parser, begins_csv_record
 from .log_lines import Clock, json_record, level_name, level_of_record
 from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS, TEXT_LIMIT_BYTES, Shape, first_text, learn, one_line, text_of_record
+from .log_texts import STEMS, account_in, address_in, tags_of, template_of
 from .record import clean
 
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 ERROR_LEVELS = frozenset(("ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY"))
-TAGS = ("auth_failures", "rate_limited", "io_errors", "out_of_memory", "deadlocks")
 KEYS_LIMIT = 50_000
 TEMPLATES_LIMIT = 2_000
 EXAMPLES_LIMIT = 5
@@ -36,75 +36,6 @@ _BOUNDED = ("accounts", "auth_addresses", "limited_addresses", "limited_endpoint
 _CSV_LIMIT_BYTES = 100_000
 _HOUR = 3600
 _DIGITS = b"0123456789"
-
-# What texts say ------------------------------------------------------------------------------------------------------
-
-# Each pattern holds one of these stems, none holds a digit: so texts are looked at once without their digits.
-_STEMS = (
-    b"authent", b"login", b"log in", b"logon", b"sign-in", b"sign in", b"password", b"credential", b"unauthori",
-    b"invalid user", b"rate", b"too many requests", b"throttl", b"quota", b"i/o error", b"input/output error", b"no space left",
-    b"read-only", b"-fs error", b"xfs", b"is malformed", b"medium error", b"read error", b"out of memory", b"oom", b"memoryerror",
-    b"allocate memory", b"killed process", b"pg_hba", b"deadlock", b"lock wait", b"limiting requests", b"limiting connections",
-)  # fmt: skip
-_TAG_PATTERNS = tuple(
-    (name, re.compile(pattern))
-    for name, pattern in zip(
-        TAGS,
-        (
-            rb"authenticat.*?fail|fail.*?(?:password|log ?in\b|logon|sign[- ]in|authenticat|credential)|unauthori[sz]ed"
-            rb"|(?:\blog ?in\b|logon|sign[- ]in|password|credentials?)\b.*?(?:fail|invalid|incorrect|wrong|rejected|denied)"
-            rb"|(?:invalid|incorrect|bad|wrong) (?:password|credential|login)|invalid user\b|no pg_hba\.conf entry",
-            rb"rate.?limit|limiting (?:requests|connections)|too many requests|throttled|throttling|quota exceeded",
-            rb"i/o error|input/output error|no space left on device|read-only file.?system|-fs error"
-            rb"|xfs.*?corrupt|disk image is malformed|medium error|unrecovered read error|remounting filesystem read-only",
-            rb"out of memory|oom.kill|memoryerror|cannot allocate memory|killed process",
-            rb"deadlock (?:detected|found)|lock wait timeout exceeded",
-        ),
-    )
-)
-_ADDRESS = re.compile(rb"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9A-Fa-f:]*::?[0-9A-Fa-f:]*:)[0-9A-Fa-f:]{6,39})(?![\w:])")
-_ACCOUNT = re.compile(
-    rb"(?i)\b(?:(?:for )?(?:invalid )?user(?:name)?|account|login|for|ruser|logname)[ =:]+[\"'<]?"
-    rb"([A-Za-z0-9_][\w.@+$-]{0,63})"
-)
-_NOT_ACCOUNTS = frozenset((b"user", b"from", b"for", b"failed", b"account", b"invalid", b"name", b"with", b"is", b"on"))
-
-_MASK = re.compile(
-    rb"(?P<uuid>[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"
-    rb"|(?P<text>\"[^\"]*\"|(?<!\w)'[^']*')"
-    rb"|(?P<email>[\w.+-]+@[\w-]+\.[\w.-]+)"
-    rb"|(?P<address>\b\d{1,3}(?:\.\d{1,3}){3}\b)"
-    rb"|(?P<hex>\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b)"
-    rb"|(?P<n>\d+(?:[.,:]\d+)*)"
-)
-
-
-def template_of(text: bytes) -> str:
-    """Return a text with its numbers, ids, addresses and quoted parts masked, so that like ones group together."""
-    masked = _MASK.sub(lambda found: b"<%s>" % (found.lastgroup or "n").encode(), text[:TEXT_LIMIT_BYTES])
-    return clean(masked.decode("utf-8", "replace").replace("\n", " ").replace("\t", " ").strip(), 200)
-
-
-def tags_of(text: bytes) -> tuple[str, ...]:
-    """Return which of :data:`TAGS` a text speaks of."""
-    lower = text.lower()
-    if not any(stem in lower for stem in _STEMS):
-        return ()
-    return tuple(name for name, pattern in _TAG_PATTERNS if pattern.search(lower))
-
-
-def account_in(text: bytes) -> bytes:
-    """Return the account that a text about a failed login names; empty where it names none."""
-    for found in _ACCOUNT.finditer(text):
-        if found.group(1).lower() not in _NOT_ACCOUNTS:
-            return found.group(1)
-    return b""
-
-
-def address_in(text: bytes) -> bytes:
-    """Return the first IP address in a text; empty where there is none."""
-    found = _ADDRESS.search(text)
-    return found.group() if found else b""
 
 
 def _rounded(latencies: Counter[bytes]) -> Counter[bytes]:
@@ -234,6 +165,7 @@ class LogCounter:
         self._shapes: list[Shape] = []
         self._tags: dict[bytes, bool] = {}
         self._levels: dict[bytes, str] = {}
+        self._endpoints: dict[bytes, str] = {}
         self._starts: dict[tuple[bytes, bytes], float | None] = {}
         self._parse: Parser = PARSERS[form]() if form in PARSERS else _no_event
         self._goes_on = CONTINUED.get(form)
@@ -376,13 +308,16 @@ class LogCounter:
         """Count a request that was answered with an error."""
         tag = _TAG_OF_STATUS.get(status)
         if tag or status[:1] == b"5":
-            text = request.split(b"?", 1)[0] + b" " + status
+            asked = request.split(b"?", 1)[0]
+            text, endpoint = asked + b" " + status, b" ".join(asked.split(b" ")[:2])
             if tag:
-                self._tagged(tag, text, b"-", address, b" ".join(text.split(b" ")[:2]))
+                self._tagged(tag, text, b"-", address, endpoint)
             else:
-                verb, _space, path = request.split(b"?", 1)[0].partition(b" ")
-                shown = template_of(verb + b" " + path.split(b" ", 1)[0]) + " " + status.decode()
-                self.tally.add_template(shown, "ERROR", text)
+                if endpoint not in self._endpoints:
+                    if len(self._endpoints) > KEYS_LIMIT:
+                        self._endpoints.clear()
+                    self._endpoints[endpoint] = template_of(endpoint)
+                self.tally.add_template(f"{self._endpoints[endpoint]} {status.decode()}", "ERROR", text)
 
     # Blocks: the same, faster. Each returns the lines that it could not answer for.
 
@@ -477,7 +412,7 @@ class LogCounter:
                 known.clear()
                 new = set(masked)
             together = b"\n".join(new).lower()
-            some = any(stem in together for stem in _STEMS)
+            some = any(stem in together for stem in STEMS)
             known.update((text, some and bool(tags_of(text))) for text in new)
         if not any(map(known.__getitem__, set(masked))):
             return

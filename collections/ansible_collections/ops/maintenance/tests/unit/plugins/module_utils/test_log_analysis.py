@@ -302,6 +302,14 @@ def test_a_container_that_logs_elsewhere_or_has_no_name_is_unknown(site):
     assert (elsewhere.state, "container db logs with the driver journald" in elsewhere.evidence[0]) == ("unknown", True)
 
 
+def test_a_host_with_many_containers_has_a_small_record(site):
+    for number in range(100):
+        container(site, number, f"worker-{number}", "ERROR boom" if number % 10 == 0 else "INFO fine")
+    outcome = site.run(sources=[{"name": "docker", "format": "docker", "paths": [f"{site.logs}/*/*-json.log*"], "error_limit": 2}])
+    assert [found(outcome, "logs.errors", f"docker/worker-{number}").state for number in (0, 1)] == ["warning", "ok"]
+    assert len(json.dumps(outcome.record())) < 64 * 1024
+
+
 def test_no_container_at_all_is_unknown(site):
     outcome = site.run(sources=[{"name": "docker", "format": "docker", "paths": [f"{site.logs}/*/*-json.log*"]}])
     assert [(f.id, f.state) for f in outcome.findings] == [("logs.missing", "unknown")]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -15,15 +16,16 @@ from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import log_lines, log_tally
 from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import Clock
+from ansible_collections.ops.maintenance.plugins.module_utils.log_report import percentile
 from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import LogCounter, Tally
 
 START = datetime(2026, 11, 15, 10, 58, 30, tzinfo=timezone.utc)
 REFERENCE = START.timestamp() + 7 * 86400
 
 
-def naive(form: str, data: bytes, clock: Clock, since: float) -> Tally:
+def naive(form: str, data: bytes, clock: Clock, since: float, until: float = math.inf) -> Tally:
     """Count line by line, with nothing clever."""
-    return (naive_json if form == "json" else naive_access)(data, clock, since)
+    return (naive_json if form == "json" else naive_access)(data, clock, (since, until))
 
 
 def naive_lines(data: bytes, tally: Tally):
@@ -34,21 +36,22 @@ def naive_lines(data: bytes, tally: Tally):
             yield line
 
 
-def place(tally: Tally, moment: float | None, level: str, since: float) -> bool:
+def place(tally: Tally, moment: float | None, level: str, span: tuple[float, float]) -> bool:
     """Count a record by its time; say whether it belongs to the span."""
     if moment is None:
         tally.unparsed += 1
         return False
     tally.parsed += 1
-    tally.latest = max(tally.latest, moment // 1)
-    if moment < since:
+    if moment < span[1]:
+        tally.latest = max(tally.latest, moment // 1)
+    if not span[0] <= moment < span[1]:
         tally.outside += 1
         return False
     tally.hours[int(moment // 3600) * 3600, level] += 1
     return True
 
 
-def naive_json(data: bytes, clock: Clock, since: float) -> Tally:
+def naive_json(data: bytes, clock: Clock, span: tuple[float, float]) -> Tally:
     tally = Tally()
     for line in naive_lines(data, tally):
         try:
@@ -57,7 +60,7 @@ def naive_json(data: bytes, clock: Clock, since: float) -> Tally:
             record = None
         moment = clock.of_record(record) if isinstance(record, dict) else None
         level = "" if moment is None else log_lines.level_of_record(record)
-        if place(tally, moment, level, since):
+        if place(tally, moment, level, span):
             text = log_tally.text_of_record(record)
             if level in log_tally.ERROR_LEVELS:
                 tally.add_template(log_tally.template_of(text), level, text)
@@ -77,16 +80,19 @@ def naive_tag(tally: Tally, tag: str, record: dict, text: bytes) -> None:
         tally.auth_addresses[address or log_tally.address_in(text)] += 1
     elif tag == "rate_limited":
         tally.limited_addresses[address or log_tally.address_in(text)] += 1
+        endpoint = next((record[key] for key in log_tally.ENDPOINT_KEYS if isinstance(record.get(key), str)), "")
+        if endpoint:
+            tally.limited_endpoints[endpoint.encode().split(b"?")[0]] += 1
 
 
-def naive_access(data: bytes, clock: Clock, since: float) -> Tally:
+def naive_access(data: bytes, clock: Clock, span: tuple[float, float]) -> Tally:
     tally = Tally()
     for line in naive_lines(data, tally):
         found = log_tally._ACCESS_LINE.match(line)
         moment = clock.of_text(found.group(2)) if found else None
         level = {b"5": "ERROR", b"4": "WARNING"}.get(found.group(4)[:1], "INFO") if found else ""
-        if place(tally, moment, level, since):
-            address, _stamp, _request, status = found.groups()
+        if place(tally, moment, level, span):
+            address, _stamp, request, status = found.groups()
             tally.addresses[address] += 1
             tally.statuses[status] += 1
             latency = log_tally._LATENCY.search(line.rpartition(b'"')[2])
@@ -98,12 +104,15 @@ def naive_access(data: bytes, clock: Clock, since: float) -> Tally:
             elif status == b"429":
                 tally.tags["rate_limited"] += 1
                 tally.limited_addresses[address] += 1
+                endpoint = b" ".join(request.split(b"?")[0].split(b" ")[:2])
+                if endpoint:
+                    tally.limited_endpoints[endpoint] += 1
     return tally
 
 
-def fast(form: str, data: bytes, clock: Clock, since: float, size: int) -> Tally:
+def fast(form: str, data: bytes, clock: Clock, since: float, size: int, until: float = math.inf) -> Tally:
     """Count by blocks of whole lines, about ``size`` bytes each."""
-    counter = LogCounter(form, clock, since)
+    counter = LogCounter(form, clock, since, until)
     block = b""
     for line in data.splitlines(keepends=True) if b"\r" not in data else [part + b"\n" for part in data.split(b"\n")]:
         block += line
@@ -117,7 +126,18 @@ def fast(form: str, data: bytes, clock: Clock, since: float, size: int) -> Tally
 
 def facts(tally: Tally, form: str) -> dict[str, object]:
     """Return what both ways have to agree on (of groups that is the count, not which example is shown)."""
-    names = ["lines", "parsed", "unparsed", "outside", "latest", "hours", "tags", "auth_addresses", "limited_addresses"]
+    names = [
+        "lines",
+        "parsed",
+        "unparsed",
+        "outside",
+        "latest",
+        "hours",
+        "tags",
+        "auth_addresses",
+        "limited_addresses",
+        "limited_endpoints",
+    ]
     shown = {name: getattr(tally, name) for name in [*names, "addresses", "statuses", "latencies"]}
     if form == "json":
         shown["accounts"] = tally.accounts
@@ -130,6 +150,7 @@ WORDS = st.sampled_from(
      "\\", "\n", "\t", "0xdeadbeef", "é\ud800", "login", "failed", "out of memory", "", "x" * 40, "{", "}", ", \"level\": \"ERROR\""]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=4).map(" ".join)
+ENDS = st.sampled_from([math.inf, math.inf, 3600.0, 1800.5])
 OFFSETS = st.sampled_from(["+00:00", "Z", "+05:30", "-0800", "", "+01:00"])
 LEVELS = st.sampled_from(["INFO", "ERROR", "error", "warn", "CRITICAL", "odd", "", 30, 50, 7, None, True])
 
@@ -162,7 +183,8 @@ def json_lines(draw):
             "extra": draw(
                 st.sampled_from(
                     [("n", 7), ("f", -1.5e3), ("o", {"a": "b", "time": "x"}), ("l", [1, "two", None]), ("ip", "192.0.2.9"), ("user", "eve"),
-                     ("status", "failed"), ("ts", "2026-11-15T11:00:00Z"), ("deep", {"a": {"b": 1}}), ("e", {}), ("levelname", "ERROR")]
+                     ("status", "failed"), ("path", "/api?a=b"), ("route", "/r/\\"),
+                     ("ts", "2026-11-15T11:00:00Z"), ("deep", {"a": {"b": 1}}), ("e", {}), ("levelname", "ERROR")]
                 )
             ),
         }  # fmt: skip
@@ -185,11 +207,11 @@ def json_lines(draw):
 
 
 @settings(max_examples=400, deadline=None)
-@given(json_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 0.5, 1800.25]))
-def test_json_blocks_equal_one_json_loads_a_line(data, size, since):
+@given(json_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 0.5, 1800.25]), ENDS)
+def test_json_blocks_equal_one_json_loads_a_line(data, size, since, end):
     moment = 0.0 if since is None else START.timestamp() + since
-    clock = Clock(REFERENCE)
-    assert facts(fast("json", data, clock, moment, size), "json") == facts(naive("json", data, clock, moment), "json")
+    clock, until = Clock(REFERENCE), START.timestamp() + end
+    assert facts(fast("json", data, clock, moment, size, until), "json") == facts(naive("json", data, clock, moment, until), "json")
 
 
 @st.composite
@@ -213,11 +235,11 @@ def access_lines(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(access_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 1800.0]))
-def test_access_blocks_equal_line_by_line(data, size, since):
+@given(access_lines(), st.sampled_from([0, 300, 10**6]), st.sampled_from([None, -3600.0, 0.0, 1800.0]), ENDS)
+def test_access_blocks_equal_line_by_line(data, size, since, end):
     moment = 0.0 if since is None else START.timestamp() + since
-    clock = Clock(REFERENCE)
-    assert facts(fast("access", data, clock, moment, size), "access") == facts(naive("access", data, clock, moment), "access")
+    clock, until = Clock(REFERENCE), START.timestamp() + end
+    assert facts(fast("access", data, clock, moment, size, until), "access") == facts(naive("access", data, clock, moment, until), "access")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
@@ -266,6 +288,18 @@ def test_memory_stays_bounded_when_every_address_is_another():
     assert sum(counter.tally.statuses.values()) == 120_000
 
 
+def test_response_times_stay_few_and_their_high_ones_are_kept():
+    """Forgetting rare values would forget the slow requests, for each of them is another one."""
+    counter = LogCounter("access", Clock(REFERENCE))
+    line = b'192.0.2.1 - - [15/Nov/2026:11:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "-" %d.%06d\n'
+    for part in range(4):
+        counter.add(b"".join(line % (n // 200, n * 61 % 1_000_000) for n in range(part * 20_000, part * 20_000 + 20_000)))
+    exact = sorted(n // 200 + n * 61 % 1_000_000 / 1e6 for n in range(80_000))
+    assert len(counter.tally.latencies) < 30_000
+    for percent in (50, 95, 99):
+        assert percentile(counter.tally.latencies, percent) == pytest.approx(exact[800 * percent - 1], rel=0.005)
+
+
 @pytest.mark.parametrize(
     ("text", "tags"),
     [
@@ -280,6 +314,11 @@ def test_memory_stays_bounded_when_every_address_is_another():
         (b"sqlite3.DatabaseError: database disk image is malformed", ("io_errors",)),
         (b"python3 invoked oom-killer", ("out_of_memory",)),
         (b"the generate button", ()),
+        (b"ERROR:  deadlock detected", ("deadlocks",)),
+        (b'parameter "deadlock_timeout" changed', ()),
+        (b'no pg_hba.conf entry for host "192.0.2.7"', ("auth_failures",)),
+        (b"limiting requests, excess: 5.2", ("rate_limited",)),
+        (b"sd 0:0:0:0: [sda] Sense Key : Medium Error [current]", ("io_errors",)),
     ],
 )
 def test_what_texts_speak_of(text, tags):
