@@ -16,6 +16,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     backup_verification,
+    container_logs,
+    journald_upkeep,
     log_analysis,
     log_retention,
     logrotate,
@@ -89,6 +91,12 @@ _UPKEEP = {
     "maintenance_mode": "database_maintenance_in_maintenance_mode",
 }
 
+
+def _named(prefix: str, options: Params) -> dict[str, str]:
+    """Return the role's variables of a module's options, but for those that a role does not hand over."""
+    return {option: f"{prefix}_{option}" for option in options if option not in ("expected", "timeout_seconds")}
+
+
 CALLS: dict[str, tuple[Call, ...]] = {
     "backup_verification": (Call(backup_verification.OPTIONS, backup_verification.input_problems),),
     "database_maintenance": (
@@ -122,8 +130,10 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call(
             logrotate.OPTIONS,
             logrotate.input_problems,
-            {**{option: f"log_rotation_logrotate_{option}" for option in logrotate.OPTIONS}, "run_when_due": "log_rotation_logrotate_run"},
+            {**_named("log_rotation_logrotate", logrotate.OPTIONS), "run_when_due": "log_rotation_logrotate_run"},
         ),
+        Call(journald_upkeep.OPTIONS, journald_upkeep.input_problems, _named("log_rotation_journald", journald_upkeep.OPTIONS)),
+        Call(container_logs.OPTIONS, container_logs.input_problems, _named("log_rotation_containers", container_logs.OPTIONS)),
     ),
     "maintenance_mode": (Call(maintenance_mode.OPTIONS, maintenance_mode.input_problems),),
     "patching": (
