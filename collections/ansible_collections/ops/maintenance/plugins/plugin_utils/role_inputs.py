@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    alert_rules,
     backup_verification,
     container_logs,
     journald_upkeep,
@@ -133,6 +134,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
             {**_named("log_rotation_logrotate", logrotate.OPTIONS), "run_when_due": "log_rotation_logrotate_run"},
         ),
         Call(journald_upkeep.OPTIONS, journald_upkeep.input_problems, _named("log_rotation_journald", journald_upkeep.OPTIONS)),
+        Call(alert_rules.OPTIONS, alert_rules.input_problems, _named("log_rotation_alert", alert_rules.OPTIONS)),
         Call(container_logs.OPTIONS, container_logs.input_problems, _named("log_rotation_containers", container_logs.OPTIONS)),
     ),
     "maintenance_mode": (Call(maintenance_mode.OPTIONS, maintenance_mode.input_problems),),
