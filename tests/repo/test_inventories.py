@@ -246,6 +246,9 @@ def test_fossawork_starts_a_service_that_does_not_run_fossa_post_02():
 def test_neff_paving_rotates_what_is_due_and_looks_at_its_panels():
     known = values("neff_paving")
     assert (known["log_rotation_logrotate_used"], known["log_rotation_logrotate_run"]) == (True, True)
+    [rotated] = known["log_rotation_logrotate_files"]
+    assert (rotated["name"], rotated["postrotate_units"], rotated["postrotate_action"]) == ("neffpaving", ["pm2.service"], "USR2")
+    assert (known["log_rotation_journald_used"], known["log_rotation_journald_reach_days"]) == (True, 7)
     urls = {end["url"] for end in known["validation_endpoints"]}
     assert {"https://neffpaving.com/admin", "https://neffpaving.com/admin/alerts", "https://neffpaving.com/api/health"} <= urls
 
@@ -274,7 +277,8 @@ def test_asr_and_flow_keep_their_logs_as_long_as_their_documents_say():
     [asr] = values("asr_po")["log_rotation_rules"]
     assert (asr["root"], asr["compress_after_days"], asr["delete_after_days"]) == ("/var/log/po-system", 30, 90)
     [flow] = values("flow_motion")["log_rotation_rules"]
-    assert flow["delete_after_days"] == 7
+    assert (flow["root"], flow["delete_after_days"]) == ("/srv/flow-motion/logs", 7)
+    assert values("flow_motion")["log_rotation_containers_used"] is True
     assert values("flow_motion")["backup_verification_sets"][0]["retention"]["maximum_age_days"] == 30
 
 

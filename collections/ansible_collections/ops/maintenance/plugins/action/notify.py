@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import islice, takewhile
 from typing import Any
@@ -15,7 +16,17 @@ from ansible_collections.ops.maintenance.plugins.module_utils.errors import Inpu
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding, Metric, Outcome
 from ansible_collections.ops.maintenance.plugins.plugin_utils import channels, control, inventory_check, report, windows
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import journals, read_journal
-from ansible_collections.ops.maintenance.plugins.plugin_utils.notices import Facts, Notice, announcement, extension, length, overrun, spoken
+from ansible_collections.ops.maintenance.plugins.plugin_utils.notices import (
+    Facts,
+    Notice,
+    announcement,
+    code_of,
+    extension,
+    length,
+    overrun,
+    spoken,
+    test_notice,
+)
 
 _RECENT_RUNS = 30
 _LIST = {"type": "list", "elements": "raw", "default": []}
@@ -35,7 +46,7 @@ _CHANNEL = {
 }
 _NEEDS = [("kind", "mail", ("host", "sender", "to")), ("kind", "webhook", ("url", "url_file"), True), ("kind", "file", ("path",))]
 OPTIONS = {
-    "kind": {"type": "str", "default": "announcement", "choices": ["announcement", "overrun", "extension"]},
+    "kind": {"type": "str", "default": "announcement", "choices": ["announcement", "overrun", "extension", "test"]},
     "channels": {"type": "list", "elements": "dict", "default": [], "options": _CHANNEL, "required_if": _NEEDS},
     "hosts": {"type": "list", "elements": "str", "default": []},
     "title": {"type": "str", "default": ""},
@@ -95,7 +106,13 @@ def tell(system: str, given: dict[str, Any], now: datetime, check_mode: bool) ->
         facts, notice = _KINDS[given["kind"]](system, given, now)
     except NothingToTell as nothing:
         return Outcome(system, "notify", "ok", str(nothing), findings=[nothing.finding], returned={"verdict": nothing.finding.state})
-    outcome = deliver(notice, given["channels"], now, check_mode)
+    is_test = given["kind"] == "test"  # which has no place in a file, for that is what a status page shows
+    to = [channel for channel in given["channels"] if not (is_test and channel["kind"] == "file")]
+    outcome = deliver(notice, to, now, check_mode)
+    if is_test:
+        unproven = "whether it arrived: ask a recipient for the code in it"
+        outcome.findings = [replace(finding, not_covered=unproven) if finding.state == "ok" else finding for finding in outcome.findings]
+        outcome.after = {**outcome.after, "code": code_of(system, now.strftime("%Y-%m-%d"))}
     if given["kind"] == "overrun":
         outcome.findings.append(_overrun_finding(system, facts, now))
     elif facts.start and outcome.status == "changed":
@@ -263,4 +280,9 @@ def _extension(system: str, given: dict[str, Any], now: datetime) -> tuple[Facts
     return facts, extension(facts)
 
 
-_KINDS = {"announcement": _announcement, "overrun": _overrun, "extension": _extension}
+def _test(system: str, given: dict[str, Any], now: datetime) -> tuple[Facts, Notice]:
+    facts = _facts(system, given, None, None, now, services=[], planned=[])
+    return facts, test_notice(facts, now)
+
+
+_KINDS = {"announcement": _announcement, "overrun": _overrun, "extension": _extension, "test": _test}

@@ -26,8 +26,10 @@ options:
       - V(overrun) tells that a run still works after the end of its window, which is O(deadline). Without O(deadline) it looks into
         the journals of this control node for such a run.
       - V(extension) tells of O(new_end), which a person decided.
+      - V(test) tells that it is a test, once a day for a system, by mail and webhook. It holds a code, which the record holds as well, so that a
+        recipient can prove that it arrived; that a channel accepted it does not.
     type: str
-    choices: [announcement, overrun, extension]
+    choices: [announcement, overrun, extension, test]
     default: announcement
   channels:
     description:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,6 +92,25 @@ def extension(facts: Facts) -> Notice:
     subject = f"Maintenance of {facts.title} extended to {new_end.astimezone(facts.zone):%A %Y-%m-%d %H:%M %Z}"
     lines = [f"The maintenance window of {facts.title} is extended.", "", *_window(facts), *_revised(facts), *_services(facts)]
     return _notice("extension", facts, new_end.isoformat(), subject, lines)
+
+
+def test_notice(facts: Facts, now: datetime) -> Notice:
+    """Tell that this is a test; once a day for a system. Who has it can prove it with the code in it."""
+    day = now.strftime("%Y-%m-%d")
+    subject = f"TEST of the notices of {facts.title}: nothing has happened"
+    lines = [
+        f"This is a test: so the maintenance of {facts.title} would tell you of its work.",
+        "Nothing is planned, nothing is wrong, nothing has to be done.",
+        "",
+        f"Sent: {spoken(now, facts.zone)}",
+        f"Code, for whoever asks whether this arrived: {code_of(facts.system, day)}",
+    ]
+    return _notice("test", facts, day, subject, lines)
+
+
+def code_of(system: str, day: str) -> str:
+    """Return what a recipient of a test can name; not secret, but not guessed by somebody who did not get it."""
+    return hashlib.sha256(f"test {system} {day}".encode()).hexdigest()[:6].upper()
 
 
 def _notice(kind: str, facts: Facts, about: str, subject: str, lines: list[str]) -> Notice:

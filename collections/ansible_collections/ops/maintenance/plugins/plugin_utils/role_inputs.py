@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    alert_rules,
     backup_verification,
     certificate_renewal,
     container_images,
+    container_logs,
+    journald_upkeep,
     log_analysis,
     log_retention,
     logrotate,
@@ -92,6 +95,12 @@ _UPKEEP = {
     "maintenance_mode": "database_maintenance_in_maintenance_mode",
 }
 
+
+def _named(prefix: str, options: Params) -> dict[str, str]:
+    """Return the role's variables of a module's options, but for those that a role does not hand over."""
+    return {option: f"{prefix}_{option}" for option in options if option not in ("expected", "timeout_seconds")}
+
+
 CALLS: dict[str, tuple[Call, ...]] = {
     "backup_verification": (Call(backup_verification.OPTIONS, backup_verification.input_problems),),
     "certificate_renewal": (Call(certificate_renewal.OPTIONS, certificate_renewal.input_problems),),
@@ -127,8 +136,11 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call(
             logrotate.OPTIONS,
             logrotate.input_problems,
-            {**{option: f"log_rotation_logrotate_{option}" for option in logrotate.OPTIONS}, "run_when_due": "log_rotation_logrotate_run"},
+            {**_named("log_rotation_logrotate", logrotate.OPTIONS), "run_when_due": "log_rotation_logrotate_run"},
         ),
+        Call(journald_upkeep.OPTIONS, journald_upkeep.input_problems, _named("log_rotation_journald", journald_upkeep.OPTIONS)),
+        Call(alert_rules.OPTIONS, alert_rules.input_problems, _named("log_rotation_alert", alert_rules.OPTIONS)),
+        Call(container_logs.OPTIONS, container_logs.input_problems, _named("log_rotation_containers", container_logs.OPTIONS)),
     ),
     "maintenance_mode": (Call(maintenance_mode.OPTIONS, maintenance_mode.input_problems),),
     "patching": (

@@ -323,3 +323,29 @@ def test_hosts_of_a_system_that_tell_at_the_same_time_send_one_notice(relay):
     for thread in threads:
         thread.join()
     assert len(relay.mails) == 1
+
+
+def test_a_test_says_so_once_a_day_and_acceptance_is_not_called_arrival(relay, web, folder):
+    page = folder / "status.txt"
+    to = [
+        mail(relay, "sre@shop.internal"),
+        {"kind": "webhook", "url": f"http://127.0.0.1:{web.server_address[1]}/"},
+        {"kind": "file", "path": str(page)},
+    ]
+    outcome = tell(to, kind="test", windows={})
+    [(people, text)] = relay.mails
+    code = outcome.after["code"]
+    assert (outcome.status, people, "Subject: TEST" in text, code in text) == ("changed", ["sre@shop.internal"], True, True)
+    assert code in json.dumps(web.got[0][1])
+    assert not page.exists(), "a status page shows no test"
+    assert {(finding.state, finding.not_covered) for finding in outcome.findings} == {
+        ("ok", "whether it arrived: ask a recipient for the code in it")
+    }
+    assert tell(to, kind="test", windows={}).status == "ok"
+    assert len(relay.mails) == 1
+    tomorrow = tell(to, DAY_BEFORE + timedelta(days=1), kind="test", windows={})
+    assert (tomorrow.status, len(relay.mails), tomorrow.after["code"] == code) == ("changed", 2, False)
+
+
+def test_a_test_that_a_channel_refuses_is_critical(relay):
+    assert states(tell([mail(relay, "gone@shop.internal")], kind="test")) == [("notification.delivery", "critical")]
