@@ -19,6 +19,8 @@ from . import (
     security_login_patterns,
     security_logins,
     security_network,
+    security_secret_scan,
+    security_secrets,
     security_updates,
 )
 from .errors import InputError, MaintenanceError, refuse
@@ -37,6 +39,8 @@ OPTIONS: dict[str, t.Any] = {
     **security_account_use.OPTIONS,
     **security_account_rights.OPTIONS,
     **security_app_users.OPTIONS,
+    **security_secrets.OPTIONS,
+    **security_secret_scan.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -84,6 +88,13 @@ CHECKS = (
         for part in (security_account_use, security_account_rights)
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
+    Check(security_secrets.IDS, lambda params: bool(params["secrets"]), security_secrets.look, security_secrets.passes_bad_sample),
+    Check(
+        security_secret_scan.IDS,
+        lambda params: bool(params["secret_scans"]),
+        security_secret_scan.look,
+        security_secret_scan.passes_bad_sample,
+    ),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -164,6 +175,8 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         security_account_use,
         security_account_rights,
         security_app_users,
+        security_secrets,
+        security_secret_scan,
     )
     for part in parts:
         wrong += part.validate(params)
