@@ -143,6 +143,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._run_id = ""
         self._started = _now()
         self._waivers: list[waivers.Waiver] = []
+        self._used_waivers: set[waivers.Waiver] = set()
+        self._waiver_file = ""
         self._system_of: dict[str, str] = {}
         self._outcomes: dict[str, str] = {}
         self._dark: dict[str, str] = {}
@@ -262,6 +264,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         path = self.get_option("waivers") or _waivers_beside(context.CLIARGS.get("inventory") or ())
         if not path:
             return
+        self._waiver_file = path
         self._waivers, findings = waivers.load(path, datetime.now(UTC).date())
         if findings:
             summary = f"{len(findings)} entries of the waiver file waive nothing"
@@ -363,6 +366,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         }
         if handled:
             place["handled"] = handled
+        self._used_waivers |= waivers.used(record["findings"], self._waivers)
         self._append("record", {**place, **record, "findings": waivers.apply(record["findings"], self._waivers)})
 
     def _other(self, given: dict[str, Any], host: str) -> None:
@@ -393,6 +397,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         for line in lines.missing_outcomes(self._system_of, self._outcomes, dark, failed, self._touched):
             self._outcomes[line["host"]] = line["outcome"]
             self._append("outcome", line)
+        unused = waivers.unused(self._waivers, self._used_waivers, self._waiver_file)
+        if unused:
+            self._append("record", self._own_line(self._waiver_file, "waivers", unused))
         if self._lost:
             self._append("record", self._lost_line())
         self._append("end", lines.end(self._outcomes, bool(stats.dark or stats.failures), _now()))
@@ -404,7 +411,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         lost = finding(
             "journal.lost", "unknown", self._path, summary, "Correct what the warnings name, such as a full disk, and run again."
         )
-        given = {"subject": self._path, "operation": "journal", "summary": summary, "findings": [lost]}
+        return self._own_line(self._path, "journal", lost)
+
+    def _own_line(self, subject: str, operation: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Make a record of what the journal itself has to say."""
+        given = {"subject": subject, "operation": operation, "status": "ok", "summary": found["summary"], "findings": [found]}
         place = {"host": "localhost", "system": "", "role": "", "task": "", "phase": "", "check_mode": False, "item": ""}
         return {**place, **lines.record_from(given, (_now(), _now()))}
 

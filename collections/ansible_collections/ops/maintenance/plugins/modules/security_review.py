@@ -589,6 +589,92 @@ options:
           - Longest time of the query.
         type: float
         default: 30.0
+  secrets:
+    description:
+      - Keys and passwords that are to be replaced from time to time. Their age comes from what is known about them;
+        they themselves are never read.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the secret in findings.
+        type: str
+        required: true
+      kind:
+        description:
+          - What tells when it was replaced. V(file) the time of the file that holds nothing else, V(password) the
+            shadow file, V(date) a declared day, V(env) and V(json) a key beside it that holds the day.
+        type: str
+        choices:
+          - file
+          - password
+          - date
+          - env
+          - json
+        required: true
+      path:
+        description:
+          - File, for V(file), V(env) and V(json).
+        type: path
+        default: ''
+      account:
+        description:
+          - Account, for V(password).
+        type: str
+        default: ''
+      date:
+        description:
+          - Day on which it was replaced, for V(date).
+        type: str
+        default: ''
+      date_key:
+        description:
+          - Key that holds the day, for V(env) and V(json), there with dots between levels.
+        type: str
+        default: ''
+      warning_days:
+        description:
+          - So many days since it was replaced are a warning.
+        type: int
+        default: 90
+      critical_days:
+        description:
+          - So many days since it was replaced are critical.
+        type: int
+  secret_scans:
+    description:
+      - Folders in which credentials are looked for by pattern. Of what is found only file, line, kind and four
+        letters of its digest are shown. Links are not followed, compressed logs are read.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      root:
+        description:
+          - Absolute path of the folder.
+        type: path
+        required: true
+      files:
+        description:
+          - V(world_readable) looks into what every account can read, V(all) into everything, as is meant for logs.
+        type: str
+        choices:
+          - world_readable
+          - all
+        default: world_readable
+      exclude:
+        description:
+          - Patterns of paths below the root that are left out.
+        type: list
+        elements: str
+        default: []
+      limit_megabytes:
+        description:
+          - How much is read at most; what lies beyond is named as not looked at.
+        type: int
+        default: 512
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.

@@ -8,7 +8,7 @@ A waived finding keeps its state. A waiver that has expired or is not complete w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -110,6 +110,25 @@ def _day(value: Any) -> date | None:
 def apply(findings: Sequence[dict[str, Any]], waivers: Sequence[Waiver]) -> list[dict[str, Any]]:
     """Return the findings, those that a waiver covers with ``waived``; a finding that is ok needs none."""
     return [_waived(found, waivers) for found in findings]
+
+
+def used(findings: Sequence[dict[str, Any]], waivers: Sequence[Waiver]) -> set[Waiver]:
+    """Return the waivers that cover one of the findings; one that is ok needs none."""
+    needy = [found for found in findings if found.get("state") != "ok"]
+    return {waiver for found in needy for waiver in waivers if waiver.covers(found)}
+
+
+def unused(waivers: Sequence[Waiver], covering: Container[Waiver], where: str) -> dict[str, Any] | None:
+    """Return the finding that says which waivers nothing in a run needed; None when each was needed.
+
+    A run that looks at part of the systems need not meet what a waiver is for, so this is no fault.
+    """
+    idle = [waiver for waiver in waivers if waiver not in covering]
+    if not idle:
+        return None
+    named = "; ".join(f"{waiver.id} on {waiver.subject} ({waiver.owner}, until {waiver.expires})" for waiver in idle[:10])
+    summary = f"{len(idle)} of {len(waivers)} waivers in force matched nothing in this run: {named}"
+    return finding("waiver.unused", "ok", where, summary, "Remove those whose finding is resolved.")
 
 
 def _waived(found: dict[str, Any], waivers: Sequence[Waiver]) -> dict[str, Any]:

@@ -117,6 +117,7 @@ WAIVERS = """
 - {id: probe.state, subject: "wa*", owner: N, reason: r, expires: "2999-01-01"}
 - {id: probe.state, subject: x, owner: N, reason: r, expires: "2001-01-01"}
 - {id: probe.state, subject: x}
+- {id: probe.state, subject: nowhere, owner: N, reason: r, expires: "2999-01-01"}
 """
 
 
@@ -326,6 +327,8 @@ def test_waivers_beside_the_inventory_apply_and_bad_ones_are_findings(project):
     waived = of_kind(lines, "record", subject="waived")[0]["findings"][0]
     assert waived["waived"] == {"owner": "N", "reason": "r", "expires": "2999-01-01"}
     assert waived["state"] == "warning"
+    (unused,) = of_kind(lines, "record", host="localhost")[-1]["findings"]
+    assert (unused["id"], unused["state"], "nowhere" in unused["summary"]) == ("waiver.unused", "ok", True)
 
 
 def test_without_a_store_url_nothing_is_stored(project):

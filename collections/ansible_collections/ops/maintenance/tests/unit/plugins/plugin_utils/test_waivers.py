@@ -98,3 +98,14 @@ def test_a_file_that_is_no_waiver_list_is_one_finding(tmp_path, content):
 
 def test_a_folder_instead_of_a_file_is_one_finding(tmp_path):
     assert [f["state"] for f in waivers.load(str(tmp_path), TODAY)[1]] == ["unknown"]
+
+
+def test_waivers_that_nothing_needed_are_named_and_no_fault():
+    in_force = parsed(GOOD, {**GOOD, "subject": "elsewhere"})[0]
+    assert waivers.used([{**found(), "state": "ok"}], in_force) == set()  # resolved: nothing is left to waive
+    covering = waivers.used([found()], in_force)
+    said = waivers.unused(in_force, covering, "waivers.yml")
+    assert (said["id"], said["state"]) == ("waiver.unused", "ok")
+    assert "1 of 2" in said["summary"]
+    assert "on elsewhere" in said["summary"]
+    assert waivers.unused(in_force[:1], covering, "waivers.yml") is None
