@@ -20,6 +20,7 @@ FINDING_ID = "security.ocsp"
 _STATUS = re.compile(r"^\s*Cert Status: (\w+)", re.M)
 _NEXT = re.compile(r"^\s*Next Update: (.+)$", re.M)
 _TIMEOUT_SECONDS = 15
+RESPONDER_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _ask(host: Host, pem: str, others: t.Sequence[bytes], trust: str | None) -> 
             issuer = trust
         else:
             return "", "the server does not send its issuer's certificate"
-        argv = ["openssl", "ocsp", "-no_nonce", "-issuer", issuer, "-cert", leaf, "-url", url, "-timeout", "10"]
+        argv = ["openssl", "ocsp", "-no_nonce", "-issuer", issuer, "-cert", leaf, "-url", url, "-timeout", str(RESPONDER_SECONDS)]
         ran = host.run([*argv, *(["-CAfile", trust] if trust else [])], timeout=_TIMEOUT_SECONDS)
         return parse_answer(ran.stdout, ran.stderr, leaf, ran.why())
 

@@ -26,7 +26,6 @@ IDS = ("security.sshd", "security.sshd_policy", "security.sshd_reload")
 Effective = t.Mapping[str, t.Sequence[str]]
 _PAIR = r"(?:user|host|addr|laddr|lport|rdomain)=[\w.@:+%-]+"
 _CONNECTION = re.compile(rf"{_PAIR}(?:,{_PAIR})*")
-_ANYBODY = "user=root,host=localhost,addr=127.0.0.1"
 _SAME = {"prohibit-password": "without-password", "true": "yes", "false": "no"}
 
 
@@ -97,8 +96,8 @@ def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[
 def _ask(review: Review, path: str, connection: str) -> dict[str, list[str]]:
     argv = ["sshd", "-T", *([] if path == "/etc/ssh/sshd_config" else ["-f", path])]
     ran = review.host.run([*argv, *(["-C", connection] if connection else [])])
-    if ran.rc != 0 and not connection and "connection test specification" in ran.stderr:  # older ones insist on one
-        ran = review.host.run([*argv, "-C", _ANYBODY])
+    if ran.rc != 0 and not connection and "connection test specification" in ran.stderr:  # for some blocks it insists on one
+        ran = review.host.run([*argv, "-C", security_sshd_config.ANYBODY])
     if ran.rc != 0 or not ran.stdout.strip():
         raise MaintenanceError(ran.why())
     return parse_sshd(ran.stdout)

@@ -17,7 +17,7 @@ from .security_common import read_small, shown
 
 _PLAIN = re.compile(r"[\w.@:/+-]+\Z")
 _KEYS = {"user": "user", "host": "host", "address": "addr", "localaddress": "laddr", "localport": "lport"}
-_DEFAULTS = {"user": "root", "host": "localhost", "addr": "127.0.0.1"}
+_DEFAULTS = {"user": "root", "host": "localhost", "addr": "127.0.0.1", "laddr": "127.0.0.1", "lport": "22"}
 _DEPTH = 8
 
 
@@ -88,9 +88,11 @@ def _connection(words: t.Sequence[str]) -> str | None:
         values[_KEYS[name]] = value
     if len(words) % 2:
         return None
-    if "lport" in values or "laddr" in values:
-        values = {**values, "laddr": values.get("laddr", "127.0.0.1"), "lport": values.get("lport", "22")}
     return ",".join(f"{name}={value}" for name, value in values.items())
+
+
+ANYBODY = ",".join(f"{name}={value}" for name, value in _DEFAULTS.items())
+"""A connection that no block is about."""
 
 
 def _member(group: str) -> str:

@@ -29,6 +29,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_prepare,
     package_updates,
     performance_review,
+    port_scan,
     postgresql_retention,
     postgresql_review,
     postgresql_upkeep_options,
@@ -163,7 +164,10 @@ CALLS: dict[str, tuple[Call, ...]] = {
     ),
     "performance_review": (Call(performance_review.OPTIONS, performance_review.input_problems),),
     "preflight": (Call(preflight.OPTIONS, preflight.input_problems),),
-    "security_review": (Call(security_review.OPTIONS, security_review.input_problems, {"servers": "security_review_postgresql"}),),
+    "security_review": (
+        Call(security_review.OPTIONS, security_review.input_problems, {"servers": "security_review_postgresql"}),
+        Call(port_scan.OPTIONS, port_scan.input_problems, {name: f"security_review_scan_{name}" for name in port_scan.OPTIONS}),
+    ),
     "snapshot": (
         Call(snapshot.OPTIONS, snapshot.input_problems),
         Call(

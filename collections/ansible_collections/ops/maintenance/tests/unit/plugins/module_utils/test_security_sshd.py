@@ -162,13 +162,13 @@ def test_a_match_block_that_cannot_be_tried_is_unknown_until_a_connection_is_dec
 @pytest.mark.parametrize(
     ("block", "connection"),
     [
-        ("all", "user=root,host=localhost,addr=127.0.0.1"),
-        ("User deploy,other", "user=deploy,host=localhost,addr=127.0.0.1"),
-        ("user=deploy", "user=deploy,host=localhost,addr=127.0.0.1"),
-        ("Address 192.168.1.0/24", "user=root,host=localhost,addr=192.168.1.1"),
+        ("all", "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"),
+        ("User deploy,other", "user=deploy,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"),
+        ("user=deploy", "user=deploy,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"),
+        ("Address 192.168.1.0/24", "user=root,host=localhost,addr=192.168.1.1,laddr=127.0.0.1,lport=22"),
         ("User a* ", None),
         ("Exec /bin/true", None),
-        ("LocalPort 2222", "user=root,host=localhost,addr=127.0.0.1,lport=2222,laddr=127.0.0.1"),
+        ("LocalPort 2222", "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=2222"),
         ("Group no-such-group", None),
         ("User evil,inject=1", None),
         ("Address not-an-address", None),

@@ -1,0 +1,165 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be reached from outside: nmap's report on addresses that the inventory declares as its own, and on no others."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+
+from .errors import InputError, MaintenanceError, out_of_range, refuse
+from .host import Host
+from .judge import many
+from .record import Finding, Metric, Outcome, clean
+
+OPTIONS: dict[str, t.Any] = {
+    "addresses": {"type": "list", "elements": "str", "default": []},
+    "authorised_by": {"type": "str", "default": ""},
+    "expected": {"type": "list", "elements": "str", "default": []},
+    "ports": {"type": "str", "default": "1-65535"},
+    "seconds": {"type": "float", "default": 600.0},
+}
+SUBJECT, OPERATION, FINDING_ID = "ports", "port_scan", "security.port_scan"
+
+_PORTS = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
+_EXPECTED = re.compile(r"tcp/\d{1,5}")
+
+
+@dataclass
+class Scanned:
+    """What the report tells of one address.
+
+    :param open: port to what nmap takes it for.
+    :param problem: why the address was not looked at as a whole.
+    """
+
+    open: dict[int, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return what cannot be meant, one sentence each, from the input alone."""
+    wrong = [problem for address in params["addresses"] for problem in _address_problems(address)]
+    if params["addresses"] and not params["authorised_by"].strip():
+        wrong.append("authorised_by is empty, expected who allowed this scan, and when; a scan without leave can be an offence.")
+    if not _PORTS.fullmatch(params["ports"]) or any(int(port) > 65535 for port in re.findall(r"\d+", params["ports"])):
+        wrong.append(str(InputError.of("ports", params["ports"], "ports such as 1-1024,8080", "correct it")))
+    wrong += [
+        str(InputError.of("expected", text, "tcp/PORT", "correct it"))
+        for text in params["expected"]
+        if not _EXPECTED.fullmatch(text) or int(text[4:]) > 65535
+    ]
+    return wrong + out_of_range(params, ("seconds",), least=1)
+
+
+def _address_problems(text: str) -> list[str]:
+    """A name may lead to a provider's machine, and a range to a neighbour's: only single addresses are scanned."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return [str(InputError.of("addresses", text, "a single IP address of an own machine", "write the address, not a name or a range"))]
+    if address.is_multicast or address.is_unspecified or "%" in text:
+        return [str(InputError.of("addresses", text, "the address of one machine", "correct it"))]
+    return []
+
+
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # noqa: ARG001 - it only looks
+    """Scan the declared addresses and compare what is open with what is expected."""
+    refuse(input_problems(params))
+    scanned = {address: Scanned(problem="it was not scanned") for address in params["addresses"]}
+    for version in (4, 6):
+        addresses = [address for address in scanned if ipaddress.ip_address(address).version == version]
+        if addresses:
+            scanned.update(_scan(params, addresses, version, host))
+    findings = [verdict(address, found, params) for address, found in scanned.items()]
+    if not findings:
+        advice = "Declare the own addresses in security_review_scan_addresses."
+        findings = [Finding(FINDING_ID, "unknown", SUBJECT, "no address was declared, so none was scanned", advice=advice)]
+    bad = sum(finding.state != "ok" for finding in findings)
+    metrics = [Metric("security.open_ports", address, len(found.open), "count") for address, found in scanned.items() if not found.problem]
+    return Outcome(SUBJECT, OPERATION, "ok", f"{bad} of {len(findings)} findings need attention", findings=findings, metrics=metrics)
+
+
+def _scan(params: t.Mapping[str, t.Any], addresses: t.Sequence[str], version: int, host: Host) -> dict[str, Scanned]:
+    argv = ["nmap", "-oX", "-", "-n", "-Pn", "-sT", "-p", params["ports"], *(["-6"] if version == 6 else []), *addresses]
+    try:
+        ran = host.run(argv, timeout=params["seconds"])
+        if ran.rc != 0:
+            raise MaintenanceError(ran.why())
+        return parse(ran.stdout, addresses)
+    except MaintenanceError as error:
+        return {address: Scanned(problem=str(error)) for address in addresses}
+
+
+def parse(text: str, addresses: t.Sequence[str]) -> dict[str, Scanned]:
+    """Read nmap's report; an address that it does not tell of was not scanned.
+
+    :raises MaintenanceError: it is not a whole report of nmap.
+    """
+    if "<!ENTITY" in text:
+        raise MaintenanceError("nmap's report declares entities, which nmap never does; it was not read")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - see above
+    except ElementTree.ParseError as error:
+        raise MaintenanceError(f"nmap's report could not be read ({error})") from error
+    finished = root.find("runstats/finished")
+    if finished is None or finished.get("exit") != "success":
+        raise MaintenanceError(
+            f"nmap did not finish: {clean('' if finished is None else finished.get('errormsg', ''), 200) or 'no reason given'}"
+        )
+    found = {address: Scanned(problem="nmap does not tell of it") for address in addresses}
+    for machine in root.findall("host"):
+        for place in machine.findall("address"):
+            name = next((address for address in addresses if _same(address, place.get("addr", ""))), "")
+            if name:
+                found[name] = _machine(machine)
+    return found
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False
+
+
+def _machine(machine: ElementTree.Element) -> Scanned:
+    if machine.get("timedout") == "true":
+        return Scanned(problem="it did not answer in time")
+    scanned = Scanned()
+    for port in machine.findall("ports/port"):
+        state, service = port.find("state"), port.find("service")
+        if state is not None and state.get("state") == "open" and port.get("portid", "").isdigit():
+            scanned.open[int(port.get("portid", "0"))] = clean("" if service is None else service.get("name", ""), 60)
+    return scanned
+
+
+def verdict(address: str, scanned: Scanned, params: t.Mapping[str, t.Any]) -> Finding:
+    """Judge one address."""
+    expected = {int(text[4:]) for text in params["expected"]}
+    surplus = sorted(set(scanned.open) - expected)
+    state = "unknown" if scanned.problem else "critical" if surplus else "ok"
+    summary = (
+        f"it is not known what can be reached: {scanned.problem}" if scanned.problem else f"{many(len(surplus), 'port')} open, not expected"
+    )
+    advice = {
+        "critical": "Close them, or declare them in security_review_scan_expected.",
+        "unknown": "Install nmap there, or give it more time.",
+    }
+    lines = [f"open, not expected: tcp/{port} ({scanned.open[port] or 'unknown service'})" for port in surplus]
+    lines += [f"expected, not open: tcp/{port}" for port in sorted(expected - set(scanned.open))] if not scanned.problem else []
+    return Finding(
+        FINDING_ID,
+        state,
+        address,
+        summary,
+        value=len(surplus),
+        unit="count",
+        threshold="critical from 1",
+        not_covered=f"UDP, ports beyond {params['ports']}",
+        advice=advice.get(state, ""),
+        evidence=[*lines[:19], f"allowed by {params['authorised_by']}"],
+    )
