@@ -362,10 +362,8 @@ def _keep(state_dir: str, state: t.Mapping[str, Json], outcome: Outcome) -> None
     """
     try:
         write_state(state_dir, STATE, state)
-    except (MaintenanceError, OSError) as error:
-        words = (
-            f"What the next run compares with could not be kept in {state_dir}: {error}; run with become: true or name another state_dir."
-        )
+    except MaintenanceError as error:
+        words = f"What the next run compares with could not be kept: {error}"
         outcome.summary = words
         raise MaintenanceError(words, outcome) from error
 
