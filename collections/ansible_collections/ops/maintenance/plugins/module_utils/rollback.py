@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from . import inventory_of_host, postgresql_switch, rollback_postgresql, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
+from . import postgresql_switch, rollback_postgresql, rollback_versions, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .host import Host
 from .judge import many
@@ -111,8 +111,9 @@ class Rollback:
             with postgresql_switch.alone(self.params["state_dir"]):
                 self.postgresql.settle()
                 self._put_back()
-        self._packages()
-        self._python()
+        versions = rollback_versions.Part(self.params, self.check_mode, self.host, self.manifest, *more)
+        versions.packages()
+        versions.python()
 
     def _put_back(self) -> None:
         self._check_folders()
@@ -329,83 +330,6 @@ class Rollback:
         if wrong:
             raise VerifyError(f"After the rollback {many(len(wrong), 'thing')} not as in the snapshot: {'; '.join(wrong[:5])}.")
 
-    # Packages and Python environments
-
-    def _packages(self) -> None:
-        kept = self.manifest["packages"]
-        if not kept:
-            advice = "Compare /var/log/dpkg.log or the package manager's history by hand."
-            self.find("rollback.packages", "unknown", "packages", "the snapshot holds no package versions", advice=advice)
-            return
-        try:
-            differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
-            if differ and self.params["packages"] and kept["manager"] == "dpkg":
-                self._install(differ)
-                differ = inventory_of_host.differences(kept["versions"], inventory_of_host.packages(self.host).versions)
-        except MaintenanceError as error:
-            advice = "Put the packages back by hand."
-            self.find("rollback.packages", "critical", "packages", str(error), advice=advice)
-            return
-        if differ:
-            words = f"{many(len(differ), 'package')} not as in the snapshot: {_said(differ)[0]}"
-            advice = "Set packages to true to install the old versions, or decide that the restored data fits the new ones."
-            self.find(
-                "rollback.packages",
-                "warning" if self.check_mode and self.params["packages"] else "critical",
-                "packages",
-                words,
-                value=len(differ),
-                unit="count",
-                advice=advice,
-                evidence=_said(differ),
-            )
-        else:
-            self.find("rollback.packages", "ok", "packages", "every package has the version of the snapshot")
-
-    def _install(self, differ: dict[str, tuple[str, str]]) -> None:
-        """Install the old versions and remove what is new, all in one transaction of apt, simulated first."""
-        wanted = [f"{name}={old}" if old else f"{name}-" for name, (old, _new) in differ.items()]
-        options = ["-y", "--allow-downgrades", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
-        ran = self.host.run(["apt-get", "install", "--simulate", *options, "--", *wanted], timeout=300)
-        if ran.rc != 0:
-            raise MaintenanceError(
-                f"The old versions of {many(len(wanted), 'package')} cannot be installed ({ran.why()}); "
-                f"no package was changed: {', '.join(_said(differ)[:5])}."
-            )
-        named = {name.partition(":")[0] for name, (old, _new) in differ.items() if not old}
-        lost = [line.split()[1] for line in ran.stdout.splitlines() if line.startswith("Remv ")]
-        lost = [name for name in lost if name.partition(":")[0] not in named]
-        if lost:
-            raise MaintenanceError(f"The old versions would remove {', '.join(lost[:5])} as well; no package was changed.")
-        if not self.check_mode:
-            noninteractive = {"DEBIAN_FRONTEND": "noninteractive"}
-            ran = self.host.run(["apt-get", "install", *options, "--", *wanted], timeout=3600, env=noninteractive)
-            if ran.rc != 0:
-                raise MaintenanceError(f"The old versions of packages were not installed: {ran.why()}.")
-        status = "due" if self.check_mode else "changed"
-        words = f"{many(len(wanted), 'package')} back to the versions of the snapshot"
-        self.actions.append(Action("packages", "downgrade", status, words, {}, {"packages": wanted[:_SHOWN]}))
-
-    def _python(self) -> None:
-        for entry in self.manifest["python"]:
-            path = entry["path"]
-            advice = "Install the old versions from the lock file of the release, then run the validation."
-            try:
-                now = inventory_of_host.frozen(self.host, path)
-            except MaintenanceError as error:
-                self.find("rollback.python", "unknown", path, str(error), advice=advice)
-                continue
-            if entry["freeze"] is None:
-                self.find("rollback.python", "unknown", path, "the snapshot holds no list of distributions", advice=advice)
-                continue
-            gone = [f"was {line}" for line in entry["freeze"] if line not in now]
-            new = [f"is {line}" for line in now if line not in entry["freeze"]]
-            if gone or new:
-                words = f"{many(max(len(gone), len(new)), 'distribution')} not as in the snapshot: {(gone + new)[0]}"
-                self.find("rollback.python", "critical", path, words, evidence=gone + new, advice=advice)
-            else:
-                self.find("rollback.python", "ok", path, "the distributions are those of the snapshot")
-
 
 def _kind(status: os.stat_result) -> str:
     for kind, test in (("file", stat.S_ISREG), ("folder", stat.S_ISDIR), ("link", stat.S_ISLNK)):
@@ -420,7 +344,3 @@ def _rows(path: str) -> Json:
         return sqlite_restore.prove(path).rows
     except MaintenanceError as error:
         return str(error)
-
-
-def _said(differ: t.Mapping[str, tuple[str, str]]) -> list[str]:
-    return [f"{name}: was {old or 'absent'}, is {new or 'absent'}" for name, (old, new) in differ.items()]

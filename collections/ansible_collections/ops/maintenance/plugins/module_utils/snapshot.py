@@ -9,27 +9,24 @@ import fcntl
 import json
 import os
 import shutil
-import sqlite3
 import stat
 import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import (
-    inventory_of_host,
     postgresql_kept,
     postgresql_switch,
+    snapshot_content,
     snapshot_copies,
     snapshot_postgresql,
     snapshot_store,
-    sqlite_db,
     sqlite_restore,
-    sqlite_work,
 )
 from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes, many
-from .paths import ensure_private_folder, fsync_folder, sha256_of, write_atomic
+from .paths import ensure_private_folder, fsync_folder, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
 
 DATABASE = {
@@ -130,14 +127,13 @@ class Snapshot:
     findings: list[Finding] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
-    not_covered: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
         self.sources: list[snapshot_postgresql.Source] = []
-        self.path_copies = {entry["path"]: entry["copy_as"] for entry in self.params["path_copies"]}
+        self.content = snapshot_content.Content(self.params, self.host, self.started, self.find, self.metrics, self.actions)
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
@@ -182,7 +178,7 @@ class Snapshot:
         self._check_room()
         for path in self.params["paths"]:
             if not os.path.lexists(path):
-                self._missing(path)
+                self.content.missing(path)
         for source in self.sources:
             for database, size in source.databases.items():
                 words = f"{human_bytes(size)} will be dumped in the format {source.server['format']}"
@@ -223,7 +219,7 @@ class Snapshot:
             for entry in self.params["databases"]
         )
         total += snapshot_postgresql.needed_bytes(self.sources)
-        return total + sum(status.st_size for _path, status in self._walk() if stat.S_ISREG(status.st_mode))
+        return total + sum(status.st_size for _path, status in self.content.walk() if stat.S_ISREG(status.st_mode))
 
     def _check_room(self) -> int:
         needed = self._needed_bytes() + self.params["reserve_bytes"]
@@ -236,17 +232,6 @@ class Snapshot:
         else:
             self.find("snapshot.disk_room", "ok", self.root, f"{human_bytes(free)} free", **more)
         return 0 if free >= needed else needed
-
-    def _walk(self) -> t.Iterator[tuple[str, os.stat_result]]:
-        """Yield every declared path and what is below it, links as themselves, missing ones left out."""
-        for path in self.params["paths"]:
-            with contextlib.suppress(FileNotFoundError):
-                yield from _tree(path)
-
-    def _missing(self, path: str) -> None:
-        self.not_covered.append(f"{path}: does not exist")
-        advice = "Correct snapshot_paths, or find out who removed it."
-        self.find("snapshot.files", "warning", path, f"{path} does not exist, so it is not in the snapshot", advice=advice)
 
     # Doing
 
@@ -305,133 +290,18 @@ class Snapshot:
             "schema": snapshot_store.SCHEMA,
             "id": self.name,
             "started": self.started.isoformat(),
-            "databases": [self._database(work, number, entry) for number, entry in enumerate(self.params["databases"])],
-            "postgresql": [self._postgresql(work, number, source) for number, source in enumerate(self.sources)],
-            "files": list(self._files(work)),
-            "packages": self._packages(),
-            "units": self._units(),
-            "python": [self._python(environment) for environment in self.params["python_environments"]],
+            "databases": [self.content.database(work, number, entry) for number, entry in enumerate(self.params["databases"])],
+            "postgresql": [self.content.postgresql(work, number, source) for number, source in enumerate(self.sources)],
+            "files": list(self.content.files(work)),
+            "packages": self.content.packages(),
+            "units": self.content.units(),
+            "python": [self.content.python(environment) for environment in self.params["python_environments"]],
         }
-        manifest["not_covered"] = self.not_covered
+        manifest["not_covered"] = self.content.not_covered
         manifest["finished"] = self.host.now().isoformat()
         manifest["checksum"] = snapshot_store.checksum(manifest)
         data = json.dumps(manifest, sort_keys=True, indent=1).encode()
         write_atomic(os.path.join(work, snapshot_store.MANIFEST), data)
-
-    def _database(self, work: str, number: int, entry: dict[str, t.Any]) -> dict[str, Json]:
-        path = entry["path"]
-        if sqlite_db.interrupted(path) and not sqlite_db.users_of(path).holders:
-            sqlite_work.recover(path)
-            self.actions.append(Action(path, "recover", "changed", "a killed process left a transaction half written"))
-        relative = os.path.join("databases", f"{number:03d}.db")
-        sqlite_restore.make_folders(os.path.join(work, "databases"))
-        target = os.path.join(work, relative)
-        header, status = sqlite_db.read_header(path), os.lstat(path)
-        sqlite_db.online_copy(path, target)
-
-        def ask(connection: sqlite3.Connection) -> tuple[list[str], dict[str, int]]:
-            present = sqlite_db.tables(connection)
-            return present, sqlite_db.table_counts(connection, present)
-
-        present, rows = sqlite_db.reading_fixed(target, ask)
-        missing = [name for name in entry["required_tables"] if name not in present]
-        if missing:
-            raise MaintenanceError(f"{path} has no table {', '.join(missing)}, so it is not the expected database.")
-        size = os.lstat(target).st_size
-        self.metrics.append(Metric("snapshot.database_bytes", path, size, "bytes"))
-        return {
-            "path": path,
-            "file": relative,
-            "sha256": sha256_of(target),
-            "size": size,
-            "rows": rows,
-            "integrity": "ok",
-            "wal": header.wal,
-            "uid": status.st_uid,
-            "gid": status.st_gid,
-            "mode": stat.S_IMODE(status.st_mode),
-            "copy": snapshot_copies.named(entry["copy_as"], self.started),
-            "folder": os.path.realpath(os.path.dirname(path)),
-        }
-
-    def _postgresql(self, work: str, number: int, source: snapshot_postgresql.Source) -> dict[str, Json]:
-        entry = snapshot_postgresql.take(source, work, number, self.host, self.started, self.params["deadline"])
-        for database in entry["databases"]:
-            self.metrics.append(Metric("snapshot.database_bytes", f"{entry['name']}/{database['database']}", database["size"], "bytes"))
-        if not source.superuser:
-            self.not_covered.append(f"{entry['name']}: the passwords of its roles, which only a superuser can read")
-        return entry
-
-    def _files(self, work: str) -> t.Iterator[dict[str, Json]]:
-        for path in self.params["paths"]:
-            if not os.path.lexists(path):
-                self._missing(path)
-            elif os.path.islink(path):
-                self.not_covered.append(f"{path}: symbolic link, what it leads to is not covered")
-                advice = f"Name the file it leads to ({os.path.realpath(path)}) in snapshot_paths as well."
-                self.find("snapshot.files", "warning", path, f"{path} is a symbolic link, kept as a link", advice=advice)
-        for path, status in self._walk():
-            entry = self._file(work, path, status)
-            if entry:
-                yield entry
-
-    def _file(self, work: str, path: str, status: os.stat_result) -> dict[str, Json] | None:
-        entry: dict[str, Json] = {
-            "path": path,
-            "uid": status.st_uid,
-            "gid": status.st_gid,
-            "mode": stat.S_IMODE(status.st_mode),
-            "mtime_ns": status.st_mtime_ns,
-            "folder": os.path.realpath(os.path.dirname(path)),
-        }
-        if stat.S_ISDIR(status.st_mode):
-            return {**entry, "kind": "folder"}
-        if stat.S_ISLNK(status.st_mode):
-            return {**entry, "kind": "link", "target": os.readlink(path)}
-        if not stat.S_ISREG(status.st_mode):
-            self.not_covered.append(f"{path}: neither file, folder nor link")
-            return None
-        relative = os.path.join("files", path.lstrip("/"))
-        target = os.path.join(work, relative)
-        sqlite_restore.make_folders(os.path.dirname(target))
-        sqlite_restore.copy_flushed(path, target)
-        return {
-            **entry,
-            "kind": "file",
-            "file": relative,
-            "sha256": sha256_of(target),
-            "size": os.lstat(target).st_size,
-            "copy": snapshot_copies.named(self.path_copies.get(path, ""), self.started),
-        }
-
-    def _packages(self) -> Json:
-        if not self.params["packages"]:
-            return None
-        try:
-            found = inventory_of_host.packages(self.host)
-        except MaintenanceError as error:
-            self._gap("snapshot.packages", "packages", str(error))
-            return None
-        self.find("snapshot.packages", "ok", "packages", f"versions of {many(len(found.versions), 'package')} are kept")
-        return {"manager": found.manager, "versions": found.versions}
-
-    def _units(self) -> list[dict[str, str]]:
-        try:
-            return inventory_of_host.units(self.host, self.params["units"])
-        except MaintenanceError as error:
-            self._gap("snapshot.units", "units", str(error))
-            return []
-
-    def _python(self, environment: str) -> dict[str, Json]:
-        try:
-            return {"path": environment, "freeze": inventory_of_host.frozen(self.host, environment)}
-        except MaintenanceError as error:
-            self._gap("snapshot.python", environment, str(error))
-            return {"path": environment, "freeze": None}
-
-    def _gap(self, finding_id: str, subject: str, words: str) -> None:
-        self.not_covered.append(f"{subject}: {words}")
-        self.find(finding_id, "unknown", subject, words, advice="A rollback could not compare it; correct it or leave it out.")
 
     def _copies(self, manifest: dict[str, Json]) -> None:
         """Write the copies under the names that people know; a killed run's are completed."""
@@ -450,7 +320,7 @@ class Snapshot:
             f"snapshot {self.name} is proven: {many(len(databases), 'database')} passed the integrity check or were read whole, "
             f"{many(len(manifest['files']), 'file')} with a checksum"
         )
-        self._report_postgresql(manifest)
+        snapshot_postgresql.report(manifest, self.find)
         gaps = "; ".join(manifest["not_covered"])
         if not databases and not manifest["files"]:
             advice = "Declare snapshot_databases, snapshot_postgresql and snapshot_paths, or a rollback has nothing to put back."
@@ -459,25 +329,6 @@ class Snapshot:
             self.find("snapshot.present", "ok", self.name, words, not_covered=gaps)
         size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"]])
         self.metrics.append(Metric("snapshot.size_bytes", self.name, size, "bytes"))
-
-    def _report_postgresql(self, manifest: dict[str, Json]) -> None:
-        for server, entry in snapshot_postgresql.databases(manifest):
-            subject = f"{server['name']}/{entry['database']}"
-            rows = sum(entry["rows"].values())
-            words = (
-                f"the dump ({entry['format']}, {human_bytes(entry['size'])}) was read whole: {len(entry['rows'])} table(s), {rows} row(s)"
-            )
-            evidence = [f"{table}: {count} row(s) at the moment of the dump" for table, count in entry["sentinels"].items()]
-            self.find("snapshot.postgresql", "ok", subject, words, value=entry["size"], unit="bytes", evidence=evidence)
-        for server in manifest.get("postgresql", ()):
-            words = "roles and tablespaces are kept"
-            if server["globals"]["passwords"]:
-                self.find("snapshot.globals", "ok", server["name"], f"{words}, with the hashes of passwords, mode 0600")
-            else:
-                advice = "Connect as a superuser to keep them, or be ready to set the passwords again after the loss of the whole cluster."
-                self.find(
-                    "snapshot.globals", "warning", server["name"], f"{words} without passwords: the role is no superuser", advice=advice
-                )
 
     # Letting go
 
@@ -517,14 +368,6 @@ class Snapshot:
 
 def _database_entries(manifest: dict[str, Json]) -> list[dict[str, Json]]:
     return [*manifest["databases"], *(entry for _server, entry in snapshot_postgresql.databases(manifest))]
-
-
-def _tree(path: str) -> t.Iterator[tuple[str, os.stat_result]]:
-    status = os.lstat(path)
-    yield path, status
-    if stat.S_ISDIR(status.st_mode):
-        for name in sorted(os.listdir(path)):
-            yield from _tree(os.path.join(path, name))
 
 
 def _flush_tree(folder: str) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from . import postgresql_dump, postgresql_facts
 from .errors import InputError, MaintenanceError
 from .host import Host
+from .judge import human_bytes
 from .paths import fsync_folder, sha256_of
 from .postgresql import SERVER, Server, Session, check_server, connect, databases_of, major_version, system_identifier
 from .postgresql_programs import client_user, find_program, version_of
@@ -255,3 +256,20 @@ def prove_archives(manifest: t.Mapping[str, Json], folder: str) -> str:
         if rows != database["rows"]:
             return f"the archive {path} does not hold the rows of its manifest"
     return ""
+
+
+def report(manifest: dict[str, Json], find: t.Callable[..., None]) -> None:
+    """Say what a snapshot holds of PostgreSQL."""
+    for server, entry in databases(manifest):
+        subject = f"{server['name']}/{entry['database']}"
+        rows = sum(entry["rows"].values())
+        words = f"the dump ({entry['format']}, {human_bytes(entry['size'])}) was read whole: {len(entry['rows'])} table(s), {rows} row(s)"
+        evidence = [f"{table}: {count} row(s) at the moment of the dump" for table, count in entry["sentinels"].items()]
+        find("snapshot.postgresql", "ok", subject, words, value=entry["size"], unit="bytes", evidence=evidence)
+    for server in manifest.get("postgresql", ()):
+        words = "roles and tablespaces are kept"
+        if server["globals"]["passwords"]:
+            find("snapshot.globals", "ok", server["name"], f"{words}, with the hashes of passwords, mode 0600")
+        else:
+            advice = "Connect as a superuser to keep them, or be ready to set the passwords again after the loss of the whole cluster."
+            find("snapshot.globals", "warning", server["name"], f"{words} without passwords: the role is no superuser", advice=advice)

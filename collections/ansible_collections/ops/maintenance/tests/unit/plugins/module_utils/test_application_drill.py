@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.ops.maintenance.plugins.module_utils import application_tree as tree
 from ansible_collections.ops.maintenance.plugins.module_utils import application_unit as unit
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification as verification
+from ansible_collections.ops.maintenance.plugins.module_utils.backup_sets import Backup, File
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -134,15 +135,13 @@ def test_a_database_file_and_dated_folders_lie_where_they_belong(tmp_path):
         connection.execute("CREATE TABLE t (a)")
     target = tree.Target(str(tmp_path / "out"), 1 << 30)
     status = os.stat(folder / "app.db")
-    backup = verification.Backup(str(folder), (tree_file(folder / "app.db", status),), NOW.timestamp(), NOW.date())
+    backup = Backup(str(folder), (tree_file(folder / "app.db", status),), NOW.timestamp(), NOW.date())
     declared = {"layout": "dated_folders", "decrypt_command": []}
     done = tree.restore(backup, declared, {"path": "/srv/data", "inside": "", "set": "x"}, target)
     assert (done.files, done.wrong, (tmp_path / "out/srv/data/app.db").exists()) == (1, [], True)
 
 
 def tree_file(path, status):
-    from ansible_collections.ops.maintenance.plugins.module_utils.backup_sets import File
-
     return File(str(path), status.st_size, status.st_mtime_ns)
 
 
@@ -157,7 +156,7 @@ def test_no_member_gets_out_of_the_tree(tmp_path):
         link("shop/hard", "/etc/passwd", tarfile.LNKTYPE),
         link("shop/null", "", tarfile.CHRTYPE),
     )
-    backup = verification.Backup(str(path), (tree_file(path, os.stat(path)),), NOW.timestamp(), NOW.date())
+    backup = Backup(str(path), (tree_file(path, os.stat(path)),), NOW.timestamp(), NOW.date())
     target = tree.Target(str(tmp_path / "out"), 1 << 30)
     done = tree.restore(backup, {"layout": "files", "decrypt_command": []}, PART, target)
     assert (done.files, list(victim.iterdir())) == (2, [])
@@ -165,7 +164,7 @@ def test_no_member_gets_out_of_the_tree(tmp_path):
     assert os.stat(tmp_path / "out/srv/shop/ok").st_mode & 0o7777 == 0o755
     assert len(done.notes) == 2
     path = archive(tmp_path / "files/b.tar.gz", {"shop/../../x": b"x"})
-    backup = verification.Backup(str(path), (tree_file(path, os.stat(path)),), NOW.timestamp(), NOW.date())
+    backup = Backup(str(path), (tree_file(path, os.stat(path)),), NOW.timestamp(), NOW.date())
     assert "leads outside" in tree.restore(backup, {"layout": "files", "decrypt_command": []}, PART, target).wrong[0]
 
 
