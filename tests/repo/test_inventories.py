@@ -296,6 +296,22 @@ def test_updates_are_installed_monthly_not_weekly(system, cadence, skipped):
 
 
 @pytest.mark.parametrize(
+    ("cadence", "least", "installs"), [("daily", "medium", False), ("weekly", "medium", True), ("quarterly", "low", True)]
+)
+def test_netpost_looks_daily_for_what_is_overdue_and_installs_low_ones_quarterly(cadence, least, installs):
+    """netpost-sec-01 to 04: no weekly run can keep a day, so the daily one says what is overdue; an emergency run takes only that."""
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"][cadence]
+    assert any("patching" in stage for stage in steps.values())
+    own = values("netpost")
+    assert own["patching_deadline_hours"] == {"critical": 24, "high": 168, "medium": 0, "low": 2208}
+    written = inventory()[1].raw_get(hosts("netpost")[0])["patching_minimum_severity"]
+    templar = Templar(DataLoader(), {"maintenance_cadence": cadence})
+    assert templar.template(written) == least
+    default = inventory_check.role_options()["patching"]["patching_install"]["default"]
+    assert templar.template(trust_as_template(default)) is installs
+
+
+@pytest.mark.parametrize(
     ("system", "contacts"),
     [
         ("neff_paving", ["admin@neffpaving.com", "dba@neffpaving.com", "security@neffpaving.com", "(555) 123-HELP"]),

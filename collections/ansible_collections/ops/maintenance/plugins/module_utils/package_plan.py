@@ -246,7 +246,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         problems.append("scope is 'listed', but packages names none; name them or choose another scope.")
     for option in ("packages", "hold", "blocklist", "pins"):
         bad = [name for name in params.get(option) or () if _is_no_name(name)]
-        problems += [str(InputError.of(option, name, "a package name", "correct it")) for name in bad]
+        problems += [f"{option} has {name!r}, expected a package name; correct it." for name in bad]
     for name, pin in (params.get("pins") or {}).items():
         if not isinstance(pin, str) or not pin.rstrip("*") or any(c.isspace() for c in pin):
             expected = "a version or the beginning of one as text, such as '15.*'"
