@@ -197,7 +197,7 @@ class Renewal:
     def rehearse(self, lineage: Lineage) -> Finding:
         """Let certbot rehearse a renewal with the authority's test service."""
         try:
-            well, said = self.certbot("--dry-run", "--cert-name", lineage.name)
+            well, said = self.certbot("--dry-run", f"--cert-name={lineage.name}")
         except MaintenanceError as error:
             well, said = False, str(error)
         if well:
@@ -213,7 +213,7 @@ class Renewal:
         name = seen.lineage.name
         before = {"days_left": round(self.days_left(seen), 1), "sha256": seen.fingerprint}
         try:
-            well, said = self.certbot("--cert-name", name)
+            well, said = self.certbot(f"--cert-name={name}")
             chain = seen.lineage.chain(self.host)
         except MaintenanceError as error:
             return Action(name, "renew", "failed", f"{name} was not renewed: {error}", before)
