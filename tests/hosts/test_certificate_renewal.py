@@ -177,6 +177,14 @@ def test_old_certificate_that_goes_on_being_served_is_found_and_reloaded_where_d
         assert run(lineage, certificates=declared).actions == []
 
 
+def test_what_is_no_unit_is_reloaded_by_its_command(lineage):
+    argv = lineage.issue(40).nginx()
+    with serving(argv):
+        lineage.issue(90)
+        done = run(lineage, certificates={"reload_command": [*argv, "-s", "reload"]})
+        assert ([a.status for a in done.actions], states(done)["served"]) == (["changed"], "ok")
+
+
 def test_configuration_that_does_not_hold_is_not_loaded(lineage, tools):
     argv = lineage.issue(40).nginx()
     with serving(argv):
@@ -247,6 +255,22 @@ def test_rehearsal_that_the_authority_refuses_is_a_warning(lineage, tools):
     outcome = run(lineage.issue(60), rehearse=True, certificates={"connect": ""})
     assert states(outcome)["rehearsal"] == "warning"
     assert "challenges" in finding(outcome, "rehearsal").summary
+
+
+@pytest.mark.parametrize(
+    ("answers", "hook", "state"),
+    [("active", True, "ok"), ("active", False, "warning"), ("inactive", True, "warning"), ("", True, "unknown")],
+)
+def test_timer_and_what_takes_a_renewal_up(lineage, tools, answers, hook, state):
+    """Renewed files that nobody reloads are the usual false green."""
+    tools("systemctl", f'[ "$1" = is-active ] && echo {answers}')
+    if hook:
+        script = lineage.root / "renewal-hooks" / "deploy" / "reload"
+        script.parent.mkdir(parents=True)
+        script.write_text("#!/bin/sh\n")
+        script.chmod(0o755)
+    outcome = run(lineage.issue(60), certificates={"connect": ""})
+    assert finding(outcome, "timer").state == state
 
 
 def test_files_that_do_not_belong_together_or_lead_elsewhere(lineage):

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from . import security_x509
 from .errors import MaintenanceError
 from .host import Host
-from .security_common import read_small, shown, why_unread
+from .record import Finding
+from .security_common import read_small, shown, unknown, why_unread
 from .security_x509 import Certificate
 
 _SETTING = re.compile(r"^\s*([A-Za-z0-9_-]+)\s*=\s*(.*?)\s*$", re.M)
 _DAYS = re.compile(r"^(\d+) days?$")
+_TIMERS = ("certbot.timer", "certbot-renew.timer", "snap.certbot.renew.timer")
 _FILES = ("cert", "privkey", "chain", "fullchain")
 
 
@@ -110,3 +112,25 @@ def has_deploy_hook(folder: str) -> bool:
         return any(os.access(os.path.join(hooks, name), os.X_OK) for name in os.listdir(hooks))
     except OSError:
         return False
+
+
+def timer_finding(host: Host, found: t.Sequence[Lineage], taken_up: t.Collection[str]) -> Finding:
+    """Judge whether certificates are renewed without this run, and something takes the new ones up.
+
+    :param taken_up: names of certificates for which this run reloads something.
+    """
+    units = {unit: host.run(["systemctl", "is-active", unit]).stdout.strip() for unit in _TIMERS} if host.which("systemctl") else {}
+    if not set(units.values()) & {"active", "inactive", "failed"}:
+        return unknown("certificate.timer", "certbot", "Whether a timer renews is not known: systemd does not answer.", "Look by hand.")
+    active = [unit for unit, state in units.items() if state == "active"]
+    silent = [lineage.name for lineage in found if not lineage.has_hook and lineage.name not in taken_up]
+    problem = "" if active else "No timer of certbot is active."
+    if not problem and silent:
+        problem = f"Nothing is reloaded after a renewal of {', '.join(silent[:5])}."
+    return Finding(
+        "certificate.timer",
+        "warning" if problem else "ok",
+        "certbot",
+        problem or f"{active[0]} renews, and what serves the certificates is reloaded.",
+        advice="Enable certbot.timer, and give certbot a deploy hook that reloads the service." if problem else "",
+    )

@@ -32,6 +32,7 @@ OPTIONS: dict[str, t.Any] = {
             "host": {"type": "str", "default": ""},
             "trust": {"type": "path", "default": ""},
             "service": {"type": "str", "default": ""},
+            "reload_command": {"type": "list", "elements": "str", "default": []},
             "check_command": {"type": "list", "elements": "str", "default": []},
         },
     },
@@ -46,7 +47,6 @@ _UNREACHABLE = re.compile(
     r"Max retries exceeded|NameResolutionError|name resolution|Network is unreachable|Connection refused|timed? ?out|No route to host",
     re.IGNORECASE,
 )
-_TIMERS = ("certbot.timer", "certbot-renew.timer", "snap.certbot.renew.timer")
 _WAIT_SECONDS = 5.0
 
 Declared = t.Mapping[str, t.Any]
@@ -72,6 +72,11 @@ class Seen:
     def is_stale(self) -> bool:
         """Whether something else is served than what lies there."""
         return bool(self.served and self.fingerprint and self.served != self.fingerprint)
+
+
+def reloaded(declared: Declared) -> str:
+    """Name what is reloaded for a certificate; empty where nothing is declared."""
+    return str(declared.get("service") or " ".join(declared.get("reload_command") or [])[:80])
 
 
 class Renewal:
@@ -192,7 +197,7 @@ class Renewal:
     def rehearse(self, lineage: Lineage) -> Finding:
         """Let certbot rehearse a renewal with the authority's test service."""
         try:
-            well, said = self.certbot("--dry-run", "--cert-name", lineage.name)
+            well, said = self.certbot("--dry-run", f"--cert-name={lineage.name}")
         except MaintenanceError as error:
             well, said = False, str(error)
         if well:
@@ -208,7 +213,7 @@ class Renewal:
         name = seen.lineage.name
         before = {"days_left": round(self.days_left(seen), 1), "sha256": seen.fingerprint}
         try:
-            well, said = self.certbot("--cert-name", name)
+            well, said = self.certbot(f"--cert-name={name}")
             chain = seen.lineage.chain(self.host)
         except MaintenanceError as error:
             return Action(name, "renew", "failed", f"{name} was not renewed: {error}", before)
@@ -222,15 +227,14 @@ class Renewal:
 
     def reload(self, declared: Declared) -> Action:
         """Check the service's configuration and reload it; a configuration that does not hold is not loaded."""
-        unit = declared["service"]
-        command = declared["check_command"]
-        if command:
-            ran = self.host.run(command, timeout=60)
+        name = reloaded(declared)
+        if declared["check_command"]:
+            ran = self.host.run(declared["check_command"], timeout=60)
             if ran.rc != 0:
-                return Action(unit, "reload", "failed", f"{unit} was not reloaded, its configuration does not hold: {ran.why()}")
-        ran = self.host.run(["systemctl", "reload", "--", unit], timeout=90)
+                return Action(name, "reload", "failed", f"{name} was not reloaded, its configuration does not hold: {ran.why()}")
+        ran = self.host.run(declared["reload_command"] or ["systemctl", "reload", "--", name], timeout=90)
         done = ran.rc == 0
-        return Action(unit, "reload", "changed" if done else "failed", f"{unit} was reloaded" if done else f"{unit}: {ran.why()}")
+        return Action(name, "reload", "changed" if done else "failed", f"{name} was reloaded" if done else f"{name}: {ran.why()}")
 
     def look_again(self, seen: Seen) -> Seen:
         """Look until the file is served, as a reload takes a moment."""
@@ -240,28 +244,6 @@ class Renewal:
             if not found.is_stale or self.host.now().timestamp() > end:
                 return found
             self.host.sleep(0.2)
-
-    def timer(self, found: t.Sequence[Lineage]) -> Finding:
-        """Judge whether certificates are renewed without this run, and something takes the new ones up."""
-        units = (
-            {unit: self.host.run(["systemctl", "is-active", unit]).stdout.strip() for unit in _TIMERS}
-            if self.host.which("systemctl")
-            else {}
-        )
-        if not set(units.values()) & {"active", "inactive", "failed"}:
-            return unknown("certificate.timer", "certbot", "Whether a timer renews is not known: systemd does not answer.", "Look by hand.")
-        active = [unit for unit, state in units.items() if state == "active"]
-        silent = [lin.name for lin in found if not lin.has_hook and not self.declared.get(lin.name, {}).get("service")]
-        problem = "" if active else "no timer of certbot is active"
-        if not problem and silent:
-            problem = f"nothing is reloaded after a renewal of {', '.join(silent[:5])}"
-        return Finding(
-            "certificate.timer",
-            "warning" if problem else "ok",
-            "certbot",
-            f"{problem}." if problem else f"{active[0]} renews, and what serves the certificates is reloaded.",
-            advice="Enable certbot.timer, and give certbot a deploy hook that reloads the service." if problem else "",
-        )
 
 
 def input_problems(params: Declared) -> list[str]:
@@ -284,10 +266,12 @@ def input_problems(params: Declared) -> list[str]:
                     )
                 )
             )
-        if item["check_command"] and not item["service"]:
+        if item["check_command"] and not reloaded(item):
             problems.append(
-                f"certificates.check_command of {item['name']!r} is given without service, expected both; name the unit to reload."
+                f"certificates.check_command of {item['name']!r} is given without service or reload_command; name what to reload."
             )
+        if item["service"] and item["reload_command"]:
+            problems.append(f"certificates of {item['name']!r} has service and reload_command, expected one of them; remove the other.")
         if item["connect"]:
             try:
                 security_tls.endpoint(item["connect"])
@@ -320,7 +304,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         findings += seen.findings
         actions += done
         metrics += [Metric("certificate.days_left", lineage.name, round(work.days_left(seen), 2), "days")] if seen.chain else []
-    findings.append(work.timer(found))
+    taken_up = {name for name, declared in work.declared.items() if reloaded(declared)}
+    findings.append(certbot_files.timer_finding(host, found, taken_up))
     failed = [action.summary for action in actions if action.status == "failed"]
     said = f"{many(len(found), 'certificate')}, {many(len(actions), 'step')} due or done"
     return Outcome(
@@ -349,10 +334,10 @@ def _act(work: Renewal, seen: Seen, instead: str) -> list[Action]:
     """Renew and reload what is due; ``instead`` is the status where that is not to be done now."""
     declared, name = seen.declared or {}, seen.lineage.name
     renewing = work.params["renew"] and work.is_due(seen)
-    reloading = bool(declared.get("service")) and (renewing or seen.is_stale)
+    unit = reloaded(declared)
+    reloading = bool(unit) and (renewing or seen.is_stale)
     if instead:
         planned = [Action(name, "renew", instead, f"{name} ends in {work.days_left(seen):.0f} days")] if renewing else []
-        unit = str(declared.get("service", ""))
         return planned + ([Action(unit, "reload", instead, f"{unit} is to serve {name}")] if reloading else [])
     done = [work.renew(seen)] if renewing else []
     if reloading and (seen.is_stale or any(action.status == "changed" for action in done)):

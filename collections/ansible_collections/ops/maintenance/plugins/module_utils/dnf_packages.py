@@ -178,7 +178,7 @@ def ask(host: Host, question: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 def private_cache(cache_dir: str = CACHE_DIR) -> t.Iterator[dict[str, str]]:
     """Give a copy of the metadata to refresh, and places for what else dnf writes, so that check mode leaves the host alone."""
     with tempfile.TemporaryDirectory(prefix="ops_maintenance_dnf_") as folder:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there, or changed under way: what is missing is fetched
             shutil.copytree(cache_dir, f"{folder}/cachedir", symlinks=True, ignore=shutil.ignore_patterns("packages", "*_lock.pid"))
         conf = {}
         for name in ("cachedir", "logdir", "persistdir"):

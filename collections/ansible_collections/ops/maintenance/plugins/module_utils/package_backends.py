@@ -91,7 +91,6 @@ class Dnf:
         self.host = host
         self.conf: dict[str, str] = {}
         self.native = ""
-        self.rehearsed: dict[tuple[str, ...], Simulation] = {}
 
     @contextlib.contextmanager
     def private(self) -> t.Iterator[None]:
@@ -114,11 +113,8 @@ class Dnf:
         return dnf_packages.pending(self.host, self.conf, packages, self.native)
 
     def rehearse(self, specs: t.Sequence[str]) -> Simulation:
-        """Let dnf resolve the transaction without making it; that takes seconds, so the same is asked once."""
-        wanted = tuple(specs)
-        if wanted not in self.rehearsed:
-            self.rehearsed[wanted] = dnf_packages.rehearse(self.host, self.conf, wanted, self.native)
-        return self.rehearsed[wanted]
+        """Let dnf resolve the transaction without making it."""
+        return dnf_packages.rehearse(self.host, self.conf, specs, self.native)
 
     @staticmethod
     def spec(name: str, version: str) -> str:

@@ -67,8 +67,15 @@ options:
       service:
         description:
           - Unit to reload when a newer certificate lies there than is served.
+          - Either this or O(certificates[].reload_command).
         type: str
         default: ''
+      reload_command:
+        description:
+          - Command, as a list, that makes what serves the certificate take it up, where that is no unit, such as one in a container.
+        type: list
+        elements: str
+        default: []
       check_command:
         description:
           - Command, as a list, that must end with 0 before the reload, such as V([nginx, -t]).
