@@ -282,6 +282,12 @@ def test_asr_and_flow_keep_their_logs_as_long_as_their_documents_say():
     assert values("flow_motion")["backup_verification_sets"][0]["retention"]["maximum_age_days"] == 30
 
 
+@pytest.mark.parametrize(("cadence", "days"), [("daily", 1), ("weekly", 7), ("monthly", 7)])
+def test_flow_reviews_a_day_daily_and_a_week_weekly(cadence, days):
+    written = inventory()[1].raw_get(hosts("flow_motion")[0])["log_rotation_span_days"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == days
+
+
 def test_netpost_judges_by_its_alert_thresholds():
     known = values("netpost")
     assert {(end["p95_ms"], end["critical_ms"]) for end in known["validation_endpoints"] if "p95_ms" in end} == {(1000, 2000)}
