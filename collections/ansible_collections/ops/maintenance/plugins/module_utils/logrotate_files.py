@@ -184,7 +184,8 @@ def _host_problems(
     for one in entry["paths"]:
         claimed = next((other for other in foreign for pattern in other.patterns if _meet(one, pattern)), None)
         if claimed is not None:
-            yield f"files, {entry['name']}: {one} is claimed by {clean(claimed.where)} already; leave it out here, or take it out there."
+            advice = "set remove_undeclared" if claimed.file in ours else "leave it out here, or take it out there"
+            yield f"files, {entry['name']}: {one} is claimed by {clean(claimed.where)} already; {advice}."
     for ask, kind, names in ((pwd.getpwnam, "user", ("create_owner", "su_user")), (grp.getgrnam, "group", ("create_group", "su_group"))):
         for name in names:
             if entry[name] and refusal(_known, ask, entry[name]):

@@ -294,6 +294,15 @@ def test_days_are_whole_and_rotated_names_count_too(tree):
     assert tree.files() == ["logs/app.log.1.gz", "logs/app.log.gz", "logs/young.log"]
 
 
+def test_seven_days_are_seven_and_what_goes_is_listed_first(tree):
+    """``find -mtime +7`` would wait for 8 days, and tells nothing."""
+    rule = tree.rule(pattern=["*.log"], compress_after_days=None, archive_to=None, archive_after_days=None, delete_after_days=7.0)
+    old, young = tree.write("old.log", text(7.1)), tree.write("young.log", text(6.9))
+    assert step(tree.run(rule, check=True), "delete").before["names"] == [str(old)]
+    outcome = tree.run(rule)
+    assert (step(outcome, "delete").before["names"], old.exists(), young.exists()) == ([str(old)], False, True)
+
+
 def test_a_relative_root_is_refused_for_it_would_mean_another_folder(tree):
     with pytest.raises(InputError, match="absolute path"):
         tree.run(tree.rule(root="logs"))

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import logrotate_config as config
+from ansible_collections.ops.maintenance.plugins.module_utils import logrotate_tree
 from ansible_collections.ops.maintenance.plugins.module_utils.logrotate_config import Directive, Section
 
 NGINX = """\
@@ -126,3 +130,25 @@ SECTIONS = st.builds(Section, st.lists(PATHS, min_size=1, max_size=4), st.lists(
 def test_what_is_written_is_read_again(sections):
     parsed = config.parse("# header\n" + "".join(config.render(section) for section in sections))
     assert (parsed.faults, parsed.items) == ([], sections)
+
+
+@given(
+    st.dictionaries(
+        st.text("abc.-_", min_size=1, max_size=5).filter(lambda name: name.strip(".")), st.lists(SECTIONS, max_size=3), max_size=4
+    )
+)
+def test_a_tree_is_read_whole_and_in_order_but_for_names_that_are_left_out(files):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, sections in files.items():
+            Path(folder, name).write_text("# a file\n" + "".join(config.render(section) for section in sections))
+            Path(folder, name).chmod(0o644)
+        tree_of = Path(folder).with_suffix(".conf")
+        try:
+            tree_of.write_text(f"weekly\ninclude {folder}\n")
+            tree_of.chmod(0o644)
+            tree = logrotate_tree.read_tree(str(tree_of))
+        finally:
+            tree_of.unlink()
+    expected = [(f"{folder}/{name}", section.patterns) for name in sorted(files) for section in files[name]]
+    assert (tree.faults, tree.passed_over, tree.left_out) == ([], [], [])
+    assert [(entry.file, entry.patterns) for entry in tree.entries] == expected

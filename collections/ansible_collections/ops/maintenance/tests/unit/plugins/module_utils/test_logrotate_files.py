@@ -131,6 +131,16 @@ def test_a_path_that_another_file_claims_is_refused(params, tmp_path, claimed):
         plan(params)
 
 
+def test_a_declaration_under_another_name_says_what_is_in_its_way(params):
+    logrotate_files.apply(params, plan(params), lambda _main: [])
+    params["files"] = [declared(name="other")]
+    with pytest.raises(InputError, match=r"is claimed by .*/app:2 already; set remove_undeclared"):
+        plan(params)
+    params["remove_undeclared"] = True
+    logrotate_files.apply(params, plan(params), lambda _main: [])
+    assert os.listdir(params["folder"]) == ["other"]
+
+
 def test_accounts_that_do_not_exist(params):
     params["files"] = [declared(su_user="nobody-here", su_group="none-here")]
     with pytest.raises(InputError, match=r"su_user is 'nobody-here'.*su_group is 'none-here'"):
