@@ -18,6 +18,7 @@ from . import (
     security_files,
     security_login_patterns,
     security_logins,
+    security_lynis,
     security_network,
     security_secret_scan,
     security_secrets,
@@ -41,6 +42,7 @@ OPTIONS: dict[str, t.Any] = {
     **security_app_users.OPTIONS,
     **security_secrets.OPTIONS,
     **security_secret_scan.OPTIONS,
+    **security_lynis.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -95,6 +97,7 @@ CHECKS = (
         security_secret_scan.look,
         security_secret_scan.passes_bad_sample,
     ),
+    Check(security_lynis.IDS, lambda params: bool(params["lynis_report"]), security_lynis.look, security_lynis.passes_bad_sample),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -177,6 +180,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         security_app_users,
         security_secrets,
         security_secret_scan,
+        security_lynis,
     )
     for part in parts:
         wrong += part.validate(params)
