@@ -675,6 +675,22 @@ options:
           - How much is read at most; what lies beyond is named as not looked at.
         type: int
         default: 512
+  lynis_report:
+    description:
+      - Report of Lynis, as C(/var/log/lynis-report.dat). Its warnings, suggestions and hardening index become a
+        finding, with what is new since the report before. Nothing is run; let a timer run C(lynis audit system) as
+        root. Empty does not look.
+    type: path
+    default: ''
+  lynis_max_age_days:
+    description:
+      - A report older than this proves nothing.
+    type: int
+    default: 35
+  lynis_minimum_index:
+    description:
+      - A hardening index below this is a warning.
+    type: int
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.
