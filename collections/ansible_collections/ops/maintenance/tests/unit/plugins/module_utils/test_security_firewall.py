@@ -142,23 +142,31 @@ def test_a_rule_without_a_protocol_opens_udp_too(tmp_path):
     assert list(found.evidence) == ["let in, but not declared: udp/22 from 192.168.1.0/24"]
 
 
+# As ufw 0.36 of Debian 12 prints it.
 UFW = """Status: active
 Logging: on (low)
-Default: deny (incoming), allow (outgoing), disabled (routed)
+Default: deny (incoming), allow (outgoing), deny (routed)
 New profiles: skip
 
 To                         Action      From
 --                         ------      ----
 22/tcp                     ALLOW IN    192.168.1.0/24             # control node
-80,443/tcp                 ALLOW IN    Anywhere
-80,443/tcp (v6)            ALLOW IN    Anywhere (v6)
-53                         LIMIT IN    10.0.0.0/8
-25                         DENY IN     Anywhere
+80,443/tcp                 ALLOW IN    Anywhere                  \x20
+53                         LIMIT IN    10.0.0.0/8                \x20
+25                         DENY IN     Anywhere                  \x20
+Anywhere                   ALLOW IN    192.0.2.9                 \x20
+9100/tcp on eth0           ALLOW IN    Anywhere                  \x20
+3000:3010/udp              ALLOW IN    Anywhere                  \x20
+80,443/tcp (v6)            ALLOW IN    Anywhere (v6)             \x20
+25 (v6)                    DENY IN     Anywhere (v6)             \x20
+9100/tcp (v6) on eth0      ALLOW IN    Anywhere (v6)             \x20
+3000:3010/udp (v6)         ALLOW IN    Anywhere (v6)             \x20
 """
 
 
 def test_ufw_is_read(tmp_path):
     declared = ["allow tcp/22 from 192.168.1.0/24", "allow tcp/80", "allow tcp/443", "allow any/53 from 10.0.0.0/8"]
+    declared += ["allow any/any from 192.0.2.9", "allow tcp/9100", "allow udp/3000-3010"]
     found = reviewed(tmp_path, Walls(ufw=UFW, enabled=["ufw"]), firewall_rules=declared)
     assert (found["firewall"].state, found["firewall_rules"].state) == ("ok", "ok")
     assert list(found["firewall_rules"].evidence) == []
