@@ -55,6 +55,8 @@ class Lists:
 
 
 OWN_LISTS = Lists()
+UNTOUCHED = Lists(options=("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="))
+"""The host's own lists, without writing apt's caches anew: for check mode."""
 
 
 @dataclass(frozen=True)

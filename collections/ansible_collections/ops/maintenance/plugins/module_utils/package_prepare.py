@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from . import apt_health, apt_lock, apt_packages, apt_space, package_regression
+from .apt_packages import OWN_LISTS, UNTOUCHED, Lists
 from .errors import MaintenanceError, VerifyError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes, many
@@ -56,6 +57,10 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     )
 
 
+def _lists(check_mode: bool) -> Lists:
+    return UNTOUCHED if check_mode else OWN_LISTS
+
+
 def _baseline(host: Host, findings: list[Finding]) -> package_regression.Baseline:
     """Remember what works now; where that cannot be seen, a regression will not be either, which is said."""
     try:
@@ -75,7 +80,7 @@ def _wait(host: Host, timeout: float) -> Finding:
 
 def _repair(host: Host, check_mode: bool) -> list[Action]:
     """Run the repairs that are due, one after the other, and look again whether they helped."""
-    due = apt_health.look(host, apt_packages.installed(host)).repairs()
+    due = apt_health.look(host, apt_packages.installed(host), _lists(check_mode)).repairs()
     if check_mode:
         return [apt_health.repair_action(repair, "due") for repair in due]
     said = {repair: host.run(apt_health.COMMANDS[repair], timeout=3600, env=_QUIET) for repair in due}
@@ -92,7 +97,7 @@ def _remove(host: Host, names: t.Sequence[str], check_mode: bool) -> list[Action
     present = [name for name in names if name in packages]
     if not present:
         return []
-    would = {step.name for step in apt_packages.simulate(host, ["remove", *present]).of("Remv", "Purg")}
+    would = {step.name for step in apt_packages.simulate(host, ["remove", *present], _lists(check_mode)).of("Remv", "Purg")}
     if would != set(present):
         more = ", ".join(sorted(would ^ set(present))[:5])
         raise VerifyError(f"Nothing was removed: removing {', '.join(present[:5])} would not be what was previewed ({more}). Look at it.")
@@ -110,7 +115,7 @@ def _removed(name: str, is_there: bool, check_mode: bool) -> Action:
 
 def _download(host: Host, specs: t.Sequence[str], check_mode: bool) -> list[Action]:
     """Fetch what the plan needs into apt's cache and look whether it is all there."""
-    left = _missing_bytes(host, specs)
+    left = _missing_bytes(host, specs, _lists(check_mode))
     if not left:
         return []
     said = f"{human_bytes(left)} for {many(len(specs), 'package')}"
@@ -124,8 +129,8 @@ def _download(host: Host, specs: t.Sequence[str], check_mode: bool) -> list[Acti
     return [Action("packages", "download", "changed", f"{said} fetched", {"bytes": left}, {"bytes": 0})]
 
 
-def _missing_bytes(host: Host, specs: t.Sequence[str]) -> int:
+def _missing_bytes(host: Host, specs: t.Sequence[str], lists: Lists = OWN_LISTS) -> int:
     if not specs:
         return 0
-    ran = host.run(["apt-get", "--print-uris", "-qq", "--only-upgrade", "install", *specs], timeout=180)
+    ran = host.run(["apt-get", *lists.options, "--print-uris", "-qq", "--only-upgrade", "install", *specs], timeout=180)
     return apt_space.parse_uris(ran.stdout)
