@@ -10,6 +10,7 @@ fast way has to give the same answer, and the tests hold one against the other.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import math
@@ -352,7 +353,8 @@ class LogCounter:
     def _json_rows(self, shape: Shape, rows: list[tuple[bytes, ...]], simple: bool) -> bool:
         raw_levels = [row[shape.level] for row in rows] if shape.level is not None else [b""] * len(rows)
         levels = Counter(raw_levels)
-        spans = self._span_of(rows, shape.stamp, shape.offset, 13)
+        zones = set(map(itemgetter(shape.offset), rows))
+        spans = self._span_of([row[shape.stamp] for row in rows], zones.pop(), 13) if len(zones) == 1 else None
         if spans is None or not self._know_levels(shape, levels):
             return False
         names = self._levels
@@ -421,13 +423,8 @@ class LogCounter:
                 for tag in tags_of(text):
                     self._tagged(tag, text, *(_field(row, index) for index in (shape.account, shape.address, shape.endpoint)))
 
-    def _span_of(self, rows: list[tuple[bytes, ...]], stamp: int, offset: int, width: int) -> dict[bytes, int] | None:
-        """Return the hour (in UTC) of each hour named in rows; empty where all are too old, None if it is not clear."""
-        offsets = set(map(itemgetter(offset), rows))
-        if len(offsets) != 1:
-            return None
-        zone = offsets.pop()
-        stamps = [row[stamp] for row in rows]
+    def _span_of(self, stamps: list[bytes], zone: bytes, width: int) -> dict[bytes, int] | None:
+        """Return the hour (in UTC) of each hour named in stamps; empty where all are too old, None if it is not clear."""
         low, high = min(stamps), max(stamps)
         names = {low[:width]} if low[:width] == high[:width] else set(map(itemgetter(slice(width)), stamps))
         hours: dict[bytes, int] = {}
@@ -463,12 +460,17 @@ class LogCounter:
     def _access_block(self, block: bytes) -> bytes:
         if b"\\" in block or b"\r" in block or self._proxies:
             return block
+        found = _ZONE.search(block)
+        if found is None:
+            return block
+        zone = found.group(1)
+        combined, any_access = _in_zone(zone)
         lines = block.count(b"\n")
-        rows = _FAST_COMBINED.findall(block)
+        rows = combined.findall(block)
         if len(rows) != lines:
-            rows = _FAST_ACCESS.findall(block)
-        rest = b"" if len(rows) == lines else _FAST_ACCESS.sub(b"", block)
-        spans = self._span_of(rows, 1, 2, 14) if rows else {}
+            rows = any_access.findall(block)
+        rest = b"" if len(rows) == lines else any_access.sub(b"", block)
+        spans = self._span_of([row[1] for row in rows], zone, 14) if rows else {}
         if spans is None:
             return block
         tally = self.tally
@@ -478,19 +480,19 @@ class LogCounter:
             tally.outside += len(rows)
             return rest
         tally.addresses.update(map(itemgetter(0), rows))
-        statuses = [row[4] for row in rows]
+        statuses = [row[3] for row in rows]
         counts = Counter(statuses)
         for status, count in counts.items():
             tally.statuses[status] += count
         self._hours(rows, 1, spans, statuses, counts, _level_of_status)
-        if len(rows[0]) > 5:
-            for tail, count in Counter(map(itemgetter(5), rows)).items():
+        if len(rows[0]) > 4:
+            for tail, count in Counter(map(itemgetter(4), rows)).items():
                 self._latency(tail, count)
         bad = {status for status in counts if status in _TAG_OF_STATUS or status[:1] == b"5"}
         if bad:
             for row in rows:
-                if row[4] in bad:
-                    self._request(row[0], row[3], row[4])
+                if row[3] in bad:
+                    self._request(row[0], row[2], row[3])
         return rest
 
 
@@ -525,10 +527,21 @@ def _no_event(_line: bytes, _clock: Clock) -> Event | None:
 # Access logs ---------------------------------------------------------------------------------------------------------
 
 _ACCESS_LINE = re.compile(rb'(\S+) [^\["]*\[([^\]]+)\] "((?:[^"\\]|\\.)*)" (\d\d\d)(?= |$)')
-_STAMP = rb"\[(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)( [+-]\d{4})\]"
-# The first is for lines that end with a quoted field, and right only where it matches as often as there are lines.
-_FAST_COMBINED = re.compile(rb'^(\S+) [^\["]*' + _STAMP + rb' "([^"]*)" (\d\d\d) .*"\n', re.M)
-_FAST_ACCESS = re.compile(rb'^(\S+) [^\["\n]*' + _STAMP + rb' "([^"\n]*)" (\d\d\d)(?= )(?:[^\n]*")?([^"\n]*)\n', re.M)
+_STAMP = rb"(\d\d/[A-Z][a-z][a-z]/\d{4}:[0-2]\d:[0-5]\d:[0-5]\d)"
+_ZONE = re.compile(rb'\[[^\]"\n]{20}( [+-]\d{4})\] "')
+
+
+@functools.lru_cache(maxsize=8)
+def _in_zone(zone: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return expressions for lines whose times are in a zone.
+
+    The first is for lines that end with a quoted field, and right only where it matches as often as there are lines.
+    """
+    stamp = rb"\[" + _STAMP + re.escape(zone) + rb"\]"
+    combined = re.compile(rb'^(\S+) [^\["]*' + stamp + rb' "([^"]*)" (\d\d\d) .*"\n', re.M)
+    return combined, re.compile(rb'^(\S+) [^\["\n]*' + stamp + rb' "([^"\n]*)" (\d\d\d)(?= )(?:[^\n]*")?([^"\n]*)\n', re.M)
+
+
 _LATENCY = re.compile(rb"(?:(?<= )|\brt=)(\d{1,6}\.\d{1,6})(?= |$)")
 """The seconds that a request took, where the log has them after its last quoted field."""
 
