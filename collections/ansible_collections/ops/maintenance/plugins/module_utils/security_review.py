@@ -20,6 +20,7 @@ from . import (
     security_logins,
     security_lynis,
     security_network,
+    security_openscap,
     security_secret_scan,
     security_secrets,
     security_updates,
@@ -43,6 +44,7 @@ OPTIONS: dict[str, t.Any] = {
     **security_secrets.OPTIONS,
     **security_secret_scan.OPTIONS,
     **security_lynis.OPTIONS,
+    **security_openscap.OPTIONS,
     **security_network.OPTIONS,
 }
 SUBJECT, OPERATION = "security", "security_review"
@@ -98,6 +100,12 @@ CHECKS = (
         security_secret_scan.passes_bad_sample,
     ),
     Check(security_lynis.IDS, lambda params: bool(params["lynis_report"]), security_lynis.look, security_lynis.passes_bad_sample),
+    Check(
+        security_openscap.IDS,
+        lambda params: bool(params["openscap_results"]),
+        security_openscap.look,
+        security_openscap.passes_bad_sample,
+    ),
     Check(
         security_network.SSHD_IDS,
         lambda params: bool(params["sshd"]),
@@ -181,6 +189,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         security_secrets,
         security_secret_scan,
         security_lynis,
+        security_openscap,
     )
     for part in parts:
         wrong += part.validate(params)
