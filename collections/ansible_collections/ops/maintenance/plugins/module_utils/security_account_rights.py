@@ -19,7 +19,7 @@ from .security_accounts import ADMIN_GROUPS, Account, Key
 from .security_common import Review, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
-    "sudo_nopasswd": {"type": "list", "elements": "str", "default": []},
+    "sudo_nopasswd": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "rsa_minimum_bits": {"type": "int", "default": 2048},
 }
 IDS = ("security.password_hash", "security.sudo_nopasswd", "security.admin_groups", "security.key_strength")

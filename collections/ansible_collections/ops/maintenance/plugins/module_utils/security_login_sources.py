@@ -85,6 +85,11 @@ def with_siblings(patterns: t.Iterable[str]) -> list[str]:
     return [pattern + suffix for pattern in patterns for suffix in (("",) if pattern.endswith("*") else _SIBLINGS)]
 
 
+def no_file(source: t.Mapping[str, t.Any]) -> str:
+    """Say that nothing is there of a source."""
+    return f"{source['name']}: no file matches {', '.join(source['paths'])}"
+
+
 def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
     """Read one declared source; return how many of its files were read."""
     tally.reading = source["name"]
@@ -93,7 +98,7 @@ def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
     files = [path for path in found.files if path == strip_compression(path) or strip_compression(path) not in plain]
     tally.problems.extend(f"{source['name']}: {shown(problem)}" for problem in found.problems)
     if not files:
-        tally.problems.append(f"{source['name']}: no file matches {', '.join(source['paths'])}")
+        tally.problems.append(no_file(source))
     auth = AuthReader()
     read = 0
     for path in sorted(files, key=os.path.getmtime):

@@ -16,7 +16,7 @@ from .judge import many
 from .record import Finding
 from .security_common import Review, filled, unknown
 from .security_login_patterns import bursts
-from .security_login_sources import OTHERS, Tally, read_journal, read_source
+from .security_login_sources import OTHERS, Tally, no_file, read_journal, read_source
 
 OPTIONS: dict[str, t.Any] = {
     "days": {"type": "int", "default": 7},
@@ -84,6 +84,9 @@ def look(review: Review) -> list[Finding]:
         problem = read_journal(review, tally)
         if problem and (params["journal"] == "true" or not tally.sources):
             tally.problems.append(problem)
+        if not problem:  # hosts without rsyslog keep no auth log, and the journal has what it would say
+            absent = {no_file(source) for source in params["login_sources"] if source["format"] == "auth"}
+            tally.problems = [said for said in tally.problems if said not in absent]
     return verdicts(review, tally)
 
 

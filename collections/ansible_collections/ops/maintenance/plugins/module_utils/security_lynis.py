@@ -30,7 +30,7 @@ class Report(t.NamedTuple):
     """What counts of a report."""
 
     finished: bool
-    index: int | None
+    hardening: int | None
     warnings: list[str]
     suggestions: list[str]
 
@@ -71,14 +71,14 @@ def look(review: Review) -> list[Finding]:
         known = read_state(review.params["state_dir"], STATE_FILE)
     except (OSError, MaintenanceError) as error:
         return [unknown(IDS[0], path, f"there is no report that can be read: {why_unread(error)}", _ADVICE)]
-    if not report.finished or report.index is None:
+    if not report.finished or report.hardening is None:
         return [unknown(IDS[0], path, "the audit did not come to its end, or this is no report of Lynis", _ADVICE)]
     before = known.get("before") if known.get("report") == changed else known.get("open")
     if not review.check_mode and known.get("report") != changed:
         write_state(
             review.params["state_dir"], STATE_FILE, {"report": changed, "open": report.warnings + report.suggestions, "before": before}
         )
-    review.count("security.lynis_index", path, report.index)
+    review.count("security.lynis_index", path, report.hardening)
     return [verdict(review, path, report, changed, before)]
 
 
@@ -86,7 +86,7 @@ def verdict(review: Review, path: str, report: Report, changed: float, before: t
     """Judge a report that is whole."""
     minimum, limit = review.params["lynis_minimum_index"], review.params["lynis_max_age_days"]
     days = (review.now.timestamp() - changed) / _DAY
-    below = minimum is not None and report.index is not None and report.index < minimum
+    below = minimum is not None and report.hardening is not None and report.hardening < minimum
     old = not -1 <= days <= limit
     state = "warning" if report.warnings or below else "unknown" if old else "ok"
     came = set(report.warnings + report.suggestions) - set(before) if before is not None else set()
@@ -96,10 +96,10 @@ def verdict(review: Review, path: str, report: Report, changed: float, before: t
         IDS[0],
         state,
         path,
-        f"hardening index {report.index}, {many(len(report.warnings), 'warning')}, {many(len(report.suggestions), 'suggestion')}"
+        f"hardening index {report.hardening}, {many(len(report.warnings), 'warning')}, {many(len(report.suggestions), 'suggestion')}"
         + (f", {len(came)} new since the report before" if before is not None else "")
         + (f"; the report is {days:.0f} days old" if old else ""),
-        value=report.index,
+        value=report.hardening,
         threshold=f"warning from the first warning{f' or below index {minimum}' if minimum is not None else ''}, unknown after {limit} days",
         basis="stale" if old else "exact",
         as_of=datetime.fromtimestamp(changed, review.now.tzinfo).isoformat(timespec="seconds") if old else "",

@@ -24,7 +24,7 @@ SECRET: dict[str, t.Any] = {
     "path": {"type": "path", "default": ""},
     "account": {"type": "str", "default": ""},
     "date": {"type": "str", "default": ""},
-    "date_key": {"type": "str", "default": ""},
+    "date_key": {"type": "str", "default": "", "no_log": False},
     "warning_days": {"type": "int", "default": 90},
     "critical_days": {"type": "int"},
 }

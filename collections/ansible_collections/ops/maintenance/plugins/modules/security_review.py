@@ -691,6 +691,17 @@ options:
     description:
       - A hardening index below this is a warning.
     type: int
+  openscap_results:
+    description:
+      - Results of OpenSCAP as C(oscap xccdf eval) writes them with C(--results) or C(--results-arf). Nothing is run.
+        Empty does not look.
+    type: path
+    default: ''
+  openscap_max_age_days:
+    description:
+      - Results older than this prove nothing.
+    type: int
+    default: 35
   sshd:
     description:
       - Options that sshd must really use, with their expected value or a list of allowed ones.

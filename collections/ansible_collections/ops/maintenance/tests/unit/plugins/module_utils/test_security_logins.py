@@ -223,6 +223,20 @@ def test_the_journal_is_read_when_no_auth_log_is(tmp_path, monkeypatch):
     assert security_logins.look(review)[0].value == 5  # not counted twice
 
 
+def test_a_host_without_rsyslog_is_judged_by_its_journal_alone(tmp_path, monkeypatch):
+    """The document greps a file that such a host has not; no match makes grep end with 1."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "system.journal").write_bytes(b"")
+    monkeypatch.setattr(security_login_sources, "_JOURNAL_FOLDERS", (str(tmp_path),))
+    absent = {"name": "auth", "paths": [str(tmp_path / "auth.log")], "format": "auth"}
+    records = [journal_record("Failed password for root from 192.0.2.5 port 4000 ssh2")]
+    found = security_logins.look(Review(parameters(login_sources=[absent]), JournalHost(records), True, NOW))[0]
+    assert (found.state, found.value) == ("ok", 1)
+    application = {"name": "app", "paths": [str(tmp_path / "app.jsonl")]}
+    found = security_logins.look(Review(parameters(login_sources=[absent, application]), JournalHost(records), True, NOW))[0]
+    assert (found.state, "app: no file matches" in found.not_covered) == ("unknown", True)
+
+
 def test_a_journal_that_is_asked_for_and_absent_is_not_silence(tmp_path, monkeypatch):
     monkeypatch.setattr(security_login_sources, "_JOURNAL_FOLDERS", (str(tmp_path / "absent"),))
     declared = source(tmp_path, [record()])
