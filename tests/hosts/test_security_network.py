@@ -12,6 +12,7 @@ import time
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    port_scan,
     security_endpoints,
     security_firewall,
     security_network,
@@ -131,6 +132,16 @@ def test_a_firewall_that_may_not_be_read_is_unknown(tmp_path):
     """A container without NET_ADMIN: nft is there and refuses."""
     found = security_firewall.look(review_of(firewall="required", state_dir=str(tmp_path)))
     assert [one.state for one in found] == ["unknown"]
+
+
+def test_a_real_scan_tells_what_is_open_and_nothing_of_what_is_not():
+    given = {"addresses": ["127.0.0.1", "127.0.0.2"], "authorised_by": "the tests"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        outcome = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port)}), False, Host())
+        wanted = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port), "expected": [f"tcp/{port}"]}), False, Host())
+    assert {one.subject: one.state for one in outcome.findings} == {"127.0.0.1": "critical", "127.0.0.2": "ok"}
+    assert wanted.state == "ok"
 
 
 def openssl(*arguments):

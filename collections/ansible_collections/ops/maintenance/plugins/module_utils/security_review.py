@@ -129,12 +129,6 @@ CHECKS = (
         security_openscap.passes_bad_sample,
     ),
     Check(
-        security_network.SSHD_IDS,
-        lambda params: bool(params["sshd"]),
-        security_network.look_sshd,
-        security_network.sshd_passes_bad_sample,
-    ),
-    Check(
         security_network.IDS,
         lambda params: params["listening"] is not None,
         security_network.look_listening,
