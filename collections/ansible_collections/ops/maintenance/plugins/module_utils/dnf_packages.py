@@ -26,6 +26,8 @@ from .rpm_versions import compare, newness
 
 CACHE_DIR = "/var/cache/dnf"
 _RPM_FORMAT = "%{NAME}\t%{ARCH}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n"
+_RATINGS = ("critical", "important", "moderate", "low")
+"""How bad a fault is that an advisory mends, the worst first."""
 _SEVERAL_VERSIONS = ("kernel", "installonlypkg(kernel)", "installonlypkg(kernel-module)", "installonlypkg(vm)", "multiversion(kernel)")
 """What packages provide of which several versions are installed at once; dnf's own default."""
 _FOREIGN = re.compile(r"^(.+)\.(i[3-6]86|x86_64(?:_v[0-9])?|aarch64|armv7hl|ppc64le|s390x?)$")
@@ -125,6 +127,7 @@ def update_of(
     security_version = max(fixes or beyond, key=newness, default="")
     candidate = max(allowed or repos or [security_version], key=newness)
     hidden = [evr for evr in beyond if evr in repos]
+    rated = {item["severity"] for item in security}
     return Update(
         name=package.name,
         installed=package.version,
@@ -132,6 +135,8 @@ def update_of(
         archives=(repos.get(candidate, "none"), *sorted(f"{item['id']} {item['severity'] or 'unrated'}" for item in security)),
         security_version=security_version,
         held=bool(repos) and (not allowed or (bool(hidden) and not fixes)),
+        severity=next((word for word in _RATINGS if word in rated), ""),
+        issued=min((item["issued"] for item in security if item.get("issued")), default=""),
     )
 
 

@@ -148,3 +148,13 @@ def test_newer_kernel_requires_a_reboot_whatever_its_release_of_the_distribution
     assert need.from_kernel(running, "", [running, newest], "", False).verdict == "required"
     assert need.from_kernel(newest, "", [running, newest], "", False).verdict == "not_required"
     assert need.from_kernel(running, "", [running, "9.9-1.el9.aarch64"], "", False).verdict == "not_required"
+
+
+def test_an_update_is_as_urgent_as_the_worst_it_mends_since_the_first_of_them():
+    rated = [
+        {**advisory("1:3.0-2", severity="moderate", identifier="RHSA-1"), "issued": "2026-03-01T10:00:00+00:00"},
+        {**advisory("1:3.0-2", severity="important", identifier="RHSA-2"), "issued": "2026-04-01T10:00:00+00:00"},
+        {**advisory("1:3.0-2", severity="critical", identifier="RHBA-3", security=False), "issued": "2026-01-01T10:00:00+00:00"},
+    ]
+    (update,) = pending([upgrade("1:3.0-2")], rated).updates
+    assert (update.severity, update.issued) == ("important", "2026-03-01T10:00:00+00:00")
