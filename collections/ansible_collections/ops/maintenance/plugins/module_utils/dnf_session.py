@@ -83,7 +83,7 @@ def _advisory(base: "t.Any", found: "t.Any") -> "Question":
         "id": advisory.id,
         "security": advisory.type == hawkey.ADVISORY_SECURITY,
         "severity": (advisory.severity or "").lower(),
-        "issued": "{0}+00:00".format(advisory.updated.isoformat()) if advisory.updated else "",
+        "issued": advisory.updated.isoformat() + "+00:00" if advisory.updated else "",
     }
 
 
