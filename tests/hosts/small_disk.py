@@ -39,13 +39,14 @@ def free():
 
 
 @contextlib.contextmanager
-def full_once(begin, leave=0):
-    """Fill the disk when a session is about to run a statement that begins with given words, and not before."""
+def full_once(begin, leave=0, before=lambda: None):
+    """Fill the disk when a session is about to run a statement that begins with given words; ``before`` is done just before that."""
     original, struck = postgresql.Session._run, []
 
     def run(self, statement, params):
         if statement.startswith(begin) and not struck:
             struck.append(statement)
+            before()
             fill(leave)
         return original(self, statement, params)
 

@@ -93,14 +93,13 @@ def upkeep(shop, tmp_path):
     return run
 
 
-def bloated(shop, left=100_000):
+def bloated(shop):
     """A table and its index, of which three quarters are free."""
     with shop.session() as session:
         session.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
         table(session, rows=40_000)
         session.execute("DELETE FROM public.t WHERE id % 4 <> 0")
         settle(session)
-    shop.settle(left)
 
 
 def content(shop):
@@ -119,7 +118,7 @@ def test_what_is_built_anew_fails_clearly_and_the_next_run_completes_it(shop, up
     """flow-monthly-6, neff-weekly-05: there was room when it was looked, and none when it was needed."""
     bloated(shop)
     before = content(shop)
-    with small_disk.full_once(statement) as struck:
+    with small_disk.full_once(statement, before=lambda: shop.settle(left=30_000)) as struck:
         outcome = upkeep(**more)
     assert struck
     assert outcome.status == "failed"
@@ -139,7 +138,8 @@ def test_what_is_built_anew_fails_clearly_and_the_next_run_completes_it(shop, up
 
 def test_a_disk_that_is_full_beforehand_is_seen_the_log_s_own_too(shop, upkeep):
     """flow-monthly-6: what writes a table anew writes as much log, which may lie on another disk."""
-    bloated(shop, left=1_000_000)
+    bloated(shop)
+    shop.settle(left=1_000_000)
     small_disk.fill(leave=100_000)
     outcome = upkeep(tables=FULL, maintenance_mode=True)
     assert {("vacuum_full", "public.t"), ("reindex", "public.t_pkey")} <= set(done(outcome, "skipped")), outcome.actions
