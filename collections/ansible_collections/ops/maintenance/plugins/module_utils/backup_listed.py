@@ -29,10 +29,15 @@ def judge_listing(declared: Declared, listing: Listing, newest: Backup | None, w
     future = [backup.path for backup in listing.backups if backup.moment > work.now + HOUR]
     if future:
         work.findings.append(
-            finding_of("backup.clock", "warning", declared["name"], f"{len(future)} backups are dated in the future",
-                     advice="Correct the clock, the time zone or the names; they were not taken for the newest.",
-                     evidence=future[:FEW_LINES])
-        )  # fmt: skip
+            finding_of(
+                "backup.clock",
+                "warning",
+                declared["name"],
+                f"{len(future)} backups are dated in the future",
+                advice="Correct the clock, the time zone or the names; they were not taken for the newest.",
+                evidence=future[:FEW_LINES],
+            )
+        )
     if declared["expected"]:
         work.findings.append(_completeness(declared, listing, work))
     if declared["retention"] or (declared["expected"] and declared["expected"]["keep_count"]):
@@ -43,27 +48,46 @@ def _present(declared: Declared, listing: Listing, newest: Backup | None) -> Fin
     evidence = [f"still being written: {path}" for path in listing.unfinished[:5]] + listing.strange[:5]
     if newest is None:
         return finding_of(
-            "backup.present", "critical", declared["name"],
-            f"L0: no backup matches {declared['pattern']!r} below {declared['root']}", advice=MAKE_ONE, evidence=evidence,
-        )  # fmt: skip
+            "backup.present",
+            "critical",
+            declared["name"],
+            f"L0: no backup matches {declared['pattern']!r} below {declared['root']}",
+            advice=MAKE_ONE,
+            evidence=evidence,
+        )
     if listing.unfinished or listing.strange:
         return finding_of(
-            "backup.present", "warning", declared["name"],
+            "backup.present",
+            "warning",
+            declared["name"],
             f"L0: {len(listing.backups)} backups, newest finished one {newest.path}; "
-            f"{len(listing.unfinished)} half written, {len(listing.strange)} of the wrong kind", evidence=evidence,
+            f"{len(listing.unfinished)} half written, {len(listing.strange)} of the wrong kind",
+            evidence=evidence,
             advice="Look whether the backup job is still running or died; remove what it left behind.",
-        )  # fmt: skip
-    return finding_of("backup.present", "ok", declared["name"],
-                    f"L0: {len(listing.backups)} backups, newest {newest.path}", value=len(listing.backups), unit="count")  # fmt: skip
+        )
+    return finding_of(
+        "backup.present",
+        "ok",
+        declared["name"],
+        f"L0: {len(listing.backups)} backups, newest {newest.path}",
+        value=len(listing.backups),
+        unit="count",
+    )
 
 
 def _age(declared: Declared, newest: Backup, work: Run) -> Finding:
     age, limit = (work.now - newest.moment) / HOUR, declared["maximum_age_hours"]
     return finding_of(
-        "backup.age", "critical" if age > limit else "ok", declared["name"],
-        f"L0: the newest backup was made {human_seconds(max(age, 0) * HOUR)} ago", value=round(age, 2), unit="hours",
-        threshold=f"critical above {limit:g} hours", advice=MAKE_ONE, evidence=[newest.path],
-    )  # fmt: skip
+        "backup.age",
+        "critical" if age > limit else "ok",
+        declared["name"],
+        f"L0: the newest backup was made {human_seconds(max(age, 0) * HOUR)} ago",
+        value=round(age, 2),
+        unit="hours",
+        threshold=f"critical above {limit:g} hours",
+        advice=MAKE_ONE,
+        evidence=[newest.path],
+    )
 
 
 def _size(declared: Declared, listing: Listing, newest: Backup) -> Finding:
@@ -78,11 +102,16 @@ def _size(declared: Declared, listing: Listing, newest: Backup) -> Finding:
         text += f", {change:+.0f} percent of the usual {human_bytes(usual)}"
         state = from_limit(abs(change), declared["size_change_percent"])
     return finding_of(
-        "backup.size", state, declared["name"], text, value=newest.size, unit="bytes", evidence=[newest.path],
-        threshold=f"critical below {declared['minimum_size_bytes']} bytes, "
-        f"warning from {declared['size_change_percent']:g} percent change",
+        "backup.size",
+        state,
+        declared["name"],
+        text,
+        value=newest.size,
+        unit="bytes",
+        evidence=[newest.path],
+        threshold=f"critical below {declared['minimum_size_bytes']} bytes, warning from {declared['size_change_percent']:g} percent change",
         advice="Look what the backup lacks or suddenly holds before relying on it.",
-    )  # fmt: skip
+    )
 
 
 def _duration(declared: Declared, listing: Listing) -> list[Finding]:
@@ -92,12 +121,19 @@ def _duration(declared: Declared, listing: Listing) -> list[Finding]:
         return []
     usual = statistics.median(took[:-1])
     slow = took[-1] > 2 * usual and took[-1] - usual > 60
-    return [finding_of(
-        "backup.duration", "warning" if slow else "ok", declared["name"],
-        f"making the newest backup took {human_seconds(took[-1])}, usually {human_seconds(usual)}",
-        value=round(took[-1], 1), unit="seconds", basis="estimated", threshold="warning from twice the usual time",
-        advice="Look at what grew or what else runs at that time.",
-    )]  # fmt: skip
+    return [
+        finding_of(
+            "backup.duration",
+            "warning" if slow else "ok",
+            declared["name"],
+            f"making the newest backup took {human_seconds(took[-1])}, usually {human_seconds(usual)}",
+            value=round(took[-1], 1),
+            unit="seconds",
+            basis="estimated",
+            threshold="warning from twice the usual time",
+            advice="Look at what grew or what else runs at that time.",
+        )
+    ]
 
 
 def _completeness(declared: Declared, listing: Listing, work: Run) -> Finding:
@@ -107,20 +143,30 @@ def _completeness(declared: Declared, listing: Listing, work: Run) -> Finding:
         each = {"hourly": 24, "weekly": 1 / 7}[expected["every"]]
         made, wanted = len(made_within(listing.backups, work.now, days)), max(int(days * each), 1)
         return finding_of(
-            "backup.completeness", "critical" if made < wanted else "ok", name,
-            f"{made} of {wanted} {expected['every']} backups in the last {days} days", value=made, unit="count",
-            threshold=f"critical below {wanted}", advice=MAKE_ONE,
-        )  # fmt: skip
+            "backup.completeness",
+            "critical" if made < wanted else "ok",
+            name,
+            f"{made} of {wanted} {expected['every']} backups in the last {days} days",
+            value=made,
+            unit="count",
+            threshold=f"critical below {wanted}",
+            advice=MAKE_ONE,
+        )
     missing = missing_days(listing.backups, work.now, work.zone, days)
     text = f"{days - len(missing)} of {days} daily backups"
     if missing:
         text += ", none of " + ", ".join(day.isoformat() for day in missing)
     return finding_of(
-        "backup.completeness", "ok" if not missing else "critical" if len(missing) == days else "warning", name, text,
-        value=days - len(missing), unit="count", threshold=f"warning below {days}",
+        "backup.completeness",
+        "ok" if not missing else "critical" if len(missing) == days else "warning",
+        name,
+        text,
+        value=days - len(missing),
+        unit="count",
+        threshold=f"warning below {days}",
         advice="Look in the job's log why it made none on these days; a gap is lost history.",
         evidence=[f"days are those of {local(work.now, work.zone).tzname()}"],
-    )  # fmt: skip
+    )
 
 
 def _retention(declared: Declared, listing: Listing, work: Run) -> Finding:
@@ -134,10 +180,15 @@ def _retention(declared: Declared, listing: Listing, work: Run) -> Finding:
     if len(holding) < wanted:
         text += f", {wanted} are wanted"
     return finding_of(
-        "backup.retention", "warning" if old or len(holding) < wanted else "ok", declared["name"], text,
-        value=len(holding), unit="count",
+        "backup.retention",
+        "warning" if old or len(holding) < wanted else "ok",
+        declared["name"],
+        text,
+        value=len(holding),
+        unit="count",
         threshold=f"warning below {wanted} kept, or older than {rule['maximum_age_days']:g} days",
         advice="Let the backup job's own clean-up run; nothing is deleted here. The newest ones always stay."
-        if old else "Look why backups are missing, or who removed them, before anything else is removed.",
+        if old
+        else "Look why backups are missing, or who removed them, before anything else is removed.",
         evidence=[backup.path for backup in old[:FEW_LINES]],
-    )  # fmt: skip
+    )

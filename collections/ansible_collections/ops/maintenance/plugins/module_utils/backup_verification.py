@@ -45,8 +45,15 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     _applications(work, declared_sets)
     capacity(work)
     if not params["sets"]:
-        work.findings.append(finding_of("backup.present", "unknown", "backups", "no set of backups is declared",
-                                      advice="Declare what is backed up in backup_verification_sets."))  # fmt: skip
+        work.findings.append(
+            finding_of(
+                "backup.present",
+                "unknown",
+                "backups",
+                "no set of backups is declared",
+                advice="Declare what is backed up in backup_verification_sets.",
+            )
+        )
     if params["self_test"]:
         _self_test(work)
     if not check_mode:
@@ -54,9 +61,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome = _outcome(work)
     if failed:
         raise VerifyError(
-            f"The emergency backup of {', '.join(failed)} did not bring a fresh backup; "
-            "go no further before there is one.", outcome,
-        )  # fmt: skip
+            f"The emergency backup of {', '.join(failed)} did not bring a fresh backup; go no further before there is one.",
+            outcome,
+        )
     return outcome
 
 
@@ -98,8 +105,15 @@ def _verify_set(declared: Declared, work: Run) -> bool:
             newest = _newest(listing, work)
     except (OSError, MaintenanceError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        work.findings.append(finding_of("backup.present", "unknown", name, f"L0: the set could not be looked at: {said}",
-                                      advice="Correct the root's permissions or the declaration."))  # fmt: skip
+        work.findings.append(
+            finding_of(
+                "backup.present",
+                "unknown",
+                name,
+                f"L0: the set could not be looked at: {said}",
+                advice="Correct the root's permissions or the declaration.",
+            )
+        )
         forget(declared, work)
         return True
     judge_listing(declared, listing, newest, work)
@@ -160,10 +174,14 @@ def _emergency(declared: Declared, before: Backup | None, work: Run) -> bool:
         said = why_not_fresh(_newest(_listed(declared, work), work), declared, work.now)
     work.actions.append(Action(declared["name"], "emergency_backup", "failed" if said else "changed", said or f"{why}; a new one was made"))
     work.findings.append(
-        finding_of("backup.emergency", "critical" if said else "warning", declared["name"],
-                 f"{why}; the emergency backup {'failed: ' + said if said else 'brought a fresh one'}",
-                 advice="Look why the regular backup job did not run." if not said else MAKE_ONE)
-    )  # fmt: skip
+        finding_of(
+            "backup.emergency",
+            "critical" if said else "warning",
+            declared["name"],
+            f"{why}; the emergency backup {'failed: ' + said if said else 'brought a fresh one'}",
+            advice="Look why the regular backup job did not run." if not said else MAKE_ONE,
+        )
+    )
     return not said
 
 
@@ -224,9 +242,12 @@ def _proven(declared: Declared, newest: Backup, known: t.Mapping[str, t.Any], wo
         scratch = Scratch(work.params["scratch"])
     except (OSError, MaintenanceError) as error:
         unusable = finding_of(
-            "backup.restore", "unknown", newest.path, f"L3: the scratch folder cannot be used: {error}",
+            "backup.restore",
+            "unknown",
+            newest.path,
+            f"L3: the scratch folder cannot be used: {error}",
             advice="Name a private folder with room as backup_verification_scratch.",
-        )  # fmt: skip
+        )
         return Proof(findings=[unusable])
     try:
         if not work.check_mode:
@@ -244,10 +265,15 @@ def _level_finding(declared: Declared, newest: Backup | None, reached: int, stat
     if reached < demanded:
         text = f"{'not even L0' if reached < 0 else f'L{reached}'} of the demanded L{demanded} ({LEVELS[demanded]}): {why}"
     return finding_of(
-        "backup.level", state if reached < demanded else "ok", newest.path if newest else declared["name"], text,
-        value=reached, unit="level", threshold=f"below L{demanded}",
+        "backup.level",
+        state if reached < demanded else "ok",
+        newest.path if newest else declared["name"],
+        text,
+        value=reached,
+        unit="level",
+        threshold=f"below L{demanded}",
         advice="Do not count on restoring it to that level; see the finding of the next rung.",
-    )  # fmt: skip
+    )
 
 
 # Whole applications --------------------------------------------------------------------------------------------------
@@ -258,14 +284,28 @@ def _applications(work: Run, sets: t.Mapping[str, Declared]) -> None:
     for application in work.params["applications"]:
         if 0 < work.params["deadline"] <= work.now:
             work.actions.append(Action(application["name"], "application_drill", "deferred", "the deadline was reached"))
-            work.findings.append(finding_of("drill.application", "unknown", application["name"], "deferred: the deadline was reached",
-                                          advice="Give the drill more time."))  # fmt: skip
+            work.findings.append(
+                finding_of(
+                    "drill.application",
+                    "unknown",
+                    application["name"],
+                    "deferred: the deadline was reached",
+                    advice="Give the drill more time.",
+                )
+            )
             continue
         try:
             scratch = Scratch(work.params["scratch"])
         except (OSError, MaintenanceError) as error:
-            work.findings.append(finding_of("drill.files", "unknown", application["name"], f"the scratch folder cannot be used: {error}",
-                                          advice="Name a private folder with room as backup_verification_scratch."))  # fmt: skip
+            work.findings.append(
+                finding_of(
+                    "drill.files",
+                    "unknown",
+                    application["name"],
+                    f"the scratch folder cannot be used: {error}",
+                    advice="Name a private folder with room as backup_verification_scratch.",
+                )
+            )
             continue
         drill = application_drill.Drill(application, sets, lambda declared: _newest(_listed(declared, work), work), work.around, scratch)
         try:
@@ -295,7 +335,12 @@ def _self_test(work: Run) -> None:
         for proof in work.proofs.values():
             proof["level"] = min(proof["level"], 0)
     work.findings.append(
-        finding_of("backup.self_test", "unknown" if problems else "ok", "backup_verification",
-                 problems[0] if problems else "every planted bad backup was found, the good ones passed",
-                 advice="Do not trust the verdicts on backups of this run.", evidence=problems)
-    )  # fmt: skip
+        finding_of(
+            "backup.self_test",
+            "unknown" if problems else "ok",
+            "backup_verification",
+            problems[0] if problems else "every planted bad backup was found, the good ones passed",
+            advice="Do not trust the verdicts on backups of this run.",
+            evidence=problems,
+        )
+    )

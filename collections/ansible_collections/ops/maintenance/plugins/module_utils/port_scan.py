@@ -7,8 +7,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
 
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host

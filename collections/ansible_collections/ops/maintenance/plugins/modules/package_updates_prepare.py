@@ -58,7 +58,7 @@ options:
     description:
       - Package manager of the host.
     type: str
-    choices: [auto, apt]
+    choices: [auto, apt, dnf]
     default: auto
 seealso:
   - module: ops.maintenance.package_updates_info

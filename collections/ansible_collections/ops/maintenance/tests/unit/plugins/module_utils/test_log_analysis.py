@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -362,7 +363,7 @@ def test_a_journal_that_does_not_reach_back_a_week_is_unknown(journal, monkeypat
     assert found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal").state == "ok"
     journal.entries(2, 1)
     for kept, word in ((False, "Storage=persistent"), (True, "SystemMaxUse")):
-        monkeypatch.setattr(log_verdicts, "is_persistent", lambda kept=kept: kept)
+        monkeypatch.setattr(log_verdicts, "is_persistent", partial(bool, kept))
         finding = found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal")
         assert (finding.state, finding.value, word in finding.advice) == ("unknown", 120.0, True)
     monkeypatch.setattr(log_verdicts, "host_since", lambda: (NOW - timedelta(days=2)).timestamp())

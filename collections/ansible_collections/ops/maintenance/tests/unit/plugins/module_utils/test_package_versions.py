@@ -15,7 +15,7 @@ VERSIONS = st.text(alphabet="0123456789abz.+~-:", max_size=12)
 
 @given(VERSIONS, VERSIONS, VERSIONS)
 def test_order_is_total(one, other, third):
-    assert compare(one, other) == -compare(other, one)
+    assert compare(one, other) == -compare(other, one)  # pylint: disable=arguments-out-of-order
     assert compare(one, one) == 0
     if compare(one, other) <= 0 and compare(other, third) <= 0:
         assert compare(one, third) <= 0

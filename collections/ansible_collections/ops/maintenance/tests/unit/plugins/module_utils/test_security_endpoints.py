@@ -26,8 +26,8 @@ GUARDED = {
 COOKIE = "sid=secret-value; Path=/; Secure; HttpOnly; SameSite=Lax"
 
 
-def problems(headers=GUARDED, cookies=(COOKIE,), is_secure=True, **own):
-    return security_headers.problems(Answer(200, 0, headers=headers, cookies=cookies), is_secure, own)
+def problems(headers=None, cookies=(COOKIE,), is_secure=True, **own):
+    return security_headers.problems(Answer(200, 0, headers=GUARDED if headers is None else headers, cookies=cookies), is_secure, own)
 
 
 def test_a_guarded_answer_has_no_weakness():
