@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from . import (
     postgresql_review_access,
     postgresql_review_activity,
+    postgresql_review_archive,
     postgresql_review_bloat,
     postgresql_review_indexes,
     postgresql_review_schema,
@@ -53,6 +54,7 @@ REACHABLE = "postgresql.reachable"
 
 OF_SERVER: tuple[Check, ...] = (
     *postgresql_review_activity.CHECKS,
+    *postgresql_review_archive.CHECKS,
     *postgresql_review_server.CHECKS,
     *postgresql_review_access.CHECKS,
 )

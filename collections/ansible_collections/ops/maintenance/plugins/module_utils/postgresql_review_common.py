@@ -37,6 +37,8 @@ LIMITS: dict[str, float] = {
     "replication_lag_bytes": 134217728,
     "replication_lag_seconds": 300,
     "slot_retained_bytes": 5368709120,
+    "archive_lag_seconds": 600,
+    "archive_lag_critical_seconds": 3600,
     "wraparound_percent": 40,
     "wraparound_critical_percent": 75,
     "statement_mean_ms": 100,

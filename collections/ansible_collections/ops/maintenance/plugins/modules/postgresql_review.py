@@ -35,6 +35,7 @@ options:
       - C(prepared_seconds) V(3600), C(prepared_critical_seconds) V(86400) for prepared transactions.
       - C(replication_lag_bytes) V(134217728), C(replication_lag_seconds) V(300).
       - C(slot_retained_bytes) V(5368709120) of WAL kept by a slot; an inactive slot that keeps as much is critical.
+      - C(archive_lag_seconds) V(600), C(archive_lag_critical_seconds) V(3600) that a segment has waited for its archive.
       - C(wraparound_percent) V(40), C(wraparound_critical_percent) V(75) of the transaction numbers.
       - C(statement_mean_ms) V(100), for statements of at least C(statement_min_calls) V(10).
       - C(error_percent) V(0.1) of transactions rolled back, judged from C(error_min_transactions) V(1000) on.

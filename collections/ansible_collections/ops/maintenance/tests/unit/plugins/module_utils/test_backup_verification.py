@@ -34,6 +34,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import backup_veri
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_kinds import Verdict
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 HOUR = 3600
@@ -250,6 +251,35 @@ def test_a_sudden_change_of_size_is_a_warning(tmp_path, root):
     set_time(make_database(root / "app_20261121.db", rows=20), NOW)
     outcome = verify(tmp_path, sqlite_set(root, date_format="%Y%m%d"))
     assert state_of(outcome, "backup.size") == "warning"
+
+
+def test_a_backup_that_took_much_longer_than_usual_is_a_warning(tmp_path, root):
+    """asr-14-4: the name says when each began, the file when it was done."""
+    for day, minutes in ((16, 4), (17, 5), (18, 4), (19, 5), (20, 30)):
+        begun = datetime(2026, 11, day, 22, 0, tzinfo=timezone.utc)
+        set_time(make_database(root / f"app_202611{day}_2200.db"), begun + timedelta(minutes=minutes))
+    outcome = verify(tmp_path, sqlite_set(root, date_format="%Y%m%d_%H%M"))
+    assert state_of(outcome, "backup.duration") == "warning"
+    assert "took 30 min" in text_of(outcome, "backup.duration")
+    os.remove(root / "app_20261120_2200.db")
+    assert state_of(verify(tmp_path, sqlite_set(root, date_format="%Y%m%d_%H%M")), "backup.duration") == "ok"
+
+
+def test_room_for_the_backups_to_come_is_judged_by_how_fast_it_goes(tmp_path, root):
+    """asr-14-5: a file system that is far from full today may be full within the retention."""
+    set_time(make_database(root / "app.db"), NOW)
+    status = os.statvfs(root)
+    taken, free = (status.f_blocks - status.f_bfree) * status.f_frsize, status.f_bavail * status.f_frsize
+    for days_left, state in ((100, "ok"), (5, "warning")):
+        a_day = free / days_left
+        points = [[(NOW - timedelta(days=day)).timestamp(), taken - day * a_day] for day in (6, 4, 2)]
+        write_state(str(tmp_path / "state"), "backup_history.json", {"used": {str(root): points}})
+        outcome = verify(tmp_path, sqlite_set(root), capacity_warning_percent=101.0, capacity_critical_percent=102.0)
+        assert state_of(outcome, "backup.capacity") == state
+        assert "full in about" in text_of(outcome, "backup.capacity")
+    for limits, state in (((0.0, 101.0), "warning"), ((0.0, 0.0), "critical")):
+        outcome = verify(tmp_path, sqlite_set(root), capacity_warning_percent=limits[0], capacity_critical_percent=limits[1])
+        assert state_of(outcome, "backup.capacity") == state
 
 
 def test_a_backup_that_still_grows_is_half_written_and_the_one_before_is_verified(tmp_path, root):
