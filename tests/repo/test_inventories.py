@@ -288,6 +288,23 @@ def test_flow_reviews_a_day_daily_and_a_week_weekly(cadence, days):
     assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == days
 
 
+def test_netpost_reads_the_log_of_its_database_and_backs_up_what_people_uploaded_netpost_db_04_bak_06():
+    known = values("netpost")
+    assert [source["name"] for source in known["log_rotation_sources"] if source.get("format") == "postgresql"] == ["database"]
+    (files,) = [one for one in known["backup_verification_sets"] if one["name"] == "files"]
+    assert (files["required_files"], files["level"], files["expected"]["every"]) == (["*uploads/*"], 5, "daily")
+    (daily,) = [one for one in known["backup_verification_sets"] if one["name"] == "database"]
+    assert (daily["expected"]["every"], daily["maximum_rpo_hours"]) == ("daily", 1)
+
+
+def test_asr_looks_at_how_long_backups_take_what_is_in_them_and_at_room_for_the_next_window():
+    known = values("asr_po")
+    database, files = known["backup_verification_sets"]
+    assert "%H%M" in database["date_format"]
+    assert (bool(files["required_files"]), files["level"]) == (True, 5)
+    assert known["backup_verification_capacity_warning_days"] >= 60
+
+
 def test_netpost_judges_by_its_alert_thresholds():
     known = values("netpost")
     assert {(end["p95_ms"], end["critical_ms"]) for end in known["validation_endpoints"] if "p95_ms" in end} == {(1000, 2000)}
