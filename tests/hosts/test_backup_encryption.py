@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 from backups import Verifier, ran
+from recovery_runs import take
 
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_encryption import encryption_of_file
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 
 CLEAR = b"PGDMP is how an archive begins that nobody encrypted. " * 2000
 
@@ -96,3 +98,35 @@ def test_the_key_opens_what_age_encrypted_and_another_key_is_found_out(tmp_path,
         verifier = Verifier(str(tmp_path / f"by-{state}"))
         seen = verifier(root=str(tmp_path / "backups"), pattern="*.age", level=2, decrypt_command=["age", "--decrypt", "--identity", path])
         assert seen.state("level") == state, seen.bad
+
+
+def copied(tmp_path, *command):
+    secret = tmp_path / "app/.env.production"
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text("DATABASE_PASSWORD=hunter2\n")
+    entry = {"path": str(secret), "copy_as": str(tmp_path / "config/.env.backup.{time}.age"), "encrypt_command": list(command)}
+    return take(tmp_path, paths=[str(secret)], path_copies=[entry])
+
+
+def test_the_copy_of_an_environment_file_is_encrypted_for_whom_it_names(tmp_path, key):
+    """netpost-bak-09: no second clear text, outside of the tree, for nobody else on the host, never overwritten."""
+    assert copied(tmp_path, "age", "--recipient", key[1]).status == "changed"
+    (copy,) = (tmp_path / "config").iterdir()
+    assert b"hunter2" not in copy.read_bytes()
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert ran("age", "--decrypt", "--identity", key[0], str(copy)) == "DATABASE_PASSWORD=hunter2\n"
+    before = copy.read_bytes()
+    assert copied(tmp_path, "age", "--recipient", key[1]).status != "changed"
+    assert copy.read_bytes() == before
+
+
+def test_a_program_that_does_not_encrypt_leaves_no_copy(tmp_path):
+    for command, said in ((["cat"], "does not begin as an encrypted file"), (["false"], "cannot be encrypted")):
+        with pytest.raises(MaintenanceError, match=said):
+            copied(tmp_path, *command)
+        assert list((tmp_path / "config").iterdir()) == []
+
+
+def test_a_secret_among_the_arguments_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has a secret among its arguments"):
+        copied(tmp_path, "openssl", "enc", "-aes-256-cbc", "-pass", "pass:hunter2")

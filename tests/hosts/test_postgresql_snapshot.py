@@ -403,7 +403,7 @@ def test_a_copy_has_the_name_that_people_know_and_is_for_nobody_else(cluster, da
     env.chmod(0o644)
     more = {
         "paths": [str(env)],
-        "path_copies": [{"path": str(env), "copy_as": str(tmp_path / "config" / ".env.production.backup.{time}")}],
+        "path_copies": [{"path": str(env), "copy_as": str(tmp_path / "config" / ".env.production.backup.{time}"), "encrypt_command": []}],
     }
     take(tmp_path, server_of(cluster, database, copy_as=str(tmp_path / "manual" / "backup_{time}.dump")), **more)
     take(tmp_path, run_id="second", host=Machine(NOW + timedelta(seconds=61)), **more)
@@ -424,7 +424,7 @@ def test_a_copy_of_secrets_in_a_tree_that_is_committed_or_deployed_is_refused(tm
     env = project / ".env.production"
     env.write_text("KEY=1\n")
     for folder in (project, project / "backups", tmp_path / "other" / "deep"):
-        copies = [{"path": str(env), "copy_as": str(folder / ".env.backup.{time}")}]
+        copies = [{"path": str(env), "copy_as": str(folder / ".env.backup.{time}"), "encrypt_command": []}]
         with pytest.raises(InputError, match=r"inside the (tree|work tree)"):
             take(tmp_path, paths=[str(env)], path_copies=copies)
 

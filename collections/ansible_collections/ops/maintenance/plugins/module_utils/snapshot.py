@@ -38,6 +38,7 @@ DATABASE = {
 PATH_COPY = {
     "path": {"type": "path", "required": True},
     "copy_as": {"type": "str", "required": True},
+    "encrypt_command": {"type": "list", "elements": "str", "default": []},
 }
 
 OPTIONS = {
@@ -305,9 +306,18 @@ class Snapshot:
 
     def _copies(self, manifest: dict[str, Json]) -> None:
         """Write the copies under the names that people know; a killed run's are completed."""
+        commands = {entry["path"]: entry["encrypt_command"] for entry in self.params["path_copies"]}
         for entry in snapshot_copies.wanted(manifest):
-            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"]):
-                self.actions.append(Action(entry["copy"], "copy", "changed", f"a proven copy of {entry['what']} was written"))
+            command = commands.get(entry["what"], ())
+            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"], command):
+                self.actions.append(
+                    Action(
+                        entry["copy"],
+                        "copy",
+                        "changed",
+                        f"{'an encrypted' if entry.get('encrypted') else 'a proven'} copy of {entry['what']} was written",
+                    )
+                )
 
     def _report_leftovers(self, leftovers: list[str], status: str) -> None:
         for leftover in leftovers:

@@ -41,7 +41,7 @@ class Content:
         self._find = find
         self._metrics = metrics
         self._actions = actions
-        self._path_copies = {entry["path"]: entry["copy_as"] for entry in params["path_copies"]}
+        self._path_copies = {entry["path"]: entry for entry in params["path_copies"]}
 
     def walk(self) -> t.Iterator[tuple[str, os.stat_result]]:
         """Yield every declared path and what is below it, links as themselves, missing ones left out."""
@@ -135,13 +135,15 @@ class Content:
         target = os.path.join(work, relative)
         sqlite_restore.make_folders(os.path.dirname(target))
         sqlite_restore.copy_flushed(path, target)
+        copy = self._path_copies.get(path, {})
         return {
             **entry,
             "kind": "file",
             "file": relative,
             "sha256": sha256_of(target),
             "size": os.lstat(target).st_size,
-            "copy": snapshot_copies.named(self._path_copies.get(path, ""), self._started),
+            "copy": snapshot_copies.named(copy.get("copy_as", ""), self._started),
+            "encrypted": bool(copy.get("encrypt_command")),
         }
 
     def packages(self) -> Json:

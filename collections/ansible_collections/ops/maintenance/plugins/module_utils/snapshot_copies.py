@@ -10,11 +10,14 @@ import typing as t
 from datetime import datetime
 
 from . import snapshot_postgresql, snapshot_store, sqlite_restore
+from .backup_encryption import command_problems, encryption_of_file
+from .backup_stream import piped
 from .errors import MaintenanceError
 from .paths import fsync_folder, sha256_of
 from .record import Json
 
 _TIME = "%Y%m%d_%H%M%S"
+_CHUNK = 1024 * 1024
 
 
 def problems(what: str, shown: str) -> list[str]:
@@ -24,12 +27,13 @@ def problems(what: str, shown: str) -> list[str]:
     return []
 
 
-def problems_of_paths(copies: t.Sequence[t.Mapping[str, str]], paths: t.Sequence[str]) -> list[str]:
+def problems_of_paths(copies: t.Sequence[t.Mapping[str, t.Any]], paths: t.Sequence[str]) -> list[str]:
     """Say what is wrong with the declared copies of files; one in a tree that is committed or deployed would give secrets away."""
     found = []
     for entry in copies:
         path, folder = entry["path"], os.path.dirname(entry["copy_as"])
         found += problems(path, entry["copy_as"])
+        found += command_problems(entry["encrypt_command"], f"encrypt_command of {path}")
         if not any(path == held or path.startswith(held + "/") for held in paths):
             found.append(f"path_copies names {path}, which paths does not hold; add it there.")
         tree = os.path.dirname(path)
@@ -63,15 +67,16 @@ def wanted(manifest: t.Mapping[str, Json]) -> t.Iterator[dict[str, Json]]:
             yield {**entry["files"][0], "copy": entry["copy"], "what": f"{server['name']}/{entry['database']}"}
 
 
-def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int) -> bool:
+def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int, command: t.Sequence[str] = ()) -> bool:
     """Write a copy under a temporary name, compare it, and give it its name; return whether that was needed.
 
     :param folder: the snapshot's.
+    :param command: encrypts it, where the entry says that it is encrypted.
     :raises MaintenanceError: something else lies under that name, there is no room, or it came out different.
     """
     target = entry["copy"]
     if os.path.lexists(target):
-        if not os.path.islink(target) and sha256_of(target) == entry["sha256"]:
+        if is_ours(entry):
             return False
         raise MaintenanceError(f"The copy {target} is there already with other content; it was left alone. Move it away.")
     parent = os.path.dirname(target)
@@ -80,16 +85,51 @@ def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int) -> 
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     sqlite_restore.require_room(parent, entry["size"] + reserve, f"the copy {target}")
-    sqlite_restore.copy_flushed(snapshot_store.stored(entry, folder), temporary)
-    if sha256_of(temporary) != entry["sha256"]:
-        raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
+    stored = snapshot_store.stored(entry, folder)
+    if entry.get("encrypted"):
+        _encrypt(stored, temporary, target, command)
+    else:
+        sqlite_restore.copy_flushed(stored, temporary)
+        if sha256_of(temporary) != entry["sha256"]:
+            raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
     os.rename(temporary, target)
     fsync_folder(parent)
     return True
 
 
+def _encrypt(stored: str, temporary: str, target: str, command: t.Sequence[str]) -> None:
+    """Write what the command makes of a file; that can only be decrypted elsewhere, so it is proven to be encrypted and no more."""
+    if not command:
+        raise MaintenanceError(
+            f"The copy {target} has to be encrypted, and encrypt_command of its path is not declared any more; declare it."
+        )
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(stored, "rb") as source, open(descriptor, "wb") as writing:
+            for chunk in piped(iter(lambda: source.read(_CHUNK), b""), command, stored, "be encrypted"):
+                writing.write(chunk)
+            writing.flush()
+            os.fsync(writing.fileno())
+        if not encryption_of_file(temporary):
+            raise MaintenanceError(
+                f"What {command[0]} wrote for the copy {target} does not begin as an encrypted file does, so there is no copy. "
+                "Expected age, OpenPGP or openssl enc; correct encrypt_command."
+            )
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def is_ours(entry: t.Mapping[str, Json]) -> bool:
+    """Whether a copy is there as it was written; of an encrypted one its name and its beginning are all that can be compared."""
+    copy = entry["copy"]
+    if not os.path.isfile(copy) or os.path.islink(copy):
+        return False
+    return bool(encryption_of_file(copy)) if entry.get("encrypted") else sha256_of(copy) == entry["sha256"]
+
+
 def remove(entry: t.Mapping[str, Json]) -> None:
     """Remove a copy, if it is still the one that was written."""
-    copy = entry["copy"]
-    if os.path.isfile(copy) and not os.path.islink(copy) and sha256_of(copy) == entry["sha256"]:
-        os.unlink(copy)
+    if is_ours(entry):
+        os.unlink(entry["copy"])

@@ -69,6 +69,13 @@ options:
         description: Absolute path with C({time}) in the file's name.
         type: str
         required: true
+      encrypt_command:
+        description:
+          - Argument list of a program that encrypts its standard input for somebody else, who keeps the key. Empty keeps the copy in clear.
+          - What it writes is proven to begin as files of age, OpenPGP or openssl do.
+        type: list
+        elements: str
+        default: []
   packages:
     description: Keep the versions of installed packages.
     type: bool
@@ -121,7 +128,8 @@ EXAMPLES = r"""
     paths: [/srv/netpost/.env.production]
     path_copies:
       - path: /srv/netpost/.env.production
-        copy_as: "/srv/backups/config/.env.production.backup.{time}"
+        copy_as: "/srv/backups/config/.env.production.backup.{time}.age"
+        encrypt_command: [age, --recipients-file, /etc/ops_maintenance/backup.recipients]
 
 - name: Snapshot of configuration only
   ops.maintenance.snapshot:
