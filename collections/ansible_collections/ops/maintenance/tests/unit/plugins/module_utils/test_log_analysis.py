@@ -366,7 +366,7 @@ def test_a_journal_that_does_not_reach_back_a_week_is_unknown(journal, monkeypat
         monkeypatch.setattr(log_verdicts, "is_persistent", partial(bool, kept))
         finding = found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal")
         assert (finding.state, finding.value, word in finding.advice) == ("unknown", 120.0, True)
-    monkeypatch.setattr(log_verdicts, "host_since", lambda: (NOW - timedelta(days=2)).timestamp())
+    monkeypatch.setattr(log_verdicts, "host_since", (NOW - timedelta(days=2)).timestamp)
     assert found(journal.run(sources=[journal.journal]), "logs.journal_reach", "journal").state == "ok"
 
 
