@@ -15,6 +15,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import package_upd
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
 pytestmark = pytest.mark.skipif(not shutil.which("dnf"), reason="this image has no dnf")
+STATE = "/tmp/dnf_state"
 NAMES = ("plain", "secure", "locked", "lib", "app", "stuck", "gone", "fine")
 
 
@@ -60,6 +61,9 @@ def host(packages, tmp_path):
     rpm("-e", *ran("rpm", "-qa", "ops-*").split())
     for name in ("old", "new"):
         (repos / f"{name}.repo").unlink()
+    for log in pathlib.Path("/var/log").glob("dnf*.log"):
+        log.unlink()
+    shutil.rmtree(STATE, ignore_errors=True)
 
 
 def ran(*argv):
@@ -76,7 +80,7 @@ def rpm(*argv):
 
 def info(check=False, **more):
     given = {name: option.get("default") for name, option in package_updates.OPTIONS.items()}
-    params = {**given, "backend": "dnf", "deadline": 0.0, "state_dir": "/nonexistent", "self_test": False, **more}
+    params = {**given, "backend": "dnf", "deadline": 0.0, "state_dir": STATE, "self_test": False, **more}
     outcome = package_updates.run(params, check, Host())
     outcome.record()
     return outcome
@@ -84,7 +88,7 @@ def info(check=False, **more):
 
 def verify(plan, **more):
     given = {name: option.get("default") for name, option in package_verify.OPTIONS.items()}
-    params = {**given, "backend": "dnf", "plan": plan, "deadline": 0.0, "fresh": True, **more}
+    params = {**given, "backend": "dnf", "plan": plan, "deadline": 0.0, "state_dir": STATE, "fresh": True, **more}
     return package_verify.run(params, False, Host())
 
 
@@ -116,7 +120,8 @@ def test_security_updates_are_planned_installed_and_proven(host):
     assert sorted(found.returned["install"]) == ["ops-app-1.1-1", "ops-secure-1.1-1"]
     assert (state(found, "pending"), finding(found, "pending").value) == ("warning", 4)
     assert state(found, "held") == "warning"
-    assert finding(found, "held").evidence == ["ops-locked 1.0-1 -> 1.1-1"]
+    assert finding(found, "held").evidence == ["ops-locked 1.0-1 -> 1.1-1 (held)"]
+    assert any(line.startswith("ops-secure 1.0-1 -> 1.1-1: critical (archive)") for line in finding(found, "overdue").evidence)
     assert any("ops-stuck" in line and "ops-nowhere" in line for line in finding(found, "blocked").evidence)
     assert {"new", "OPS-1 critical"} <= set(next(item for item in found.returned["plan"] if item["name"] == "ops-secure")["archives"])
     assert versions() == before
