@@ -57,4 +57,6 @@ else
   .venv/bin/python -m pip --quiet install --require-hashes --requirement requirements.lock
 fi
 printf '%s\n' "$wanted" >"$stamp"
-.venv/bin/ansible --version | head -n 1
+# All of it is read before one line is shown: a pipe that is closed early would be an error.
+version=$(.venv/bin/ansible --version)
+printf '%s\n' "${version%%$'\n'*}"
