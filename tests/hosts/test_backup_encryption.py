@@ -104,6 +104,7 @@ def copied(tmp_path, *command):
     secret = tmp_path / "app/.env.production"
     secret.parent.mkdir(exist_ok=True)
     secret.write_text("DATABASE_PASSWORD=hunter2\n")
+    (tmp_path / "config").mkdir(exist_ok=True)
     entry = {"path": str(secret), "copy_as": str(tmp_path / "config/.env.backup.{time}.age"), "encrypt_command": list(command)}
     return take(tmp_path, paths=[str(secret)], path_copies=[entry])
 
@@ -118,6 +119,9 @@ def test_the_copy_of_an_environment_file_is_encrypted_for_whom_it_names(tmp_path
     before = copy.read_bytes()
     assert copied(tmp_path, "age", "--recipient", key[1]).status != "changed"
     assert copy.read_bytes() == before
+    copy.write_bytes(before[:-1])
+    with pytest.raises(MaintenanceError, match="is there already with other content"):
+        copied(tmp_path, "age", "--recipient", key[1])
 
 
 def test_a_program_that_does_not_encrypt_leaves_no_copy(tmp_path):

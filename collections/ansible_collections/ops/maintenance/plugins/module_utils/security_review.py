@@ -39,30 +39,32 @@ from .log_lines import zone_of
 from .record import Finding, Outcome, status_of
 from .security_common import Review, distrusted, unknown, why_unread
 
-OPTIONS: dict[str, t.Any] = {
-    **security_logins.OPTIONS,
-    **security_api_use.OPTIONS,
-    **security_files.OPTIONS,
-    **security_updates.OPTIONS,
-    **security_certificates.OPTIONS,
-    **security_baseline.OPTIONS,
-    **security_account_use.OPTIONS,
-    **security_account_rights.OPTIONS,
-    **security_app_users.OPTIONS,
-    **security_sshd.OPTIONS,
-    **security_secrets.OPTIONS,
-    **security_secret_scan.OPTIONS,
-    **security_lynis.OPTIONS,
-    **security_openscap.OPTIONS,
-    **security_network.OPTIONS,
-    **security_firewall.OPTIONS,
-    **security_endpoints.OPTIONS,
-    **security_privileges.OPTIONS,
-    **security_packages.OPTIONS,
-    **security_trees.OPTIONS,
-    **security_aide.OPTIONS,
-    **security_walk.OPTIONS,
-}
+_PARTS: tuple[t.Any, ...] = (
+    security_account_rights,
+    security_account_use,
+    security_aide,
+    security_api_use,
+    security_app_users,
+    security_baseline,
+    security_certificates,
+    security_endpoints,
+    security_files,
+    security_firewall,
+    security_login_patterns,
+    security_logins,
+    security_lynis,
+    security_network,
+    security_openscap,
+    security_packages,
+    security_privileges,
+    security_secret_scan,
+    security_secrets,
+    security_sshd,
+    security_trees,
+    security_updates,
+    security_walk,
+)
+OPTIONS: dict[str, t.Any] = {name: option for part in _PARTS for name, option in getattr(part, "OPTIONS", {}).items()}
 SUBJECT, OPERATION = "security", "security_review"
 
 
@@ -162,27 +164,6 @@ CHECKS = (
     Check(security_aide.IDS, lambda params: bool(params["aide"]), security_aide.look, security_aide.passes_bad_sample),
 )
 
-_PARTS_WITH_RULES: tuple[t.Any, ...] = (
-    security_login_patterns,
-    security_api_use,
-    security_files,
-    security_certificates,
-    security_account_use,
-    security_account_rights,
-    security_app_users,
-    security_secrets,
-    security_secret_scan,
-    security_lynis,
-    security_openscap,
-    security_sshd,
-    security_network,
-    security_firewall,
-    security_endpoints,
-    security_privileges,
-    security_trees,
-    security_aide,
-)
-
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host, etc: str = "/etc") -> Outcome:
     """Ask everything that is declared, in one pass; change nothing but the modes that may be corrected."""
@@ -242,8 +223,8 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         if params[name] is not None and params[name] < least
     ]
     wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
-    for part in _PARTS_WITH_RULES:
-        wrong += part.validate(params)
+    for part in _PARTS:
+        wrong += part.validate(params) if hasattr(part, "validate") else []
     return wrong
 
 

@@ -306,10 +306,8 @@ class Snapshot:
 
     def _copies(self, manifest: dict[str, Json]) -> None:
         """Write the copies under the names that people know; a killed run's are completed."""
-        commands = {entry["path"]: entry["encrypt_command"] for entry in self.params["path_copies"]}
         for entry in snapshot_copies.wanted(manifest):
-            command = commands.get(entry["what"], ())
-            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"], command):
+            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"]):
                 self.actions.append(
                     Action(
                         entry["copy"],

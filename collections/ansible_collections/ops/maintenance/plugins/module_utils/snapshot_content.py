@@ -143,7 +143,7 @@ class Content:
             "sha256": sha256_of(target),
             "size": os.lstat(target).st_size,
             "copy": snapshot_copies.named(copy.get("copy_as", ""), self._started),
-            "encrypted": bool(copy.get("encrypt_command")),
+            "encrypted": snapshot_copies.encrypted(work, relative, copy["encrypt_command"]) if copy.get("encrypt_command") else {},
         }
 
     def packages(self) -> Json:

@@ -61,22 +61,21 @@ def wanted(manifest: t.Mapping[str, Json]) -> t.Iterator[dict[str, Json]]:
     """Yield what a snapshot copies: ``what``, ``copy``, and where the snapshot keeps it with its checksum."""
     for entry in [*manifest["databases"], *manifest["files"]]:
         if entry.get("copy"):
-            yield {**entry, "what": entry["path"]}
+            yield {**entry, **entry.get("encrypted", {}), "what": entry["path"]}
     for server, entry in snapshot_postgresql.databases(manifest):
         if entry["copy"]:
             yield {**entry["files"][0], "copy": entry["copy"], "what": f"{server['name']}/{entry['database']}"}
 
 
-def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int, command: t.Sequence[str] = ()) -> bool:
+def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int) -> bool:
     """Write a copy under a temporary name, compare it, and give it its name; return whether that was needed.
 
     :param folder: the snapshot's.
-    :param command: encrypts it, where the entry says that it is encrypted.
     :raises MaintenanceError: something else lies under that name, there is no room, or it came out different.
     """
     target = entry["copy"]
     if os.path.lexists(target):
-        if is_ours(entry):
+        if not os.path.islink(target) and sha256_of(target) == entry["sha256"]:
             return False
         raise MaintenanceError(f"The copy {target} is there already with other content; it was left alone. Move it away.")
     parent = os.path.dirname(target)
@@ -85,51 +84,37 @@ def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int, com
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     sqlite_restore.require_room(parent, entry["size"] + reserve, f"the copy {target}")
-    stored = snapshot_store.stored(entry, folder)
-    if entry.get("encrypted"):
-        _encrypt(stored, temporary, target, command)
-    else:
-        sqlite_restore.copy_flushed(stored, temporary)
-        if sha256_of(temporary) != entry["sha256"]:
-            raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
+    sqlite_restore.copy_flushed(snapshot_store.stored(entry, folder), temporary)
+    if sha256_of(temporary) != entry["sha256"]:
+        raise MaintenanceError(f"The copy {target} came out different from the snapshot; look at the disk.")
     os.rename(temporary, target)
     fsync_folder(parent)
     return True
 
 
-def _encrypt(stored: str, temporary: str, target: str, command: t.Sequence[str]) -> None:
-    """Write what the command makes of a file; that can only be decrypted elsewhere, so it is proven to be encrypted and no more."""
-    if not command:
-        raise MaintenanceError(
-            f"The copy {target} has to be encrypted, and encrypt_command of its path is not declared any more; declare it."
-        )
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(stored, "rb") as source, open(descriptor, "wb") as writing:
-            for chunk in piped(iter(lambda: source.read(_CHUNK), b""), command, stored, "be encrypted"):
-                writing.write(chunk)
-            writing.flush()
-            os.fsync(writing.fileno())
-        if not encryption_of_file(temporary):
-            raise MaintenanceError(
-                f"What {command[0]} wrote for the copy {target} does not begin as an encrypted file does, so there is no copy. "
-                "Expected age, OpenPGP or openssl enc; correct encrypt_command."
-            )
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-def is_ours(entry: t.Mapping[str, Json]) -> bool:
-    """Whether a copy is there as it was written; of an encrypted one its name and its beginning are all that can be compared."""
-    copy = entry["copy"]
-    if not os.path.isfile(copy) or os.path.islink(copy):
-        return False
-    return bool(encryption_of_file(copy)) if entry.get("encrypted") else sha256_of(copy) == entry["sha256"]
-
-
 def remove(entry: t.Mapping[str, Json]) -> None:
     """Remove a copy, if it is still the one that was written."""
-    if is_ours(entry):
-        os.unlink(entry["copy"])
+    copy = entry["copy"]
+    if os.path.isfile(copy) and not os.path.islink(copy) and sha256_of(copy) == entry["sha256"]:
+        os.unlink(copy)
+
+
+def encrypted(work: str, file: str, command: t.Sequence[str]) -> dict[str, Json]:
+    """Keep beside a file of the snapshot what the command makes of it, which is what its copy will be.
+
+    Only who has the key can read that again, so it is proven to be encrypted and no more.
+    """
+    relative = os.path.join("encrypted", file)
+    source, target = os.path.join(work, file), os.path.join(work, relative)
+    sqlite_restore.make_folders(os.path.dirname(target))
+    with open(source, "rb") as reading, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writing:
+        for chunk in piped(iter(lambda: reading.read(_CHUNK), b""), command, source, "be encrypted"):
+            writing.write(chunk)
+        writing.flush()
+        os.fsync(writing.fileno())
+    if not encryption_of_file(target):
+        raise MaintenanceError(
+            f"What {command[0]} made of {source} does not begin as an encrypted file does. "
+            "Expected age, OpenPGP or openssl enc; correct encrypt_command."
+        )
+    return {"file": relative, "sha256": sha256_of(target), "size": os.lstat(target).st_size}

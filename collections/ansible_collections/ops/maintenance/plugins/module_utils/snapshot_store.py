@@ -90,8 +90,9 @@ def prove(root: str, name: str, *, archives: bool = True) -> dict[str, Json]:
     :raises BrokenSnapshotError: anything is missing or differs.
     """
     manifest, folder = read(root, name), os.path.join(root, name)
-    held = (entry for entry in manifest["files"] if entry["kind"] == "file")
-    for entry in [*manifest["databases"], *held, *snapshot_postgresql.files(manifest)]:
+    held = [entry for entry in manifest["files"] if entry["kind"] == "file"]
+    sealed = [entry["encrypted"] for entry in held if entry.get("encrypted")]
+    for entry in [*manifest["databases"], *held, *sealed, *snapshot_postgresql.files(manifest)]:
         path = stored(entry, folder)
         try:
             same = sha256_of(path) == entry["sha256"]
