@@ -28,7 +28,8 @@ build() {
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --customize-hook='d="$1"/etc/systemd/system/ssh.service.d; mkdir -p "$d"; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" >"$d"/keys.conf' \
     --customize-hook=': >"$1"/etc/machine-id; rm -f "$1"/etc/ssh/ssh_host_*' \
-    --customize-hook='chroot "$1" systemctl --quiet disable nginx.service postgresql.service redis-server.service nftables.service certbot.timer' \
+    --customize-hook='chroot "$1" systemctl --quiet disable nginx.service postgresql.service redis-server.service nftables.service certbot.timer prometheus.service prometheus-alertmanager.service' \
+    --customize-hook='rm -f "$1"/etc/cron.d/barman "$1"/etc/cron.d/certbot' \
     --customize-hook='cp /usr/local/share/ca-certificates/*.crt "$1"/usr/local/share/ca-certificates/ 2>/dev/null && chroot "$1" update-ca-certificates >/dev/null || true' \
     "$suite" - |
     docker import -c 'ENV container=docker' -c 'CMD ["/lib/systemd/systemd"]' - "$image" >/dev/null

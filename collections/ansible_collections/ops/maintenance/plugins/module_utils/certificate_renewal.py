@@ -237,11 +237,12 @@ class Renewal:
         return Action(name, "reload", "changed" if done else "failed", f"{name} was reloaded" if done else f"{name}: {ran.why()}")
 
     def look_again(self, seen: Seen) -> Seen:
-        """Look until the file is served, as a reload takes a moment."""
+        """Look until the file is served soundly, as old and new workers both answer for a moment after a reload."""
         end = self.host.now().timestamp() + _WAIT_SECONDS
         while True:
             found = self.look(seen.lineage)
-            if not found.is_stale or self.host.now().timestamp() > end:
+            is_settled = all(finding.state == "ok" for finding in found.findings if finding.check == "certificate.served")
+            if is_settled or self.host.now().timestamp() > end:
                 return found
             self.host.sleep(0.2)
 
