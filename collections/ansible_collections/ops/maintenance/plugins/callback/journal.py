@@ -61,6 +61,7 @@ options:
 """
 
 import functools
+import gc
 import getpass
 import importlib
 import itertools
@@ -190,6 +191,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         roles = any(_role_name(role).startswith(_PREFIX) for role in play.roles)
         if roles or _is_inside(play.get_path()):
             self._begin()
+        # Each task is a fork of this process: what is loaded by now is kept from its garbage collector, and so is not copied.
+        gc.freeze()
 
     @_never_fails
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002 - Ansible names it
