@@ -241,7 +241,7 @@ class Renewal:
         end = self.host.now().timestamp() + _WAIT_SECONDS
         while True:
             found = self.look(seen.lineage)
-            is_settled = all(finding.state == "ok" for finding in found.findings if finding.check == "certificate.served")
+            is_settled = all(finding.state == "ok" for finding in found.findings if finding.id == "certificate.served")
             if is_settled or self.host.now().timestamp() > end:
                 return found
             self.host.sleep(0.2)
