@@ -18,6 +18,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_verify,
     security_review,
     sqlite_upkeep,
+    sqlite_upkeep_options,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
@@ -106,9 +107,9 @@ def upkeep(folder, check_mode):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
             connection.commit()
-    spec = {name: option.get("default") for name, option in sqlite_upkeep.DATABASE.items()} | {"path": str(path)}
+    spec = {name: option.get("default") for name, option in sqlite_upkeep_options.DATABASE.items()} | {"path": str(path)}
     given = {"databases": [spec], "run_id": "weekly-1", "deadline": 0.0, "state_dir": str(folder / "kept"), "self_test": False}
-    return sqlite_upkeep.run({**defaults(sqlite_upkeep.OPTIONS), **given}, check_mode, Host())
+    return sqlite_upkeep.run({**defaults(sqlite_upkeep_options.OPTIONS), **given}, check_mode, Host())
 
 
 def activity(made, role):
