@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sqlite3
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from production import hosts, inventory, values
 
+from ansible_collections.ops.maintenance.plugins.action.validation import judge_body
 from ansible_collections.ops.maintenance.plugins.module_utils import security_app_users
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
@@ -133,3 +135,30 @@ def test_netpost_scans_its_dependencies_weekly_and_monthly_netpost_monthly_6(cad
     assert "patching" not in known.get("maintenance_skip", [])
     [project] = known["patching_node_projects"]
     assert project.get("audit", True)
+
+
+def test_netpost_counts_active_alerts_from_json_netpost_weekly_05():
+    [end] = [end for end in values("netpost")["validation_endpoints"] if end["name"] == "active alerts"]
+    assert end["url"].endswith("/api/monitoring/alerts?status=active")
+    [check] = end["body"]
+
+    def state(content: bytes) -> str:
+        return judge_body({"name": "alerts", "content": base64.b64encode(content).decode(), "why": ""}, check).state
+
+    answers = [b'{"data": {"alerts": []}}', b'{"data": {"alerts": [{"id": 1}]}}', b"{}", b"<html>200 OK</html>"]
+    assert [state(answer) for answer in answers] == ["ok", "warning", "critical", "critical"]
+
+
+def test_netpost_clears_old_logs_and_temporary_files_each_week_netpost_weekly_08():
+    known = values("netpost")
+    [rule] = known["log_rotation_rules"]
+    assert rule["delete_after_days"] == 30
+    assert {file["root"] for file in known["data_retention_files"]} == {"/srv/netpost/tmp", "/srv/netpost/uploads/tmp"}
+    assert min(file["age_days"] for file in known["data_retention_files"]) >= 7
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["weekly"]
+    assert {"data_retention", "log_rotation"} <= set(steps["after"])
+
+
+@pytest.mark.parametrize("system", ["flow_motion", "neff_paving"])
+def test_node_flaws_count_from_moderate_on_neff_quarterly_02_flow_sec_4(system):
+    assert [project["audit_level"] for project in values(system)["patching_node_projects"]] == ["moderate"]
