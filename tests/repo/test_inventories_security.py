@@ -162,3 +162,18 @@ def test_netpost_clears_old_logs_and_temporary_files_each_week_netpost_weekly_08
 @pytest.mark.parametrize("system", ["flow_motion", "neff_paving"])
 def test_node_flaws_count_from_moderate_on_neff_quarterly_02_flow_sec_4(system):
     assert [project["audit_level"] for project in values(system)["patching_node_projects"]] == ["moderate"]
+
+
+def test_neff_reviews_roles_and_access_rules_neff_quarterly_04_05():
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["quarterly"]
+    assert "database_review" in steps["after"]
+    known = values("neff_paving")
+    assert known["database_review_roles_without_expiry"] == ["postgres", "neff_admin"]
+    assert [server["name"] for server in known["maintenance_postgresql"]] == ["main"]
+
+
+def test_netpost_watches_for_suspicious_statements_each_week_netpost_sec_12():
+    known = values("netpost")
+    assert known["database_review_watch_statements"] is True
+    assert known["maintenance_postgresql"][0]["user"] in known["database_review_schema_roles"]
+    assert "database_review" in inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["weekly"]["after"]

@@ -39,7 +39,9 @@ def _compared(finding: Finding, before: t.Sequence[str] | None) -> Finding:
     stayed = [line for line in finding.evidence if line in before]
     if not came:
         return finding
-    return replace(finding, summary=f"{finding.summary} {len(came)} new since the run before.", evidence=[f"new: {line}" for line in came] + stayed)
+    return replace(
+        finding, summary=f"{finding.summary} {len(came)} new since the run before.", evidence=[f"new: {line}" for line in came] + stayed
+    )
 
 
 def _uncompared(finding: Finding, why: str) -> Finding:
