@@ -15,7 +15,7 @@ from ansible.template import Templar
 from production import hosts, inventory, values
 
 from ansible_collections.ops.maintenance.plugins.action.validation import judge_body
-from ansible_collections.ops.maintenance.plugins.module_utils import security_app_users
+from ansible_collections.ops.maintenance.plugins.module_utils import security_app_disable, security_app_users
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -26,8 +26,8 @@ NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 PEOPLE = """
 CREATE TABLE employees (id INTEGER);
 INSERT INTO employees VALUES (1), (2), (3), (4);
-CREATE TABLE users (username TEXT, role TEXT, employee_id INTEGER, is_active BOOLEAN, last_login TEXT, created_at TEXT);
-INSERT INTO users VALUES ('mia', 'MAJORITY_OWNER', 1, 1, '2026-11-20T08:00:00Z', '2024-01-01'),
+CREATE TABLE users (id INTEGER PRIMARY KEY, active BOOLEAN DEFAULT 1, username TEXT, role TEXT, employee_id INTEGER, is_active BOOLEAN, last_login TEXT, created_at TEXT);
+INSERT INTO users (username, role, employee_id, is_active, last_login, created_at) VALUES ('mia', 'MAJORITY_OWNER', 1, 1, '2026-11-20T08:00:00Z', '2024-01-01'),
   ('never', 'EMPLOYEE', 2, 1, NULL, '2024-01-01'), ('quiet', 'EMPLOYEE', 3, 1, '2026-10-01T08:00:00Z', '2024-01-01'),
   ('fresh', 'EMPLOYEE', 4, 1, NULL, '2026-11-19'), ('gone', 'EMPLOYEE', 9, 0, NULL, '2020-01-01');
 """
@@ -59,7 +59,7 @@ def test_who_never_logged_in_is_among_the_unused_accounts_asr_12_1_flow_sec_7(sy
 
 def test_an_account_without_a_person_or_a_role_is_orphaned_asr_12_1(tmp_path):
     assert asked("asr_po", "orphaned accounts", tmp_path, PEOPLE).state == "ok"
-    more = "INSERT INTO users VALUES ('left', 'EMPLOYEE', 7, 1, NULL, NULL), ('bare', NULL, 1, 1, NULL, NULL)"
+    more = "INSERT INTO users (username, role, employee_id, is_active, last_login, created_at) VALUES ('left', 'EMPLOYEE', 7, 1, NULL, NULL), ('bare', NULL, 1, 1, NULL, NULL)"
     (tmp_path / "more").mkdir()
     found = asked("asr_po", "orphaned accounts", tmp_path / "more", PEOPLE + more)
     assert (found.state, sorted(found.evidence)) == ("warning", ["bare, -", "left, EMPLOYEE"])
@@ -177,3 +177,29 @@ def test_netpost_watches_for_suspicious_statements_each_week_netpost_sec_12():
     assert known["database_review_watch_statements"] is True
     assert known["maintenance_postgresql"][0]["user"] in known["database_review_schema_roles"]
     assert "database_review" in inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["weekly"]["after"]
+
+
+@pytest.mark.parametrize(("system", "admin", "column"), [("asr_po", "MAJORITY_OWNER", "is_active"), ("neff_paving", "admin", "active")])
+def test_nobody_is_disabled_but_from_an_approved_list_asr_12_2_neff_monthly_12(system, admin, column, tmp_path):
+    [rule] = values(system)["security_review_disable_users"]
+    assert rule["accounts"] == []
+    path = tmp_path / "app.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            PEOPLE.replace("MAJORITY_OWNER", admin) + "CREATE TABLE user_sessions (user_id); INSERT INTO user_sessions VALUES (1), (2)"
+        )
+    approved = [{"account": name, "approved_by": "somebody", "reason": "left", "inactive_days": 0} for name in ("mia", "never")]
+    here = {name: value for name, value in rule.items() if name not in ("server", "database")}
+    params = filled(
+        {**security_app_disable.OPTIONS, "servers": {"default": []}},
+        {"disable_users": [{**here, "sqlite": str(path), "accounts": approved}]},
+    )
+    review = Review(params, Host(), False, NOW)
+    [found] = security_app_disable.look(review)
+    assert [action.subject for action in review.actions] == [f"{rule['name']}: never"]
+    assert "mia: it is the last administrator" in found.evidence[0]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        left = [name for (name,) in connection.execute(f"SELECT username FROM users WHERE {column} ORDER BY username")]
+        assert ("never" in left, {"fresh", "mia", "quiet"} <= set(left)) == (False, True)
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (5,)
+        assert connection.execute("SELECT count(*) FROM user_sessions").fetchone() == (1 if rule.get("sessions") else 2,)

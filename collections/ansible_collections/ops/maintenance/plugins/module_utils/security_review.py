@@ -13,6 +13,7 @@ from . import (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
     security_baseline,
     security_certificates,
@@ -44,6 +45,7 @@ _PARTS: tuple[t.Any, ...] = (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
     security_baseline,
     security_certificates,
@@ -110,6 +112,12 @@ CHECKS = (
         for part in (security_account_use, security_account_rights)
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
+    Check(
+        security_app_disable.IDS,
+        lambda params: bool(params["disable_users"]),
+        security_app_disable.look,
+        security_app_disable.passes_bad_sample,
+    ),
     Check(security_secrets.IDS, lambda params: bool(params["secrets"]), security_secrets.look, security_secrets.passes_bad_sample),
     Check(
         security_secret_scan.IDS,
