@@ -26,7 +26,8 @@ NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 PEOPLE = """
 CREATE TABLE employees (id INTEGER);
 INSERT INTO employees VALUES (1), (2), (3), (4);
-CREATE TABLE users (id INTEGER PRIMARY KEY, active BOOLEAN DEFAULT 1, username TEXT, role TEXT, employee_id INTEGER, is_active BOOLEAN, last_login TEXT, created_at TEXT);
+CREATE TABLE users (id INTEGER PRIMARY KEY, active BOOLEAN DEFAULT 1, username TEXT, role TEXT, employee_id INTEGER, is_active BOOLEAN,
+  last_login TEXT, created_at TEXT);
 INSERT INTO users (username, role, employee_id, is_active, last_login, created_at) VALUES ('mia', 'MAJORITY_OWNER', 1, 1, '2026-11-20T08:00:00Z', '2024-01-01'),
   ('never', 'EMPLOYEE', 2, 1, NULL, '2024-01-01'), ('quiet', 'EMPLOYEE', 3, 1, '2026-10-01T08:00:00Z', '2024-01-01'),
   ('fresh', 'EMPLOYEE', 4, 1, NULL, '2026-11-19'), ('gone', 'EMPLOYEE', 9, 0, NULL, '2020-01-01');
@@ -59,7 +60,7 @@ def test_who_never_logged_in_is_among_the_unused_accounts_asr_12_1_flow_sec_7(sy
 
 def test_an_account_without_a_person_or_a_role_is_orphaned_asr_12_1(tmp_path):
     assert asked("asr_po", "orphaned accounts", tmp_path, PEOPLE).state == "ok"
-    more = "INSERT INTO users (username, role, employee_id, is_active, last_login, created_at) VALUES ('left', 'EMPLOYEE', 7, 1, NULL, NULL), ('bare', NULL, 1, 1, NULL, NULL)"
+    more = "INSERT INTO users (username, role, employee_id, is_active) VALUES ('left', 'EMPLOYEE', 7, 1), ('bare', NULL, 1, 1)"
     (tmp_path / "more").mkdir()
     found = asked("asr_po", "orphaned accounts", tmp_path / "more", PEOPLE + more)
     assert (found.state, sorted(found.evidence)) == ("warning", ["bare, -", "left, EMPLOYEE"])
