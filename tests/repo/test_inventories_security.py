@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
-from production import hosts, inventory, values
+from ansible.template import Templar, trust_as_template
+from production import ROOT, hosts, inventory, values
 
 from ansible_collections.ops.maintenance.plugins.action.validation import judge_body
-from ansible_collections.ops.maintenance.plugins.module_utils import security_app_disable, security_app_users
+from ansible_collections.ops.maintenance.plugins.module_utils import security_app_disable, security_app_users, security_attestations
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -204,3 +205,19 @@ def test_nobody_is_disabled_but_from_an_approved_list_asr_12_2_neff_monthly_12(s
         assert ("never" in left, {"fresh", "mia", "quiet"} <= set(left)) == (False, True)
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (5,)
         assert connection.execute("SELECT count(*) FROM user_sessions").fetchone() == (1 if rule.get("sessions") else 2,)
+
+
+@pytest.mark.parametrize("system", ["neff_paving", "netpost"])
+def test_a_penetration_test_that_nobody_made_is_never_ok(system):
+    params = filled(security_attestations.OPTIONS, {"attestations": values(system)["security_review_attestations"]})
+    [found] = security_attestations.look(Review(params, Host(), True, NOW))
+    assert (found.subject, found.state) == ("penetration test", "unknown")
+
+
+@pytest.mark.parametrize("cadence", ["monthly", "quarterly"])
+def test_deep_runs_leave_their_evidence(cadence):
+    tasks = yaml.safe_load((ROOT / "collections/ansible_collections/ops/maintenance/playbooks/conclude.yml").read_text())[0]["tasks"]
+    [task] = [task for task in tasks if "ops.maintenance.evidence_bundle" in task]
+    said = Templar(DataLoader(), {"maintenance_cadence": cadence}).evaluate_conditional(trust_as_template(task["when"]))
+    assert said is True
+    assert not Templar(DataLoader(), {"maintenance_cadence": "weekly"}).evaluate_conditional(trust_as_template(task["when"]))

@@ -57,7 +57,7 @@ OPTIONS: dict[str, t.Any] = {"disable_users": {"type": "list", "elements": "dict
 IDS = ("security.disabled_users",)
 
 _NAME = re.compile(r"[^\W\d][\w$]*")
-_MOST = 100
+_MOST = 40
 _SECRET = re.compile(r"(?i)pass|hash|secret|token|salt|key")
 
 Rule = t.Mapping[str, t.Any]

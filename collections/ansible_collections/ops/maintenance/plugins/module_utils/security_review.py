@@ -15,6 +15,7 @@ from . import (
     security_api_use,
     security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
     security_endpoints,
@@ -47,6 +48,7 @@ _PARTS: tuple[t.Any, ...] = (
     security_api_use,
     security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
     security_endpoints,
@@ -169,6 +171,12 @@ CHECKS = (
         security_packages.passes_bad_sample,
     ),
     Check(security_trees.IDS, lambda params: bool(params["trees"]), security_trees.look, security_trees.passes_bad_sample),
+    Check(
+        security_attestations.IDS,
+        lambda params: bool(params["attestations"]),
+        security_attestations.look,
+        security_attestations.passes_bad_sample,
+    ),
     Check(security_aide.IDS, lambda params: bool(params["aide"]), security_aide.look, security_aide.passes_bad_sample),
 )
 

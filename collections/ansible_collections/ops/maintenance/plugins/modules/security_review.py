@@ -655,7 +655,7 @@ options:
         default: []
       accounts:
         description:
-          - The approved list, at most 100 users at once.
+          - The approved list, at most 40 users at once, as the journal keeps so many with their states.
         type: list
         elements: dict
         default: []
@@ -712,6 +712,44 @@ options:
           - Longest time of one statement.
         type: float
         default: 30.0
+  attestations:
+    description:
+      - What people attest for a time, such as a penetration test by an outside firm. Declare it for one host of a system. One that nobody
+        has attested yet is C(unknown).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What is attested.
+        type: str
+        required: true
+      attested_by:
+        description:
+          - Who did it.
+        type: str
+        default: ''
+      date:
+        description:
+          - Day on which it was done, as C(2026-10-01); empty when it never was.
+        type: str
+        default: ''
+      reference:
+        description:
+          - Where it can be read, such as the number of a report.
+        type: str
+        default: ''
+      valid_days:
+        description:
+          - Days that it is good for; after them it is overdue, which is critical.
+        type: int
+        default: 365
+      warning_days:
+        description:
+          - Fewer days left than this are a warning.
+        type: int
+        default: 30
   secrets:
     description:
       - Keys and passwords that are to be replaced from time to time. Their age comes from what is known about them;
