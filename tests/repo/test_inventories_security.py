@@ -221,3 +221,41 @@ def test_deep_runs_leave_their_evidence(cadence):
     said = Templar(DataLoader(), {"maintenance_cadence": cadence}).evaluate_conditional(trust_as_template(task["when"]))
     assert said is True
     assert not Templar(DataLoader(), {"maintenance_cadence": "weekly"}).evaluate_conditional(trust_as_template(task["when"]))
+
+
+def scan_task() -> dict[str, Any]:
+    [block] = yaml.safe_load((ROOT / "collections/ansible_collections/ops/maintenance/roles/security_review/tasks/main.yml").read_text())
+    [task] = [task for task in block["block"] if "ops.maintenance.port_scan" in task]
+    return task
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "addresses"),
+    [
+        (True, [], ["192.0.2.10", "2001:db8::10"]),
+        (True, ["192.0.2.10", "192.0.2.11"], ["192.0.2.10", "192.0.2.11", "2001:db8::10"]),
+        (False, ["192.0.2.11"], ["192.0.2.11"]),
+    ],
+)
+def test_what_is_scanned_are_the_addresses_of_the_host_itself_neff_quarterly_01(own, given, addresses):
+    """A name may lead to a provider's machine; the host knows by which address it leaves."""
+    task = scan_task()
+    facts = {"default_ipv4": {"address": "192.0.2.10"}, "default_ipv6": {"address": "2001:db8::10"}}
+    variables = {name: trust_as_template(value) for name, value in task["vars"].items()}
+    templar = Templar(
+        DataLoader(), {**variables, "ansible_facts": facts, "security_review_scan_own": own, "security_review_scan_addresses": given}
+    )
+    assert templar.template(trust_as_template(task["ops.maintenance.port_scan"]["addresses"])) == addresses
+    without = Templar(
+        DataLoader(), {**variables, "ansible_facts": {}, "security_review_scan_own": True, "security_review_scan_addresses": []}
+    )
+    assert without.template(trust_as_template("{{ __security_review_addresses }}")) == []
+
+
+def test_neff_scans_quarterly_with_leave_and_a_list_to_judge_by_neff_quarterly_01():
+    known = values("neff_paving")
+    assert [of_day("neff_paving", "security_review_scan_own", cadence) for cadence in ("monthly", "quarterly")] == [False, True]
+    assert known["security_review_scan_authorised_by"].strip()
+    assert known["security_review_scan_expected"] == ["tcp/22", "tcp/80", "tcp/443"]
+    assert known["security_review_scan_detect_os"] is known["security_review_scan_become"] is True
+    assert "neff-quarterly-01" in [duty["requirement"] for duty in known["maintenance_duties"]]
