@@ -520,6 +520,10 @@ def troubled(instance):
         "ALTER SYSTEM SET max_connections = 61",
         "SELECT pg_reload_conf()",
         'CREATE ROLE "second Root" SUPERUSER LOGIN',
+        "CREATE ROLE maker CREATEROLE LOGIN",
+        'CREATE ROLE through LOGIN IN ROLE "second Root"',
+        "CREATE ROLE reader LOGIN IN ROLE pg_read_server_files",
+        "CREATE ROLE replica REPLICATION LOGIN VALID UNTIL '2099-01-01'",
         "CREATE ROLE gone LOGIN VALID UNTIL '2020-01-01'",
         "SET password_encryption = 'md5'",
         "CREATE ROLE weak LOGIN PASSWORD 'weak-s3cret'",
@@ -544,11 +548,17 @@ def troubled(instance):
         thread.start()
         time.sleep(0.8)
         settings = {"work_mem": ">=1GB", "fsync": True, "shared_buffers": "<=4TB", "no_such": 1}
-        outcome = review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"})
+        roles = {"privileged_roles": ["replica"], "roles_without_expiry": ["postgres", "monitor"]}
+        outcome = review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"}, **roles)
     thread.join(10)
     waiter.close()
     ask(instance, FAULTY, "ROLLBACK PREPARED 'left over'")
-    ask(instance, "postgres", "SELECT pg_drop_replication_slot('forgotten')", 'DROP ROLE "second Root", gone, weak')
+    ask(
+        instance,
+        "postgres",
+        "SELECT pg_drop_replication_slot('forgotten')",
+        'DROP ROLE through, reader, maker, replica, "second Root", gone, weak',
+    )
     ask(instance, "postgres", "ALTER SYSTEM SET max_connections = 60")
     with open(os.path.join(instance.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
         target.write(HBA)
@@ -576,6 +586,9 @@ OF_SERVER: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
     ("unused_roles", "warning", ["second Root"]),
     ("expired_roles", "warning", ["gone, valid until 2020-01-01"]),
     ("password_encryption", "warning", ["weak has an MD5 password"]),
+    ("role_rights", "warning", ["(3)", "maker: CREATEROLE", "through second Root, a superuser", "reader: member of pg_read_server_files"]),
+    ("role_expiry", "warning", ["(5)", "maker", "reader", "second Root", "through", "weak"]),
+    ("hba_loaded", "warning", ["1 lines have an error, so that rules loaded before stay in force"]),
     ("hba", "critical", ["0.0.0.0): open to every address", "trust lets everybody in", "host app all 127.0.0.1", "not in force"]),
 )
 
@@ -619,6 +632,7 @@ def test_pg_monitor_suffices_for_most_and_the_rest_says_what_is_wanting(instance
     unknown = {name: finding for name, finding in found.items() if finding.state == "unknown"}
     assert set(unknown) == {
         "postgresql.hba",
+        "postgresql.hba_loaded",
         "postgresql.password_encryption",
         "postgresql.sequences",
         "postgresql.bloat",
@@ -645,6 +659,39 @@ def test_a_role_without_pg_monitor_is_told_so(instance):
 
 
 # -- between runs --
+
+
+def test_a_file_that_was_changed_and_not_loaded_is_not_in_force(instance):
+    """neff-quarterly-05: the view shows the file, and the server goes on by what it loaded."""
+    path = os.path.join(instance.data, "pg_hba.conf")
+    assert by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].state == "ok"
+    later = time.time() + 2
+    os.utime(path, (later, later))
+    assert "it was changed at" in by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].summary
+    os.utime(path, (later - 3600, later - 3600))
+    assert by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].state == "ok"
+
+
+def test_new_statements_that_are_suspicious_are_found_and_ordinary_ones_listed(instance, state_dir):
+    """netpost-sec-12: new statements, unusual users, changes of the schema, bulk access."""
+    given = {"state_dir": state_dir, "watch_statements": True, "schema_roles": ["postgres"], "limits": {"bulk_rows": 1000}}
+    assert "first sight of" in by_id(review(instance, CLEAN, check_mode=False, **given))["postgresql.suspicious_statements"].summary
+    ask(instance, CLEAN, "CREATE ROLE app LOGIN", "GRANT SELECT ON parent TO app", "GRANT CREATE ON SCHEMA public TO app")
+    ask(instance, CLEAN, "SELECT code AS fresh FROM parent WHERE id = 1")
+    found = by_id(review(instance, CLEAN, **given))["postgresql.suspicious_statements"]
+    assert (found.state, "new: postgres: SELECT code AS fresh" in "\n".join(found.evidence)) == ("ok", True)
+    try:
+        ask(instance, CLEAN, "SET ROLE app", "SELECT count(*) FROM parent", "SELECT * FROM parent", "CREATE TABLE loot (a int)")
+        ask(instance, CLEAN, "SELECT count(*) FROM pg_authid WHERE rolpassword = 's3cret'")
+        bad_ones = by_id(review(instance, CLEAN, check_mode=False, **given))["postgresql.suspicious_statements"]
+        text = "\n".join(bad_ones.evidence)
+        assert bad_ones.state == "warning"
+        for words in ("app: SELECT count(*) FROM parent (the first", "3000 rows a call", "CREATE TABLE loot (a int) (", "pg_authid"):
+            assert words in text
+        assert "s3cret" not in text
+        assert by_id(review(instance, CLEAN, **given))["postgresql.suspicious_statements"].state == "ok"
+    finally:
+        ask(instance, CLEAN, "DROP TABLE IF EXISTS loot", "DROP OWNED BY app", "DROP ROLE app")
 
 
 def test_growth_errors_and_settings_are_compared_with_the_last_run(instance, state_dir):

@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
+from production import PROD, ROOT, hosts, inventory, values
 
 from ansible_collections.ops.maintenance.plugins.action import open_run
 from ansible_collections.ops.maintenance.plugins.plugin_utils import durations, inventory_check, windows
 
-ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
-PROD = ROOT / "inventories/prod"
 SYSTEMS = ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"]
 CADENCES = {"daily", "weekly", "monthly", "quarterly"}
 ON_OCCASION = {"emergency", "deploy"}
-
-
-@cache
-def inventory() -> tuple[InventoryManager, HostVars]:
-    loader = DataLoader()
-    manager = InventoryManager(loader=loader, sources=[str(PROD)])
-    return manager, HostVars(manager, VariableManager(loader=loader, inventory=manager), loader)
-
-
-def hosts(system: str) -> list[str]:
-    return [host.name for host in inventory()[0].get_hosts(system)]
-
-
-def values(system: str) -> Any:
-    return inventory()[1][hosts(system)[0]]
 
 
 def faults(system: str) -> list[str]:

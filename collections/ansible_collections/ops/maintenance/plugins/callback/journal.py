@@ -264,7 +264,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         }
 
     def _load_waivers(self) -> None:
-        path = self.get_option("waivers") or _waivers_beside(context.CLIARGS.get("inventory") or ())
+        path = self.get_option("waivers") or waivers.beside(context.CLIARGS.get("inventory") or ())
         if not path:
             return
         self._waiver_file = path
@@ -479,15 +479,6 @@ def _collection_version() -> str:
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             continue
     return ""
-
-
-def _waivers_beside(sources: tuple[str, ...]) -> str:
-    first = next(iter(sources), "")
-    if not first or "," in first:
-        return ""
-    path = Path(first).absolute()
-    beside = (path if path.is_dir() else path.parent) / "waivers.yml"
-    return str(beside) if beside.is_file() else ""
 
 
 def _is_inside(path: str | None) -> bool:

@@ -28,6 +28,7 @@ OPTIONS: dict[str, t.Any] = {
             "update_vulnerable": {"type": "bool", "default": False},
             **AUDIT,
             "production_only": {"type": "bool", "default": False},
+            "audit_level": {"type": "str", "choices": ["critical", "high", "moderate", "low", "info"], "default": "info"},
             "test_command": {"type": "list", "elements": "str", "default": []},
         },
     },
@@ -59,9 +60,10 @@ def parse_outdated(text: str) -> dict[str, Outdated]:
     return found
 
 
-def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
+def parse_audit(text: str, level: str = "info") -> tuple[dict[str, int], list[str]]:
     """Read ``npm audit --json``: a count by severity, and a line for each vulnerable package, worst first.
 
+    :param level: lines of packages that are less severe are left out; npm's own option changes nothing but its exit code.
     :raises MaintenanceError: npm reported an error, or the answer has no counts.
     """
     data = _answer(text)
@@ -69,9 +71,15 @@ def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
     if not isinstance(counts, dict):
         raise MaintenanceError("npm audit gave no counts")
     found = [item for item in (data.get("vulnerabilities") or {}).values() if isinstance(item, dict)]
+    milder = set(_SEVERITIES) - set(_from(level))
     order = {name: rank for rank, name in enumerate(_SEVERITIES)}
     found.sort(key=lambda item: (order.get(str(item.get("severity")), 9), str(item.get("name"))))
-    return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found]
+    return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found if item.get("severity") not in milder]
+
+
+def _from(level: str) -> tuple[str, ...]:
+    """Return a severity and all that are worse."""
+    return _SEVERITIES[: _SEVERITIES.index(level) + 1]
 
 
 def fixable(text: str) -> list[str]:
@@ -205,9 +213,10 @@ class Project:
 
     def _audit(self) -> tuple[Finding, list[Metric]]:
         arguments = ["--omit=dev"] if self.declared["production_only"] else []
+        level = self.declared["audit_level"]
         try:
             ran = self.npm("audit", "--json", *arguments, timeout=300)
-            counts, lines = parse_audit(ran.stdout)
+            counts, lines = parse_audit(ran.stdout, level)
             self.fixes = fixable(ran.stdout) if self.declared["update_vulnerable"] else []
         except (MaintenanceError, ValueError) as error:
             advice = "Make the registry reachable for the host (npm config set registry, proxy)."
@@ -215,8 +224,11 @@ class Project:
             return unknown("node.vulnerable", self.folder.path, said, advice), []
         metrics = [Metric(f"node.vulnerable_{s}", self.folder.path, n, "count") for s, n in counts.items()]
         not_covered = "development dependencies" if self.declared["production_only"] else ""
-        count = sum(counts.values())
-        return vulnerable_finding("node.vulnerable", self.folder.path, lines, count, not_covered=not_covered), metrics
+        count = sum(counts[severity] for severity in _from(level))
+        milder = sum(counts.values()) - count
+        asked = "" if level == "info" else f" of severity {level} or worse"
+        finding = vulnerable_finding("node.vulnerable", self.folder.path, lines, count, asked, milder, not_covered=not_covered)
+        return finding, metrics
 
     def _outdated(self) -> tuple[Finding, list[Change]]:
         subject = self.folder.path

@@ -13,9 +13,11 @@ from . import (
     postgresql_review_archive,
     postgresql_review_bloat,
     postgresql_review_indexes,
+    postgresql_review_roles,
     postgresql_review_schema,
     postgresql_review_server,
     postgresql_review_statements,
+    postgresql_review_suspicious,
     postgresql_review_tables,
 )
 from .errors import InputError, MaintenanceError, refusal, refuse
@@ -43,6 +45,10 @@ OPTIONS: dict[str, t.Any] = {
     "servers": {"type": "list", "elements": "dict", "required": True, "options": SERVER},
     "limits": {"type": "dict", "default": {}},
     "superusers": {"type": "list", "elements": "str", "default": ["postgres"]},
+    "privileged_roles": {"type": "list", "elements": "str", "default": []},
+    "roles_without_expiry": {"type": "list", "elements": "str"},
+    "watch_statements": {"type": "bool", "default": False},
+    "schema_roles": {"type": "list", "elements": "str", "default": []},
     "recommended_settings": {"type": "dict", "default": {}},
     "newest_minor": {"type": "dict", "default": {}},
     "pgstattuple": {"type": "bool", "default": False},
@@ -57,9 +63,11 @@ OF_SERVER: tuple[Check, ...] = (
     *postgresql_review_archive.CHECKS,
     *postgresql_review_server.CHECKS,
     *postgresql_review_access.CHECKS,
+    *postgresql_review_roles.CHECKS,
 )
 OF_DATABASE: tuple[Check, ...] = (
     *postgresql_review_statements.CHECKS,
+    *postgresql_review_suspicious.CHECKS,
     *postgresql_review_tables.CHECKS,
     *postgresql_review_indexes.CHECKS,
     *postgresql_review_schema.CHECKS,

@@ -67,6 +67,7 @@ LIMITS: dict[str, float] = {
     "sequence_percent": 75,
     "sequence_critical_percent": 90,
     "role_unused_days": 90,
+    "bulk_rows": 10000,
 }
 """Where verdicts change unless the inventory says otherwise. The module's documentation says what each of them means."""
 

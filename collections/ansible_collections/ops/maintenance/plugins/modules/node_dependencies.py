@@ -74,6 +74,13 @@ options:
           - Leave development dependencies out of the audit.
         type: bool
         default: false
+      audit_level:
+        description:
+          - Least severity that is a warning, of what npm audit tells. Milder ones are counted and named as such. Advisories
+            in the OSV format have no severity that is read, so all of them count.
+        type: str
+        choices: [critical, high, moderate, low, info]
+        default: info
       test_command:
         description:
           - Command, as a list, that must end with 0 after an update, such as a build; it runs in the project's folder.

@@ -92,6 +92,7 @@ def run(folder, check_mode=False, **declared):
         "advisories_stale_after_days": 14,
         "own_packages": [],
         "production_only": False,
+        "audit_level": "info",
         "test_command": [],
         **declared,
     }
@@ -141,6 +142,52 @@ def test_failing_build_brings_lock_file_and_modules_back(project):
     outcome = run(project, test_command=["false"])
     assert states(outcome)["node.update"] == "critical"
     assert files(project) == before
+
+
+def test_milder_flaws_than_the_level_are_counted_apart_and_the_level_is_no_matter_of_exit_codes(project, tmp_path):
+    """neff-quarterly-02, flow-sec-4: npm's own option leaves the whole report as it is."""
+    report = tmp_path / "audit.json"
+    counts = {"info": 1, "low": 2, "moderate": 0, "high": 0, "critical": 0}
+    found = {"debug": {"name": "debug", "severity": "low", "fixAvailable": True}}
+    npm = project.parent / "bin" / "npm"
+    npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
+
+    def judged():
+        report.write_text(json.dumps({"vulnerabilities": found, "metadata": {"vulnerabilities": counts}}))
+        [finding] = [finding for finding in run(project, True, audit_level="moderate").findings if finding.id == "node.vulnerable"]
+        return finding
+
+    mild = judged()
+    assert (mild.state, mild.value, list(mild.evidence)) == ("ok", 0, [])
+    assert "3 milder ones" in mild.summary
+    assert states(run(project, True))["node.vulnerable"] == "warning"
+    counts["moderate"], found["qs"] = 1, {"name": "qs", "severity": "moderate", "fixAvailable": False}
+    worse = judged()
+    assert (worse.state, worse.value, list(worse.evidence)) == ("warning", 1, ["qs (moderate): no fix"])
+    assert "audit-level" not in (project.parent / "log").read_text()
+
+
+def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
+    """asr-13-3: a project that was vulnerable before and has one more is not the same as before."""
+    report = tmp_path / "audit.json"
+    npm = project.parent / "bin" / "npm"
+    npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
+
+    def judged(*names, check_mode=False):
+        found = {name: {"name": name, "severity": "high", "fixAvailable": False} for name in names}
+        counts = {"info": 0, "low": 0, "moderate": 0, "high": len(names), "critical": 0}
+        report.write_text(json.dumps({"vulnerabilities": found, "metadata": {"vulnerabilities": counts}}))
+        return next(finding for finding in run(project, check_mode, update=[]).findings if finding.id == "node.vulnerable")
+
+    first = judged("qs")
+    assert (first.evidence, "new" in first.summary) == (["qs (high): no fix"], False)
+    for check_mode in (True, True, False):
+        again = judged("debug", "qs", check_mode=check_mode)
+        assert again.evidence == ["new: debug (high): no fix", "qs (high): no fix"]
+        assert "1 new since the run before" in again.summary
+    assert judged("debug", "qs").evidence == ["debug (high): no fix", "qs (high): no fix"]
+    (tmp_path / "state/dependencies_node.json").write_text("{")
+    assert "what is new" in judged("qs").not_covered
 
 
 def test_missing_npm_or_lock_file_is_unknown(project, monkeypatch):
