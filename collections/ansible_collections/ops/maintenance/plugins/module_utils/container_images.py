@@ -14,7 +14,8 @@ from . import image_scan
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import many
-from .paths import read_state, write_state
+from .kept_state import keep_state
+from .paths import read_state
 from .record import Finding, Metric, Outcome, clean
 from .security_common import unknown
 
@@ -307,7 +308,7 @@ def _outcome(
     before = read_state(params["state_dir"], _STATE)
     after = {container.name: _digest(engine, container) for container in containers}
     if not check_mode and after != before:
-        write_state(params["state_dir"], _STATE, after)
+        findings = [*findings, *keep_state(params["state_dir"], _STATE, after)]
     changed = sum(before.get(name) not in (None, digest) for name, digest in after.items())
     return Outcome(
         subject="containers",

@@ -15,7 +15,8 @@ from . import postgresql_switch, rollback_postgresql, rollback_versions, snapsho
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .host import Host
 from .judge import many
-from .paths import fsync_folder, read_state, sha256_of, write_state
+from .kept_state import keep_state
+from .paths import fsync_folder, read_state, sha256_of
 from .record import Action, Finding, Json, Outcome, status_of
 
 STATE = "rollback.json"
@@ -247,7 +248,7 @@ class Rollback:
         self._verify()
         done = read_state(self.params["state_dir"], STATE)
         time = self.host.now().isoformat()
-        write_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
+        self.findings += keep_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
         self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
 
     def _put_back_files(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
