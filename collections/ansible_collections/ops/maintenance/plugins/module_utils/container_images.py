@@ -69,11 +69,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Running:
-    """A container; ``image`` is the id of what it runs."""
+    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses."""
 
     name: str
     image: str
     reference: str
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def parse_containers(text: str) -> list[Running]:
     for item in _list(text):
         config = item.get("Config") or {}
         reference = str(item.get("ImageName") or config.get("Image") or "")
-        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference))
+        volumes = tuple(str(mount["Name"]) for mount in item.get("Mounts") or [] if mount.get("Name"))
+        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference, volumes))
     return sorted(found, key=lambda container: container.name)
 
 
