@@ -378,7 +378,7 @@ class Snapshot:
         """Write the copies under the names that people know, and the version of the configuration; a killed run's are completed."""
         files = [entry for entry in manifest["files"] if entry["kind"] == "file"]
         self.findings += snapshot_versions.clear_secrets(self.host, files, folder)
-        if self.params["version_control"]:
+        if (self.params["version_control"] or {}).get("tree"):
             declared, state_dir = self.params["version_control"], self.params["state_dir"]
             finding, actions = snapshot_versions.keep(declared, files, folder, manifest, state_dir, self.host)
             self.findings.append(finding)

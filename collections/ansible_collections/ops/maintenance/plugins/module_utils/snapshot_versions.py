@@ -24,8 +24,8 @@ from .record import Action, Finding, Json
 from .snapshot_copies import work_tree_of
 
 VERSION_CONTROL: dict[str, t.Any] = {
-    "tree": {"type": "path", "required": True},
-    "encrypt_command": {"type": "list", "elements": "str", "required": True},
+    "tree": {"type": "path", "default": ""},
+    "encrypt_command": {"type": "list", "elements": "str", "default": []},
     "push": {"type": "bool", "default": False},
 }
 
@@ -47,7 +47,7 @@ class Version(t.NamedTuple):
 
 def problems(declared: t.Mapping[str, t.Any] | None, paths: t.Sequence[str]) -> t.Iterator[str]:
     """Say what cannot be meant, one sentence each, from the input alone."""
-    if not declared:
+    if not declared or not (declared["tree"] or declared["encrypt_command"] or declared["push"]):
         return
     tree = declared["tree"]
     if not os.path.isabs(tree) or os.path.normpath(tree) != tree or tree == "/":
