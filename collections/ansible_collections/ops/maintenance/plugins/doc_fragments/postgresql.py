@@ -105,6 +105,12 @@ options:
           - A second copy for people, mode 0600, with C({{time}}) in its name and C({{database}}) where there are several. Format V(custom) only.
         type: str
         default: ''
+      encrypt_command:
+        description:
+          - Argument list of a program that encrypts that copy for somebody else, who keeps the key. Empty keeps it in clear.
+        type: list
+        elements: str
+        default: []
 """
 
     RESTORE: str = f"""

@@ -267,6 +267,10 @@ class Drill:
             advice = "Declare start: the application's own program, and the address that tells whether it works."
             self.find("drill.application", "unknown", "nothing is declared that would tell whether it works (start)", advice=advice)
             return
+        if self.around.check_mode:
+            advice = "Run the drill without check mode; it touches nothing that lives either."
+            self.find("drill.application", "unknown", "it was not started, for check mode starts nothing", advice=advice)
+            return
         paths = [part["path"] for part in self.application["files"]]
         said = unit.try_out(start, folder, paths, place, self.sets.get(self.application["database"], {}).get("database", ""))
         self.seconds += said.seconds

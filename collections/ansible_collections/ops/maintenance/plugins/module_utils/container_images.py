@@ -14,7 +14,8 @@ from . import image_scan
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import many
-from .paths import read_state, write_state
+from .kept_state import keep_state
+from .paths import read_state
 from .record import Finding, Metric, Outcome, clean
 from .security_common import unknown
 
@@ -68,11 +69,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Running:
-    """A container; ``image`` is the id of what it runs."""
+    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses."""
 
     name: str
     image: str
     reference: str
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def parse_containers(text: str) -> list[Running]:
     for item in _list(text):
         config = item.get("Config") or {}
         reference = str(item.get("ImageName") or config.get("Image") or "")
-        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference))
+        volumes = tuple(str(mount["Name"]) for mount in item.get("Mounts") or [] if mount.get("Name"))
+        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference, volumes))
     return sorted(found, key=lambda container: container.name)
 
 
@@ -307,7 +310,7 @@ def _outcome(
     before = read_state(params["state_dir"], _STATE)
     after = {container.name: _digest(engine, container) for container in containers}
     if not check_mode and after != before:
-        write_state(params["state_dir"], _STATE, after)
+        findings = [*findings, *keep_state(params["state_dir"], _STATE, after)]
     changed = sum(before.get(name) not in (None, digest) for name, digest in after.items())
     return Outcome(
         subject="containers",

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 
 from .errors import InputError, out_of_range, refusal, refuse
 from .host import Host
+from .kept_state import keep_state
 from .log_docker import containers_of
 from .log_forms import FORMS
 from .log_history import KEPT_DAYS, Look, learn
@@ -25,7 +26,7 @@ from .log_report import metrics_of, summary_of, write_report
 from .log_resume import remember
 from .log_scan import Scanned, Source, fill, scan
 from .log_verdicts import judge, nothing_declared, unproven
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, Json, Outcome
 
 LIMITS = {
@@ -104,7 +105,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         if report:
             write_report(report, scanned, findings, since, until, started)
         if until == math.inf:  # a look at the past is not where the next run goes on
-            write_state(params["state_dir"], STATE, {**state, scope: _state(scanned, earlier, look)})
+            outcome.findings += keep_state(params["state_dir"], STATE, {**state, scope: _state(scanned, earlier, look)})
     outcome.after = {"report": report} if report and not check_mode else {}
     outcome.returned = {"report": report, "errors": {one.source.name: one.tally.errors() for one in scanned}}
     return outcome

@@ -19,9 +19,10 @@ from . import log_files
 from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
 from .judge import human_bytes, many
+from .kept_state import keep_state
 from .log_files import SUFFIX, TEMPORARY, HeldError, place_of
 from .log_lines import Clock, last_record_time, strip_compression, zone_of
-from .paths import ensure_private_folder, open_root, read_state, walk, write_state
+from .paths import ensure_private_folder, open_root, read_state, walk
 from .record import Action, Finding, Metric, Outcome, clean, status_of
 
 OPTIONS: dict[str, t.Any] = {
@@ -162,9 +163,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         actions=actions,
     )
     if not check_mode:
-        write_state(params["state_dir"], STATE, keeper.dates)
+        outcome.findings += keep_state(params["state_dir"], STATE, keeper.dates)
         if outcome.is_change:
-            write_state(params["state_dir"], LISTS, _lists(works))
+            outcome.findings += keep_state(params["state_dir"], LISTS, _lists(works))
     return outcome
 
 

@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from .apt_packages import Pending, Update
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import human_seconds, many
+from .kept_state import keep_state
 from .package_severity import SEVERITIES, Severity
 from .package_severity import moment as moment_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding
 
 STATE = "package_deadlines.json"
@@ -60,6 +61,7 @@ class Deadlines:
 
     due: tuple[Due, ...] = ()
     problem: str = ""
+    unkept: tuple[Finding, ...] = ()
 
     @property
     def overdue(self) -> list[Due]:
@@ -141,16 +143,15 @@ def read(state_dir: str) -> tuple[dict[str, t.Any], str]:
     return (state, "") if isinstance(state.get("seen", {}), dict) else ({}, f"{state_dir}/{STATE} is not what this role wrote.")
 
 
-def keep(state_dir: str, state: t.Mapping[str, t.Any]) -> None:
-    """Keep it for the next run."""
-    write_state(state_dir, STATE, state)
+def keep(state_dir: str, state: t.Mapping[str, t.Any]) -> list[Finding]:
+    """Keep it for the next run; return a finding when that is not possible."""
+    return keep_state(state_dir, STATE, state)
 
 
-def mark_window(state_dir: str, now: datetime) -> None:
+def mark_window(state_dir: str, now: datetime) -> list[Finding]:
     """Remember that a run could install at this time: what was to be had before it and is still pending then is late."""
     state, problem = read(state_dir)
-    if not problem:
-        keep(state_dir, {**state, "window": now.isoformat()})
+    return [] if problem else keep(state_dir, {**state, "window": now.isoformat()})
 
 
 def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: datetime) -> Finding:

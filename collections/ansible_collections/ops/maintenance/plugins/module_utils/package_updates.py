@@ -150,6 +150,7 @@ def _findings(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> list[Fin
         package_deadlines.overdue_finding(seen.deadlines, seen.pending, fresh, host.now()),
         package_findings.held_finding(seen.plan, seen.pending),
         package_findings.blocked_finding(seen.plan, seen.pending),
+        *seen.deadlines.unkept,
     ]
     problem = params["self_test"] and (self_test_problem() or package_deadlines.self_test_problem(SAMPLE, host.now()))
     return untrusted(findings, problem) if problem else findings

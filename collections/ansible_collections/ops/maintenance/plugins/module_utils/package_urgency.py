@@ -13,6 +13,7 @@ from .errors import MaintenanceError
 from .host import Host
 from .package_deadlines import Deadlines
 from .package_severity import Advisory, Severity
+from .record import Finding
 
 _CODENAME = re.compile(r'^VERSION_CODENAME="?([^"\n]*)"?$', re.M)
 
@@ -42,10 +43,11 @@ def deadlines(params: t.Mapping[str, t.Any], pending: Pending, host: Host, check
     published = {name: time for name, time in apt_archives.published(lists).items() if name in pending.security_archives}
     state = package_deadlines.remember(state, updates, published, now)
     due = package_deadlines.judge(updates, severities, state, now, params)
+    unkept: list[Finding] = []
     if not check_mode and not unread and not pending.blind():
         open_window = {"window": now.isoformat()} if params["deadline"] else {}
-        package_deadlines.keep(params["state_dir"], {**state, **open_window})
-    return Deadlines(due, problem or unread)
+        unkept = package_deadlines.keep(params["state_dir"], {**state, **open_window})
+    return Deadlines(due, problem or unread, tuple(unkept))
 
 
 def _advisories(path: str) -> tuple[list[Advisory], str]:

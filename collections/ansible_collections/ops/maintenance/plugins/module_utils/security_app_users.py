@@ -16,7 +16,7 @@ from . import postgresql, sqlite_db
 from .errors import InputError, MaintenanceError, out_of_range, refusal
 from .judge import from_limit, limits, many
 from .log_lines import Clock, from_number
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, clean
 from .security_common import Review, filled, unknown
 
@@ -70,7 +70,7 @@ def look(review: Review) -> list[Finding]:
                 unknown(IDS[0], rule["name"], f"it could not be asked: {error}", "Correct the rule, or make the database readable.")
             )
     if not review.check_mode and kept != known:
-        write_state(review.params["state_dir"], STATE_FILE, kept)
+        review.keep(STATE_FILE, kept)
     return findings
 
 

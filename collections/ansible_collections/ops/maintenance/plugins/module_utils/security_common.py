@@ -13,6 +13,7 @@ from datetime import datetime
 
 from .errors import MaintenanceError
 from .host import Host
+from .kept_state import keep_state
 from .record import Action, Finding, Metric
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
@@ -30,8 +31,13 @@ class Review:
     check_mode: bool
     now: datetime
     etc: str = "/etc"
+    unkept: list[Finding] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+
+    def keep(self, name: str, value: t.Mapping[str, t.Any]) -> None:
+        """Keep what the next review compares with; what cannot be kept becomes a finding beside those of the review."""
+        self.unkept += keep_state(self.params["state_dir"], name, value)
 
     def count(self, name: str, subject: str, value: float, unit: str = "count") -> None:
         """Keep a number for the comparison between runs."""

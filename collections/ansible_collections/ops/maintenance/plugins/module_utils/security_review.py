@@ -189,6 +189,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host, etc: str = "/etc
     if not findings:
         advice = "Declare what is to be reviewed."
         findings = [unknown("security.review", SUBJECT, "nothing was declared, so nothing was looked at", advice)]
+    findings += review.unkept
     bad = sum(finding.state != "ok" for finding in findings)
     return Outcome(
         SUBJECT,

@@ -12,21 +12,29 @@ import shutil
 import stat
 import typing as t
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from . import (
     postgresql_kept,
     postgresql_switch,
+    snapshot_containers,
     snapshot_content,
     snapshot_copies,
+    snapshot_deployments,
+    snapshot_plan,
     snapshot_postgresql,
+    snapshot_retention,
+    snapshot_sealed,
     snapshot_store,
+    snapshot_trees,
+    snapshot_versions,
     sqlite_restore,
+    tree_archive,
 )
 from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes, many
-from .paths import ensure_private_folder, fsync_folder, write_atomic
+from .paths import ensure_private_folder, fsync_folder, read_state, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
 
 DATABASE = {
@@ -50,6 +58,14 @@ OPTIONS = {
     "packages": {"type": "bool", "default": True},
     "units": {"type": "list", "elements": "str", "default": []},
     "python_environments": {"type": "list", "elements": "str", "default": []},
+    "releases": {"type": "list", "elements": "dict", "default": [], "options": snapshot_trees.RELEASE},
+    "containers": {"type": "bool", "default": False},
+    "container_engine": {"type": "str", "choices": ["auto", *snapshot_containers.ENGINES], "default": "auto"},
+    "volumes": {"type": "list", "elements": "str", "default": []},
+    "deployments": {"type": "list", "elements": "dict", "default": [], "options": snapshot_deployments.DEPLOYMENT},
+    "encrypt_command": {"type": "list", "elements": "str", "default": []},
+    "decrypt_command": {"type": "list", "elements": "str", "default": []},
+    "version_control": {"type": "dict", "options": snapshot_versions.VERSION_CONTROL},
     "keep_count": {"type": "int", "default": 5},
     "keep_days": {"type": "float", "default": 30.0},
     "drop_kept_after_days": {"type": "float", "default": 0.0},
@@ -69,7 +85,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             ensure_private_folder(params["root"])
             with _locked(params["root"]):
                 job.make()
-                job.prune()
+                job.review_kept()
+                job.actions += snapshot_retention.prune(params["root"], name, params, host.now(), job.find)
     except (MaintenanceError, OSError) as error:
         words = str(error)
         if isinstance(error, OSError):
@@ -94,6 +111,10 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         problems += snapshot_copies.problems(entry["path"], entry["copy_as"]) if entry["copy_as"] else []
     problems += snapshot_copies.problems_of_paths(params["path_copies"], params["paths"])
     problems += snapshot_postgresql.problems_of(params["postgresql"])
+    problems += snapshot_trees.problems(params["releases"], params["root"])
+    problems += snapshot_deployments.problems(params["deployments"])
+    problems += snapshot_sealed.problems(params)
+    problems += snapshot_versions.problems(params["version_control"], params["paths"])
     problems += out_of_range(params, ("keep_count",), least=1)
     problems += out_of_range(params, ("keep_days", "reserve_bytes", "drop_kept_after_days"))
     return problems + [f"The unit name {name!r} begins with a dash; correct it." for name in params["units"] if name.startswith("-")]
@@ -134,6 +155,8 @@ class Snapshot:
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
         self.sources: list[snapshot_postgresql.Source] = []
+        self.trees: list[snapshot_trees.Tree] = []
+        self.deployments: list[dict[str, Json]] = []
         self.content = snapshot_content.Content(self.params, self.host, self.started, self.find, self.metrics, self.actions)
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
@@ -171,11 +194,15 @@ class Snapshot:
                 self.sources.append(snapshot_postgresql.look(server))
             except MaintenanceError as error:
                 problems.append(str(error))
+        try:
+            self._look_around()
+        except MaintenanceError as error:
+            problems.append(str(error))
         for problem in problems:
             advice = "Correct the cause; do not begin the maintenance without a snapshot."
             self.find("snapshot.present", "critical", self.name, problem, advice=advice)
         if not problems:
-            self._review_kept()
+            self.review_kept()
         self._check_room()
         for path in self.params["paths"]:
             if not os.path.lexists(path):
@@ -186,14 +213,28 @@ class Snapshot:
                 self.actions.append(Action(f"{source.server['name']}/{database}", "dump", "due", words))
         self.actions.append(Action(self.folder, "take", "due", f"the snapshot {self.name} will be taken"))
 
+    def _proven(self, archives: bool = True) -> contextlib.AbstractContextManager[tuple[dict[str, Json], str]]:
+        return snapshot_store.proven(self.root, self.name, archives=archives, decrypt_command=self.params["decrypt_command"])
+
     def _existing(self) -> dict[str, Json]:
         """Prove the snapshot that this run took before, and that it holds what is declared now."""
-        manifest = snapshot_store.prove(self.root, self.name)
+        with self._proven() as (manifest, folder):
+            self._require_declared(manifest)
+            if not self.check_mode:
+                self._copies(manifest, folder)
+        return manifest
+
+    def _require_declared(self, manifest: dict[str, Json]) -> None:
         held = {entry["path"] for entry in [*manifest["databases"], *manifest["files"]]}
         wanted = [entry["path"] for entry in self.params["databases"]]
         missing = [path for path in [*wanted, *self.params["paths"]] if path not in held and os.path.lexists(path)]
         dumped = {(server["name"], entry["database"]) for server, entry in snapshot_postgresql.databases(manifest)}
         servers = {name for name, _database in dumped}
+        packed = {(tree["kind"], tree["name"]) for tree in manifest.get("trees", [])}
+        missing += [release["name"] for release in self.params["releases"] if ("release", release["name"]) not in packed]
+        missing += [name for name in self.params["volumes"] if ("volume", name) not in packed]
+        known = {deployment["name"] for deployment in manifest.get("deployments", [])}
+        missing += [deployment["name"] for deployment in self.params["deployments"] if deployment["name"] not in known]
         for server in self.params["postgresql"]:
             missing += [f"{server['name']}/{name}" for name in server["databases"] if (server["name"], name) not in dumped]
             missing += [server["name"]] if server["name"] not in servers else []
@@ -202,7 +243,26 @@ class Snapshot:
                 f"The snapshot {self.name} is there already, but does not hold {', '.join(missing[:5])}; "
                 "take one snapshot of everything first, or start a new run."
             )
-        return manifest
+
+    def _look_around(self) -> None:
+        """Look at releases, volumes and deployments before anything is written."""
+        self.trees = [snapshot_trees.release_of(release) for release in self.params["releases"]]
+        for name in self.params["volumes"]:
+            engine = snapshot_containers.engine_of(self.host, self.params["container_engine"])
+            tree, users = snapshot_trees.volume_of(self.host, engine, name)
+            self.trees.append(tree)
+            if users:
+                self.content.not_covered.append(f"volume {name}: {users[0]} writes to it meanwhile, so that its files may not fit together")
+                advice = "Let the service stop first (maintenance_mode_services), or dump what it writes."
+                self.find("snapshot.volume_in_use", "warning", name, f"copied while {', '.join(users)} used it", advice=advice)
+        self.deployments = list(snapshot_deployments.recorded(self.params["deployments"], self.started.isoformat()))
+        rolled_back = read_state(self.params["state_dir"], snapshot_deployments.STATE) if self.deployments else {}
+        for entry in self.deployments:
+            words = f"{entry['deployment']} is live, and is what a rollback makes live again"
+            self.find("snapshot.deployment", "ok", entry["name"], words, not_covered=snapshot_deployments.CODE_ONLY)
+            if rolled_back.get(entry["name"]) == entry["deployment"]:
+                declared = next(one for one in self.params["deployments"] if one["name"] == entry["name"])
+                self.findings.append(snapshot_deployments.unpromoted(declared, entry["deployment"]))
 
     def _source_problems(self) -> list[str]:
         problems = []
@@ -220,7 +280,9 @@ class Snapshot:
             for entry in self.params["databases"]
         )
         total += snapshot_postgresql.needed_bytes(self.sources)
-        return total + sum(status.st_size for _path, status in self.content.walk() if stat.S_ISREG(status.st_mode))
+        total += sum(tree_archive.size_of(tree.root, tree.data) for tree in self.trees)
+        total += sum(status.st_size for _path, status in self.content.walk() if stat.S_ISREG(status.st_mode))
+        return total * (2 if self.params["encrypt_command"] else 1)
 
     def _check_room(self) -> int:
         needed = self._needed_bytes() + self.params["reserve_bytes"]
@@ -248,7 +310,8 @@ class Snapshot:
             for key, how in switcher.settle(self.params["postgresql"]):
                 self.actions.append(Action(key, "settle", "changed", f"the restore that a killed run left was {how}"))
 
-    def _review_kept(self) -> None:
+    def review_kept(self) -> None:
+        """Say which databases restores kept, and drop those whose time is over."""
         if not self.params["postgresql"]:
             return
         more = (self.params["drop_kept_after_days"], self.host.now(), self.check_mode, self.find)
@@ -262,11 +325,10 @@ class Snapshot:
             shutil.rmtree(os.path.join(self.root, leftover))
         self._report_leftovers(leftovers, "changed")
         if os.path.lexists(self.folder):
-            manifest = self._existing()
-            self._copies(manifest)
-            self._report_proven(manifest)
+            self._report_proven(self._existing())
             return
         self.sources = [snapshot_postgresql.look(server) for server in self.params["postgresql"]]
+        self._look_around()
         if self._check_room():
             raise MaintenanceError(f"There is not enough room below {self.root} for the snapshot; nothing was written.")
         partial = snapshot_store.PARTIAL + self.name
@@ -280,8 +342,8 @@ class Snapshot:
             shutil.rmtree(work, ignore_errors=True)
             raise
         fsync_folder(self.root)
-        manifest = snapshot_store.prove(self.root, self.name, archives=False)
-        self._copies(manifest)
+        with self._proven(archives=False) as (manifest, folder):
+            self._copies(manifest, folder)
         after = {"databases": len(_database_entries(manifest)), "files": len(manifest["files"])}
         self.actions.append(Action(self.folder, "take", "changed", f"the snapshot {self.name} was taken", {}, after))
         self._report_proven(manifest)
@@ -297,17 +359,32 @@ class Snapshot:
             "packages": self.content.packages(),
             "units": self.content.units(),
             "python": [self.content.python(environment) for environment in self.params["python_environments"]],
+            "trees": list(self.content.trees(work, self.trees)),
+            "containers": self.content.containers(),
+            "deployments": self.deployments,
         }
+        manifest["configuration"] = snapshot_plan.configuration_version(manifest["files"])
+        if self.params["encrypt_command"]:
+            manifest["sealed"] = snapshot_sealed.seal(work, self.params["encrypt_command"], self.params["decrypt_command"])
         manifest["not_covered"] = self.content.not_covered
         manifest["finished"] = self.host.now().isoformat()
+        plan = snapshot_plan.text(manifest, self.folder)
+        write_atomic(os.path.join(work, snapshot_plan.FILE), plan.encode("utf-8", "surrogateescape"))
         manifest["checksum"] = snapshot_store.checksum(manifest)
         data = json.dumps(manifest, sort_keys=True, indent=1).encode()
         write_atomic(os.path.join(work, snapshot_store.MANIFEST), data)
 
-    def _copies(self, manifest: dict[str, Json]) -> None:
-        """Write the copies under the names that people know; a killed run's are completed."""
+    def _copies(self, manifest: dict[str, Json], folder: str) -> None:
+        """Write the copies under the names that people know, and the version of the configuration; a killed run's are completed."""
+        files = [entry for entry in manifest["files"] if entry["kind"] == "file"]
+        self.findings += snapshot_versions.clear_secrets(self.host, files, folder)
+        if (self.params["version_control"] or {}).get("tree"):
+            declared, state_dir = self.params["version_control"], self.params["state_dir"]
+            finding, actions = snapshot_versions.keep(declared, files, folder, manifest, state_dir, self.host)
+            self.findings.append(finding)
+            self.actions += actions
         for entry in snapshot_copies.wanted(manifest):
-            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"]):
+            if snapshot_copies.write(entry, folder, self.name, self.params["reserve_bytes"]):
                 self.actions.append(
                     Action(
                         entry["copy"],
@@ -329,49 +406,24 @@ class Snapshot:
             f"{many(len(manifest['files']), 'file')} with a checksum"
         )
         snapshot_postgresql.report(manifest, self.find)
+        self._report_plan(manifest)
         gaps = "; ".join(manifest["not_covered"])
-        if not databases and not manifest["files"]:
+        if not databases and not any(manifest.get(part) for part in ("files", "trees", "deployments")):
             advice = "Declare snapshot_databases, snapshot_postgresql and snapshot_paths, or a rollback has nothing to put back."
             self.find("snapshot.present", "unknown", self.name, "the snapshot holds no database and no file", advice=advice)
         else:
             self.find("snapshot.present", "ok", self.name, words, not_covered=gaps)
-        size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"]])
+        size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"], *manifest.get("trees", [])])
         self.metrics.append(Metric("snapshot.size_bytes", self.name, size, "bytes"))
 
-    # Letting go
-
-    def prune(self) -> None:
-        """Remove snapshots beyond both limits; never this one, never the newest proven one, never a broken one."""
-        readable, broken = [], []
-        for name in snapshot_store.names(self.root):
-            try:
-                readable.append((snapshot_store.read(self.root, name)["finished"], name))
-            except snapshot_store.BrokenSnapshotError as error:
-                broken.append(str(error))
-        self._review_kept()
-        newest_first = sorted(readable, reverse=True)
-        for finished, name in newest_first[self.params["keep_count"] :]:
-            age = self.host.now() - datetime.fromisoformat(finished)
-            if name != self.name and age > timedelta(days=self.params["keep_days"]):
-                self._remove(name)
-        left = len(snapshot_store.names(self.root))
-        words = f"{many(left, 'snapshot')} kept"
-        if broken:
-            advice = "Look at them and remove them by hand; a broken snapshot is never removed by itself."
-            words += f", {len(broken)} of them broken: {broken[0]}"
-            self.find("snapshot.retention", "warning", self.root, words, advice=advice, evidence=broken)
-        else:
-            self.find("snapshot.retention", "ok", self.root, words, value=left, unit="count")
-
-    def _remove(self, name: str) -> None:
-        """Remove a snapshot in an order that leaves no half one behind that looks whole."""
-        manifest, folder = snapshot_store.read(self.root, name), os.path.join(self.root, name)
-        for entry in snapshot_copies.wanted(manifest):
-            snapshot_copies.remove(entry)
-        doomed = os.path.join(self.root, snapshot_store.PARTIAL + name)
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
-        self.actions.append(Action(folder, "prune", "changed", f"snapshot {name} of {manifest['finished']} was removed"))
+    def _report_plan(self, manifest: dict[str, Json]) -> None:
+        if manifest.get("sealed"):
+            words = f"at rest it is one encrypted file ({manifest['sealed']['with']}), and its key opened it"
+            self.find("snapshot.sealed", "ok", self.name, words)
+        if "configuration" in manifest:
+            lines, rest = snapshot_plan.steps(manifest), snapshot_plan.by_hand(manifest)
+            words = f"the way back is written down in {self.folder}/{snapshot_plan.FILE}: {many(len(lines), 'thing')} to put back"
+            self.find("snapshot.plan", "ok", self.name, words, evidence=lines, not_covered="; ".join(rest)[:500])
 
 
 def _database_entries(manifest: dict[str, Json]) -> list[dict[str, Json]]:

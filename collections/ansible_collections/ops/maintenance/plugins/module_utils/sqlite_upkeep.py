@@ -16,7 +16,8 @@ from . import snapshot_store, sqlite_db, sqlite_recovery, sqlite_restore, sqlite
 from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host
 from .judge import human_bytes, many
-from .paths import read_state, write_state
+from .kept_state import keep_state
+from .paths import read_state
 from .record import Action, Finding, Json, Outcome, status_of
 from .sqlite_upkeep_options import Spec, input_problems, unknown_names
 from .sqlite_upkeep_report import Facts, Report, Result, free_percent
@@ -42,6 +43,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "List the databases in database_maintenance_sqlite, or leave this role out."
         outcome.findings.append(Finding("database.present", "unknown", "databases", "no SQLite database is declared", advice=advice))
     failure = ""
+    unkept: list[Finding] = []
     damaged: list[str] = []
     restoring: list[str] = []
     for spec in params["databases"]:
@@ -61,7 +63,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         outcome.metrics += result.metrics
         outcome.actions += result.actions
         if not check_mode:
-            write_state(params["state_dir"], STATE, kept)
+            unkept = keep_state(params["state_dir"], STATE, kept)
+    outcome.findings += unkept
     outcome.status = "failed" if failure else status_of(outcome.actions, check_mode)
     outcome.summary = failure or _summary(outcome, len(params["databases"]))
     outcome.returned = {"due": outcome.is_change, "damaged": damaged, "restoring": restoring}

@@ -97,6 +97,9 @@ _UPKEEP = {
 }
 
 
+_ROLLBACK = ("packages", "again", "keep_sound", "other_cluster", "only", "paths", "volumes")
+
+
 def _named(prefix: str, options: Params) -> dict[str, str]:
     """Return the role's variables of a module's options, but for those that a role does not hand over."""
     return {option: f"{prefix}_{option}" for option in options if option not in ("expected", "timeout_seconds")}
@@ -173,7 +176,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call(
             rollback.OPTIONS,
             rollback.input_problems,
-            {"snapshot": "snapshot_rollback_id", **{name: f"snapshot_rollback_{name}" for name in ("packages", "again", "keep_sound")}},
+            {"snapshot": "snapshot_rollback_id", **{name: f"snapshot_rollback_{name}" for name in _ROLLBACK}},
         ),
     ),
     "validation": (Call(validation.OPTIONS, _validation),),
