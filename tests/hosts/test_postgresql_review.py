@@ -12,6 +12,7 @@ from datetime import date
 
 import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
+from upkeep_runs import flush
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -160,6 +161,8 @@ def instance():
             CLEAN,
             *["SELECT * FROM public.child WHERE parent_id = 5", "SELECT 'a literal', 1 FROM public.parent WHERE id = 7"] * 20,
         )
+        with postgresql.connect(cluster.server, CLEAN) as session:
+            flush(session)
         yield cluster
 
 
