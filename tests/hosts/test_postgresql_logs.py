@@ -82,6 +82,7 @@ def troubled():
             with contextlib.suppress(postgresql.StatementError):
                 session.execute("SELECT 's3cret' FROM public.missing")
             early_checkpoints(cluster, session)
+            session.execute("CHECKPOINT")
         deadlock(cluster)
         yield cluster
 
