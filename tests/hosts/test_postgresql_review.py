@@ -12,6 +12,7 @@ from datetime import date
 
 import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
+from upkeep_runs import flush
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -160,6 +161,8 @@ def instance():
             CLEAN,
             *["SELECT * FROM public.child WHERE parent_id = 5", "SELECT 'a literal', 1 FROM public.parent WHERE id = 7"] * 20,
         )
+        with postgresql.connect(cluster.server, CLEAN) as session:
+            flush(session)
         yield cluster
 
 
@@ -439,16 +442,46 @@ def test_counters_lost_in_a_crash_are_no_proof_of_health(instance):
     assert found["postgresql.statistics"].state == "warning"
 
 
-def test_a_table_that_is_locked_is_not_waited_for(instance):
+@pytest.mark.parametrize("user", ["postgres", "monitor"])
+def test_a_table_that_is_locked_is_not_waited_for(instance, user):
+    """Who may see the files knows its size all the same."""
+    server = {**instance.server, "name": "main", "databases": [FAULTY], "user": user, "password": PASSWORD}
     with postgresql.connect(instance.server, FAULTY) as holder:
         holder.execute('BEGIN; LOCK TABLE public."Bloat ed" IN ACCESS EXCLUSIVE MODE')
         begun = time.monotonic()
-        outcome = review(instance, FAULTY)
+        outcome = review(instance, servers=[server])
         assert time.monotonic() - begun < 20
         found = by_id(outcome, f"main/{FAULTY}")["postgresql.size"]
         assert found.state == "ok"
-        assert 'public."Bloat ed"' in found.not_covered
+        assert ('public."Bloat ed"' in found.not_covered) is (user == "monitor")
+        assert outcome.returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"][0]["table"] == 'public."Bloat ed"'
         holder.execute("ROLLBACK")
+
+
+def sizes(cluster, user):
+    server = {**cluster.server, "name": "main", "databases": [FAULTY], "user": user, "password": PASSWORD}
+    listed = review(cluster, servers=[server]).returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"]
+    return [(row["table"], row["main_bytes"], row["index_bytes"]) for row in listed]
+
+
+def test_sizes_do_not_depend_on_whether_the_files_may_be_seen(instance):
+    seen = sizes(instance, "postgres")
+    assert len(seen) == 10
+    assert seen == sizes(instance, "monitor")
+
+
+def test_a_table_of_several_files_has_the_size_of_all(instance):
+    ask(instance, FAULTY, "CREATE TABLE huge AS SELECT 1 AS a", "CHECKPOINT")
+    try:
+        with postgresql.connect(instance.server, FAULTY) as session:
+            path = os.path.join(instance.data, session.value("SELECT pg_relation_filepath('public.huge')"))
+        os.truncate(path, 2**30)
+        with open(f"{path}.1", "wb") as second:
+            second.truncate(3 * 8192)
+        os.chown(f"{path}.1", os.stat(path).st_uid, os.stat(path).st_gid)
+        assert sizes(instance, "postgres")[0] == ("public.huge", 2**30 + 3 * 8192, 0)
+    finally:
+        ask(instance, FAULTY, "DROP TABLE huge")
 
 
 def test_a_damaged_page_is_found(instance):
@@ -482,7 +515,7 @@ def test_amcheck_passes_a_sound_database_and_an_old_one_does_not_call_it_damaged
 def test_both_drivers_say_the_same(instance, monkeypatch):
     given = {"limits": LOW, "pgstattuple": True}
     first = review(instance, FAULTY, **given)
-    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg2",))
+    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg",))
     second = review(instance, FAULTY, **given)
     assert [(finding.id, finding.state, finding.subject) for finding in first.findings] == [
         (finding.id, finding.state, finding.subject) for finding in second.findings

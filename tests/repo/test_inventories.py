@@ -270,10 +270,44 @@ def test_flow_reviews_a_day_daily_and_a_week_weekly(cadence, days):
 def test_netpost_reads_the_log_of_its_database_and_backs_up_what_people_uploaded_netpost_db_04_bak_06():
     known = values("netpost")
     assert [source["name"] for source in known["log_rotation_sources"] if source.get("format") == "postgresql"] == ["database"]
+    wanted = known["database_review_recommended_settings"]
+    assert (wanted["log_temp_files"], wanted["log_checkpoints"]) == (">=0", "on")
+    assert "log_rotation" in steps_of("daily")
     (files,) = [one for one in known["backup_verification_sets"] if one["name"] == "files"]
     assert (files["required_files"], files["level"], files["expected"]["every"]) == (["*uploads/*"], 5, "daily")
     (daily,) = [one for one in known["backup_verification_sets"] if one["name"] == "database"]
     assert (daily["expected"]["every"], daily["maximum_rpo_hours"]) == ("daily", 1)
+
+
+def steps_of(cadence):
+    """The roles that a cadence runs, whatever the stage."""
+    stages = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"][cadence]
+    return {role for stage in stages.values() for role in stage}
+
+
+def evidence_of(system, item_id):
+    (item,) = [one for one in values(system)["maintenance_checklist"] if one["id"] == item_id]
+    return item
+
+
+def test_netpost_reviews_and_optimises_its_database_each_month_netpost_monthly_2():
+    assert {"database_review", "database_maintenance"} <= steps_of("monthly")
+    assert values("netpost").get("maintenance_skip", []) == []
+    assert values("netpost")["maintenance_postgresql"][0]["databases"] == ["netpost_production"]
+    item = evidence_of("netpost", "database-monthly")
+    assert ("monthly" in item["cadences"], set(item["evidence"])) == (True, {"postgresql_review", "postgresql_upkeep"})
+
+
+@pytest.mark.parametrize("cadence", sorted(CADENCES))
+def test_neff_measures_its_database_and_reads_its_backups_in_every_run_neff_mon_03(cadence):
+    assert {"database_review", "backup_verification"} <= steps_of(cadence)
+    known = values("neff_paving")
+    assert known["maintenance_targets"]["database_query_ms"] == 100  # the limit of postgresql.slow_statements
+    assert evidence_of("neff_paving", "database-watched").get("cadences") is None
+    (daily,) = [one for one in known["backup_verification_sets"] if one["name"] == "daily"]
+    assert (daily["expected"]["every"], daily["level"]) == ("daily", 5)
+    written = inventory()[1].raw_get(hosts("neff_paving")[0])["backup_verification_maximum_level"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) >= 2  # every byte
 
 
 def test_asr_looks_at_how_long_backups_take_what_is_in_them_and_at_room_for_the_next_window():

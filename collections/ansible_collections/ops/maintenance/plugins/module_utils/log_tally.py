@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from .log_database import database_event
 from .log_forms import CONTINUED, PARSERS, RECORD_LIMIT_BYTES, Event, Parser, begins_csv_record
 from .log_lines import Clock, json_record, level_name, level_of_record
 from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS, TEXT_LIMIT_BYTES, Shape, first_text, learn, one_line, text_of_record
@@ -37,6 +38,9 @@ _BOUNDED = ("accounts", "auth_addresses", "limited_addresses", "limited_endpoint
 _CSV_LIMIT_BYTES = 100_000
 _HOUR = 3600
 _DIGITS = b"0123456789"
+
+
+_NUMBERS = ("latencies", "temporary_sizes")
 
 
 def _rounded(latencies: Counter[bytes]) -> Counter[bytes]:
@@ -81,6 +85,8 @@ class Tally:
     addresses: Counter[bytes] = field(default_factory=Counter)
     statuses: Counter[bytes] = field(default_factory=Counter)
     latencies: Counter[bytes] = field(default_factory=Counter)
+    temporary_sizes: Counter[bytes] = field(default_factory=Counter)
+    is_database: bool = False
     inexact: dict[str, int] = field(default_factory=dict)
     """Counters that had to forget rare keys, and by how much a count may be too low."""
 
@@ -111,7 +117,8 @@ class Tally:
             self.add_template(text, template.level, template.example, template.count)
         for tag, examples in other.examples.items():
             self.examples[tag] = (self.examples.get(tag, []) + examples)[:EXAMPLES_LIMIT]
-        for name in (*_BOUNDED, "statuses", "latencies"):
+        self.is_database = self.is_database or other.is_database
+        for name in (*_BOUNDED, *_NUMBERS, "statuses"):
             getattr(self, name).update(getattr(other, name))
         for name, lost in other.inexact.items():
             self.inexact[name] = self.inexact.get(name, 0) + lost
@@ -132,9 +139,10 @@ class Tally:
 
     def bound(self) -> None:
         """Keep memory bounded: forget the rarest keys of a counter that has too many, and say so."""
-        if len(self.latencies) > KEYS_LIMIT:
-            self.latencies = _rounded(self.latencies)
-            self.inexact["latencies"] = 0
+        for name in _NUMBERS:
+            if len(getattr(self, name)) > KEYS_LIMIT:
+                setattr(self, name, _rounded(getattr(self, name)))
+                self.inexact[name] = 0
         for name in _BOUNDED:
             counter: Counter[bytes] = getattr(self, name)
             if len(counter) > KEYS_LIMIT:
@@ -156,7 +164,7 @@ class LogCounter:
     """
 
     def __init__(self, form: str, clock: Clock, since: float = 0.0, until: float = math.inf, proxies: t.Sequence[Network] = ()) -> None:
-        self.tally = Tally()
+        self.tally = Tally(is_database=form.startswith("postgresql"))
         self.form = form
         self.clock = clock
         self.since = since
@@ -220,6 +228,15 @@ class LogCounter:
                 self.tally.latencies[event.latency] += 1
             for tag in tags_of(text):
                 self._tagged(tag, text, event.account, event.address, times=event.times)
+            if self.tally.is_database:
+                self._of_database(text)
+
+    def _of_database(self, text: bytes) -> None:
+        tag, size = database_event(text)
+        if tag:
+            self._tagged(tag, text, b"", b"")
+        if size:
+            self.tally.temporary_sizes[size] += 1
 
     def _csv_line(self, line: bytes) -> None:
         """Collect the lines of a CSV record, whose quoted fields may hold line ends."""
