@@ -18,7 +18,8 @@ from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 NAME, PORT = "shop.example.org", 8444
 SITE = """user root; daemon on; pid {root}/nginx.pid; error_log {root}/nginx.log;
 events {{}}
-http {{ access_log off; default_type text/plain; client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4;
+http {{ access_log off; default_type text/plain; client_body_temp_path {root}/t1;
+proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4;
 scgi_temp_path {root}/t5;
 server {{ listen 127.0.0.1:{challenge}; root {root}/www; }}
 {tls} }}

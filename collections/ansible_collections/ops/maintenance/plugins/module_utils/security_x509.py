@@ -19,7 +19,7 @@ from .host import Host
 from .record import clean
 
 _PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.+?-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.S)
-_LINE = re.compile(r"^(subject|issuer|notBefore|notAfter)=\s*(.*)$", re.M)
+_LINE = re.compile(r"^(subject|issuer|notBefore|notAfter)=[ \t]*(.*)$", re.M)
 _NAMES = re.compile(r"Subject Alternative Name:.*\n\s*(.*)")
 _BODY = re.compile(rb"-----BEGIN[^\n]*-----(.*)-----END", re.S)
 
