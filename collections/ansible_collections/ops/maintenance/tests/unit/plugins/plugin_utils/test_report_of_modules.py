@@ -189,7 +189,7 @@ def attacked(folder, *addresses):
     common = {"state_dir": str(folder / "kept"), "deadline": 0.0, "self_test": False, "run_id": "weekly-1"}
     source = {"name": "app", "paths": [str(folder / "app.jsonl")], "format": "auto", "timezone": "UTC", "silence_hours": 0.0}
     review = {**{name: option.get("default") for name, option in log_analysis.OPTIONS.items()}, **common, "sources": [source]}
-    given = {"login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}], "journal": "false"}
+    given = {"login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}], "journal": "false", "updates": False}
     return log_analysis.run(review, False, At()), security_review.run({**filled(security_review.OPTIONS, given), **common}, False, At())
 
 
@@ -266,7 +266,7 @@ def reviews(folder):
         {"name": "app", "paths": [str(folder / "app.jsonl")]},
         {"name": "auth", "paths": [str(folder / "auth.log")], "format": "auth"},
     ]
-    given = {"login_sources": logins, "journal": "false"}
+    given = {"login_sources": logins, "journal": "false", "updates": False}
     return log_analysis.run(review, False, At()), security_review.run({**filled(security_review.OPTIONS, given), **common}, False, At())
 
 
