@@ -136,7 +136,7 @@ CHECKS = (
     ),
     Check(
         security_openscap.IDS,
-        lambda params: bool(params["openscap_results"]),
+        lambda params: bool(params["openscap_results"] or params["openscap_content"]),
         security_openscap.look,
         security_openscap.passes_bad_sample,
     ),

@@ -858,6 +858,22 @@ options:
         Empty does not look.
     type: path
     default: ''
+  openscap_content:
+    description:
+      - Content that C(oscap xccdf eval) evaluates now, such as V(/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml). Nothing is
+        fetched and nothing is corrected. Either this or O(openscap_results). Empty evaluates nothing.
+    type: path
+    default: ''
+  openscap_profile:
+    description:
+      - Profile of that content, such as V(standard) or V(anssi_np_nt28_minimal).
+    type: str
+    default: ''
+  openscap_timeout_seconds:
+    description:
+      - How long the evaluation may take.
+    type: float
+    default: 900.0
   openscap_max_age_days:
     description:
       - Results older than this prove nothing.
