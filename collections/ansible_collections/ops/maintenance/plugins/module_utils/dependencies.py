@@ -259,7 +259,8 @@ def input_problems(params: t.Mapping[str, t.Any], option: str) -> list[str]:
     """Return what cannot be meant of the declared environments or projects, one sentence each, from the input alone."""
     problems = out_of_range(params, LIMITS)
     for declared in params[option]:
-        problems += [problem for name in declared["update"] for problem in refusal(check_names, f"{option}.update", [name])]
+        names = [name for name in declared["update"] if name != "*" or option != "projects"]
+        problems += [problem for name in names for problem in refusal(check_names, f"{option}.update", [name])]
         if not os.path.isabs(declared["path"]):
             problems.append(str(InputError.of(f"{option}.path", declared["path"], "an absolute path", "write it from the root on")))
     return problems

@@ -59,7 +59,8 @@ case "$1" in
     [ "$2" = fix ] && sed -i s/4.17.15/4.17.21/ package-lock.json
     cat "{audit}"; exit 1 ;;
   outdated) grep -q 4.17.15 package-lock.json && cat "{outdated}" && exit 1; echo "{{}}" ;;
-  update) sed -i s/4.17.15/4.18.1/ package-lock.json; echo new >node_modules/lodash/index.js ;;
+  update) sed -i s/4.17.15/4.18.1/ package-lock.json; mkdir -p node_modules/lodash; echo new >node_modules/lodash/index.js ;;
+  ci) cp package-lock.json node_modules/installed ;;
   ls) echo "{{}}" ;;
   *) exit 9 ;;
 esac
@@ -87,6 +88,8 @@ def run(folder, check_mode=False, **declared):
         "path": str(folder),
         "update": ["lodash"],
         "update_vulnerable": False,
+        "update_severity": "",
+        "build_first": False,
         "audit": True,
         "advisories": "",
         "advisories_stale_after_days": 14,
@@ -188,6 +191,40 @@ def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
     assert judged("debug", "qs").evidence == ["debug (high): no fix", "qs (high): no fix"]
     (tmp_path / "state/dependencies_node.json").write_text("{")
     assert "what is new" in judged("qs").not_covered
+
+
+def test_update_is_built_in_a_copy_first_and_then_installed_from_the_lock_file(project):
+    """The live tree never sees what was not tested: the test command fails wherever it is asked in the live tree before npm ci."""
+    test = ["sh", "-c", f"test $PWD != {project} || test -e node_modules/installed"]
+    assert run(project, build_first=True, test_command=test).status == "changed"
+    said = [line.split()[0] for line in (project.parent / "log").read_text().splitlines()]
+    assert said == ["audit", "outdated", "update", "ls", "ci", "ls", "audit", "outdated"]
+    assert "4.18.1" in (project / "node_modules/installed").read_text()
+    assert "old" in (project / "node_modules/lodash/index.js").read_text(), "npm update ran in the live tree"
+
+
+def test_update_that_does_not_work_in_the_copy_never_reaches_the_project(project):
+    before = files(project)
+    outcome = run(project, build_first=True, test_command=["false"])
+    assert states(outcome)["node.update"] == "critical"
+    assert "in a copy" in outcome.summary
+    assert " ci" not in (project.parent / "log").read_text()
+    assert files(project) == before
+
+
+@pytest.mark.parametrize(("least", "chosen"), [("critical", []), ("high", ["lodash"])])
+def test_only_what_is_severe_enough_is_fixed_and_by_name(project, least, chosen):
+    """lodash is high, so that a run for critical ones leaves it alone; npm audit fix, which knows no severity, is never asked."""
+    outcome = run(project, update=[], update_vulnerable=True, update_severity=least)
+    assert [action.subject for action in outcome.actions] == [f"{project}: node_modules/{name}" for name in chosen]
+    said = (project.parent / "log").read_text()
+    assert "audit fix" not in said
+    assert ("update --no-audit -- lodash" in said) == bool(chosen)
+
+
+def test_every_package_can_be_kept_at_the_newest_version_of_its_range(project):
+    outcome = run(project, update=["*"], check_mode=True)
+    assert [(action.subject, action.after) for action in outcome.actions] == [(f"{project}: lodash", {"version": "4.18.1"})]
 
 
 def test_missing_npm_or_lock_file_is_unknown(project, monkeypatch):
