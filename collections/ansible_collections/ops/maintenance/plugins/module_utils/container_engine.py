@@ -41,11 +41,16 @@ def inspected(host: Host, command: str, ids: t.Sequence[str], *options: str, tim
 
 @dataclass(frozen=True)
 class Running:
-    """A container; ``image`` is the id of what it runs."""
+    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses.
+
+    :param comes_back: whether its restart policy, or a systemd unit, starts it again after a reboot.
+    """
 
     name: str
     image: str
     reference: str
+    volumes: tuple[str, ...] = ()
+    comes_back: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,15 @@ def parse_containers(text: str) -> list[Running]:
     for item in _list(text):
         config = item.get("Config") or {}
         reference = str(item.get("ImageName") or config.get("Image") or "")
-        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference))
+        volumes = tuple(str(mount["Name"]) for mount in item.get("Mounts") or [] if mount.get("Name"))
+        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference, volumes, _comes_back(item)))
     return found
+
+
+def _comes_back(item: t.Mapping[str, t.Any]) -> bool:
+    policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
+    labels = (item.get("Config") or {}).get("Labels") or {}
+    return policy in ("always", "unless-stopped") or "PODMAN_SYSTEMD_UNIT" in labels
 
 
 def parse_images(text: str) -> list[Image]:
@@ -100,12 +112,13 @@ class Engine:
         self.command = command
         self.timeout = timeout
 
-    def containers(self) -> list[Running]:
+    def containers(self, stopped: bool = False) -> list[Running]:
         """Return what runs.
 
+        :param stopped: what does not run as well.
         :raises MaintenanceError: the engine does not answer.
         """
-        texts = inspected(self.host, self.command, listed(self.host, self.command))
+        texts = inspected(self.host, self.command, listed(self.host, self.command, *(["--all"] if stopped else [])))
         return sorted((one for text in texts for one in parse_containers(text)), key=lambda container: container.name)
 
     def image(self, reference: str) -> Image | None:

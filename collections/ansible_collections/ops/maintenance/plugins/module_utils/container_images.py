@@ -15,8 +15,7 @@ from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import many
 from .paths import read_state, write_state
-from .record import Finding, Metric, Outcome, clean
-from .security_common import unknown
+from .record import Finding, Metric, Outcome, clean, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "engine": {"type": "str", "choices": ["auto", "docker", "podman"], "default": "auto"},
