@@ -71,6 +71,7 @@ def find_files(patterns: t.Iterable[str], option: str = "paths") -> Found:
         fixed = next((i for i, part in enumerate(parts[:-1]) if _is_wild(part)), max(len(parts) - 1, 0))
         _match("/" + "/".join(parts[:fixed]), parts[fixed:], found, seen)
     found.files.sort()
+    found.problems = list(dict.fromkeys(found.problems))
     return found
 
 
@@ -104,6 +105,8 @@ def _match(folder: str, parts: list[str], found: Found, seen: set[tuple[int, int
                 found.problems.append(f"{entry.path} is a folder, expected a file")
         elif not rest and head != "**":
             _take(entry, found, seen)
+        elif entry.is_symlink() and entry.is_dir():
+            found.problems.append(f"{entry.path} is a symbolic link and was not entered; name {os.path.realpath(entry.path)}")
 
 
 def _take(entry: os.DirEntry[str], found: Found, seen: set[tuple[int, int]]) -> None:
