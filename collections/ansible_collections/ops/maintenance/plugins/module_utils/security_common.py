@@ -11,12 +11,15 @@ import typing as t
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from . import record
 from .errors import MaintenanceError
 from .host import Host
 from .record import Action, Finding, Metric
-from .record import unknown as unknown  # for the parts of the review
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
+
+unknown = record.unknown
+"""Every part of the review says so what it could not look at."""
 
 
 @dataclass
