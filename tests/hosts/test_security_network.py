@@ -239,7 +239,7 @@ def test_old_protocols_missing_headers_and_an_end_that_is_near_are_told(site):
         found = site.look()
     assert found["certificate_expiry"].state == "critical"
     assert found["tls_protocols"].state == "warning"
-    assert "TLS 1.0, TLS 1.1" in found["tls_protocols"].summary
+    assert "outdated or weak: TLS 1.0, TLS 1.1" in found["tls_protocols"].summary
     assert (found["http_headers"].state, found["http_headers"].value) == ("warning", 7)
     assert "cookie sid lacks HttpOnly, SameSite, Secure" in found["http_headers"].evidence
     assert "secret-value" not in str(found["http_headers"].as_dict())

@@ -15,7 +15,7 @@ from .errors import InputError, MaintenanceError, VerifyError, out_of_range, ref
 from .host import Host
 from .judge import many
 from .paths import write_state
-from .record import Action, Finding, Metric, Outcome, status_of
+from .record import Action, Finding, Metric, Outcome, status_of, unknown
 
 LIMITS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "int", "default": 60},
@@ -66,11 +66,6 @@ class Updater(t.Protocol):
 
     def check(self) -> str:
         """Return what is wrong after the change, empty when nothing is."""
-
-
-def unknown(identifier: str, subject: str, why: str, advice: str, **more: t.Any) -> Finding:
-    """Return a finding for something that could not be looked at."""
-    return Finding(identifier, "unknown", subject, why, advice=advice, **more)
 
 
 def vulnerable_finding(

@@ -11,11 +11,11 @@ import typing as t
 
 from . import dependencies, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, unknown, vulnerable_finding
+from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, vulnerable_finding
 from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host, Ran
 from .node_lock import Lock, declared_names
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "projects": {

@@ -12,10 +12,10 @@ import typing as t
 
 from . import dependencies, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all, unknown
+from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host, Ran
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "environments": {
