@@ -259,3 +259,11 @@ def test_neff_scans_quarterly_with_leave_and_a_list_to_judge_by_neff_quarterly_0
     assert known["security_review_scan_expected"] == ["tcp/22", "tcp/80", "tcp/443"]
     assert known["security_review_scan_detect_os"] is known["security_review_scan_become"] is True
     assert "neff-quarterly-01" in [duty["requirement"] for duty in known["maintenance_duties"]]
+
+
+def test_netpost_reads_the_platforms_firewall_and_audits_its_configuration_netpost_sec_10_13():
+    known = values("netpost")
+    assert "platform" in [source["name"] for source in known["security_review_firewall_logs"]]
+    assert "/srv/netpost/.env.production" in [file["path"] for file in known["security_review_configurations"]]
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]
+    assert all("security_review" in steps[cadence]["after"] for cadence in ("daily", "weekly"))
