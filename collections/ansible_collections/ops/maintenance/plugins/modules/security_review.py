@@ -545,11 +545,13 @@ options:
         description:
           - V(rows) takes each row for one to report. V(last_login) takes the rows for all users and finds those who
             did not log in for long or never. V(changes) compares the rows with those that were accepted.
+            V(recent) wants the youngest row to be young, as of an audit log that is to record what is done.
         type: str
         choices:
           - rows
           - last_login
           - changes
+          - recent
         default: rows
       last_login_column:
         description:
@@ -561,6 +563,16 @@ options:
           - Column from which those who never logged in count; without it they are reported at once.
         type: str
         default: ''
+      recent_column:
+        description:
+          - Column with the time of a row, for V(recent).
+        type: str
+        default: ''
+      recent_minutes:
+        description:
+          - The youngest row may be so old.
+        type: float
+        default: 60.0
       warning_days:
         description:
           - Days without a log-in that are a warning.
