@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
 from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, unknown, vulnerable_finding
 from .errors import MaintenanceError, refuse
@@ -33,6 +33,7 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _SEVERITIES = ("critical", "high", "moderate", "low", "info")
