@@ -15,6 +15,7 @@ import tempfile
 import typing as t
 from datetime import datetime, timezone
 
+from . import security_last_seen
 from .errors import InputError, MaintenanceError
 from .judge import many
 from .paths import open_regular, read_state, write_state
@@ -136,11 +137,22 @@ def _one(review: Review, declared: t.Mapping[str, t.Any], before: t.Mapping[str,
     accepted = review.params["accept_baseline"]
     if before is None or accepted:
         kept["files"][path] = {"values": now, "accepted": review.now.isoformat()}
-    return verdict(path, now, None if before is None else before, status, accepted)
+    return verdict(path, now, before, status, accepted, _who(os.path.dirname(review.etc) or "/", status.st_mtime))
 
 
-def verdict(path: str, now: t.Mapping[str, str], before: t.Mapping[str, t.Any] | None, status: os.stat_result, accepted: bool) -> Finding:
-    """Say which variables came, went or changed since, by name and digest, and when the file was last written."""
+def _who(root: str, written: float) -> str:
+    """Say who may have written a file: those who logged in within the day before."""
+    try:
+        names = security_last_seen.logged_in(root, written - 86400, written)
+    except (OSError, MaintenanceError, EOFError) as error:
+        return f"who logged in before it was written cannot be told: {why_unread(error)}"
+    return f"logged in within the day before it was written: {', '.join(clean(name, 40) for name in names[:10]) or 'nobody'}"
+
+
+def verdict(
+    path: str, now: t.Mapping[str, str], before: t.Mapping[str, t.Any] | None, status: os.stat_result, accepted: bool, who: str
+) -> Finding:
+    """Say which variables came, went or changed since, by name and digest, when the file was last written and who was there."""
     old = before["values"] if before else now
     lines = [f"new: {clean(name, 100)} ({now[name][:_SHOWN]})" for name in sorted(set(now) - set(old))]
     lines += [f"gone: {clean(name, 100)} ({old[name][:_SHOWN]})" for name in sorted(set(old) - set(now))]
@@ -160,9 +172,9 @@ def verdict(path: str, now: t.Mapping[str, str], before: t.Mapping[str, t.Any] |
         value=len(lines),
         unit="count",
         threshold="warning from the first change since it was accepted",
-        not_covered="changes before this run" if before is None else "who wrote it, beyond its owner",
+        not_covered="changes before this run" if before is None else "who of them wrote it, or which program",
         advice="Find out who made each change; then accept it with security_review_accept_baseline, or undo it." if bad else "",
-        evidence=lines[:20],
+        evidence=[*lines[:19], who] if lines else [],
     )
 
 

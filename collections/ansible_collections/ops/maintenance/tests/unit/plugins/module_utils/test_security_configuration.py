@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 from datetime import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_configuration
+from ansible_collections.ops.maintenance.plugins.module_utils import security_configuration, security_utmp
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -39,7 +41,7 @@ class Site:
         }
         params = filled(spec, given_)
         assert security_configuration.validate(params) == []
-        [found] = security_configuration.look(Review(params, Host(), check_mode, NOW))
+        [found] = security_configuration.look(Review(params, Host(), check_mode, NOW, str(self.folder / "root/etc")))
         return found
 
 
@@ -49,7 +51,7 @@ def site(tmp_path):
 
 
 def names(found):
-    return [line.split(" (")[0] for line in found.evidence]
+    return [line.split(" (")[0] for line in found.evidence if not line.startswith("logged in")]
 
 
 def test_what_changed_since_it_was_accepted_is_told_by_name_and_never_by_value(site):
@@ -69,6 +71,30 @@ def test_what_changed_since_it_was_accepted_is_told_by_name_and_never_by_value(s
     assert site.review(changed).state == "warning"
     assert site.review(changed, accept=True).state == "ok"
     assert site.review(changed).value == 0
+
+
+def test_who_was_there_before_it_was_written_is_told(site):
+    """netpost-sec-13: with who and when."""
+    log = site.folder / "root/var/log"
+    log.mkdir(parents=True)
+    written = 1795000000
+    sessions = [("mia", written - 3600), ("tom", written - 2 * 86400), ("eva", written + 60), ("old", written - 86399)]
+    (log / "wtmp").write_bytes(b"".join(session(name, moment) for name, moment in sessions))
+    site.review("A=1\n")
+    assert site.review("A=2\n").evidence[-1] == "logged in within the day before it was written: mia, old"
+    (log / "wtmp").unlink()
+    with contextlib.closing(sqlite3.connect(log / "wtmp.db")) as register:
+        register.execute("CREATE TABLE wtmp (Type INTEGER, User TEXT, Login INTEGER)")
+        register.executemany("INSERT INTO wtmp VALUES (3, ?, ?)", [(name, moment * 1_000_000) for name, moment in sessions])
+        register.commit()
+    assert site.review("A=2\n").evidence[-1] == "logged in within the day before it was written: mia, old"
+    (log / "wtmp").write_bytes(b"nonsense" * 100)
+    assert "cannot be told" in site.review("A=2\n").evidence[-1]
+
+
+def session(name, moment):
+    form = security_utmp.layout()
+    return form.pack(security_utmp.USER_PROCESS, 1, b"tty1", b"1", name.encode(), b"", 0, 0, 0, moment, 0, bytes(16), bytes(20))
 
 
 def test_a_digest_cannot_be_tried_by_somebody_without_this_hosts_key(site, tmp_path):
