@@ -141,7 +141,8 @@ def test_a_real_scan_tells_what_is_open_and_nothing_of_what_is_not():
         outcome = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port)}), False, Host())
         wanted = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port), "expected": [f"tcp/{port}"]}), False, Host())
     assert {one.subject: one.state for one in outcome.findings} == {"127.0.0.1": "critical", "127.0.0.2": "ok"}
-    assert wanted.state == "ok"
+    # Where nothing that is expected answers, it may be another machine.
+    assert {one.subject: one.state for one in wanted.findings} == {"127.0.0.1": "ok", "127.0.0.2": "unknown"}
 
 
 def openssl(*arguments):

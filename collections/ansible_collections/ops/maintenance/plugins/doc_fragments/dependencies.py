@@ -7,6 +7,12 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
+  remember:
+    description:
+      - Keep what is vulnerable for the next run, which says what is new, in check mode too. For roles that assess in check mode in a run
+        that is none.
+    type: bool
+    default: false
   registry_timeout_seconds:
     description:
       - How long to wait for an answer of the registry.

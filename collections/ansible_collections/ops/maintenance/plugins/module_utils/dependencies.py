@@ -173,7 +173,7 @@ def run_all(
             findings += _taken_back(kind, assessed.subject, done)
         findings += assessed.findings
         metrics += assessed.metrics
-    findings = with_news(kind, findings, params["state_dir"], check_mode)
+    findings = with_news(kind, findings, params, check_mode)
     failed = [action.summary for action in actions if action.status == "failed"]
     # An update that was taken back leaves the host as it was: a finding, and no reason to end a run.
     standing = [action for action in actions if action.status != "failed"]

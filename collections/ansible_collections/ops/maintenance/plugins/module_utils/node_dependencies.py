@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
 from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, vulnerable_finding
 from .errors import MaintenanceError, VerifyError, refuse
@@ -35,6 +35,7 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
 ALL = "*"
 """Stands for every package that package.json names, in ``update``."""

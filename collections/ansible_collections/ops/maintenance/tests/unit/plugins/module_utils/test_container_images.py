@@ -233,6 +233,18 @@ def test_trivy_answer_is_judged_by_severity(machine, severities, state):
     assert {m.name: m.value for m in outcome.metrics}["container.vulnerable_low"] == severities.count("LOW")
 
 
+def test_what_is_scanned_is_the_image_that_runs_and_not_what_its_tag_points_to(machine):
+    """flow-sec-3: docker scan is gone, and a tag may have moved on since the container was started."""
+    machine.image("shop/api:1.4", NEW)
+    put_trivy(machine, trivy("MEDIUM"), today())
+    trivy_path = machine.folder / "bin/trivy"
+    trivy_path.write_text(trivy_path.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\necho "$@" >>{machine.folder}/asked\n'))
+    outcome = machine.run(scanner="auto", scan_severity="medium")
+    assert states(outcome)["vulnerable"] == "warning"
+    [asked] = [line for line in (machine.folder / "asked").read_text().splitlines() if line.startswith("image ")]
+    assert (OLD in asked, NEW in asked, "shop/api:1.4" in asked) == (True, False, False)
+
+
 def test_vulnerability_without_a_fix_counts_unless_it_is_not_to(machine):
     put_trivy(machine, trivy("HIGH", fixed=""), today())
     assert states(machine.run(scanner="auto"))["vulnerable"] == "warning"
