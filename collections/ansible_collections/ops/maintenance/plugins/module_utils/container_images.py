@@ -130,12 +130,13 @@ class Engine:
         self.command = command
         self.timeout = timeout
 
-    def containers(self) -> list[Running]:
+    def containers(self, stopped: bool = False) -> list[Running]:
         """Return what runs.
 
+        :param stopped: what does not run as well.
         :raises MaintenanceError: the engine does not answer.
         """
-        ids = self._answer("ps", "--quiet", "--no-trunc").split()
+        ids = self._answer("ps", "--quiet", "--no-trunc", *(["--all"] if stopped else [])).split()
         # One that ended meanwhile is left out of the answer, which then ends with an error.
         return parse_containers(self.host.run([self.command, "inspect", "--type", "container", *ids]).stdout) if ids else []
 

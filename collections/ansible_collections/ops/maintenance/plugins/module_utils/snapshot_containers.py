@@ -29,12 +29,12 @@ def engine_of(host: Host, wanted: str) -> Engine:
 
 
 def running(engine: Engine) -> list[dict[str, Json]]:
-    """Return what runs, each with the digest under which registries know its image (none for one that was built here).
+    """Return every container, those that maintenance stopped too, each with the digest under which registries know its image (none for one that was built here).
 
     :raises MaintenanceError: the engine does not answer.
     """
     found = []
-    for container in engine.containers():
+    for container in engine.containers(stopped=True):
         image = engine.image(container.image)
         digests = list(image.digests) if image else []
         found.append(
@@ -46,13 +46,13 @@ def running(engine: Engine) -> list[dict[str, Json]]:
 
 def compared(before: t.Sequence[t.Mapping[str, Json]], engine: Engine) -> tuple[list[str], list[str]]:
     """Say which containers do not run the image of the snapshot, and which of those images are not on the host any more."""
-    now = {container.name: container for container in engine.containers()}
+    now = {container.name: container for container in engine.containers(stopped=True)}
     differ, gone = [], []
     for entry in before:
         container = now.get(entry["name"])
         if container is not None and container.image == entry["image"]:
             continue
-        is_now = f"runs {container.image[:12]}" if container else "does not run"
+        is_now = f"runs {container.image[:12]}" if container else "is gone"
         kept = engine.image(entry["image"]) is not None
         way = (
             f"{engine.command} tag {entry['image'][:12]} {entry['reference']}"

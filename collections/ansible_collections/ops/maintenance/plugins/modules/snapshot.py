@@ -234,7 +234,7 @@ EXAMPLES = r"""
       - name: web
         record: [vercel, inspect, shop.example.com]
         pattern: "https://([a-z0-9-]+\\.vercel\\.app)"
-        rollback: [vercel, rollback, "{deployment}", --yes]
+        rollback: [vercel, rollback, "{deployment}", --timeout, 3m]
         promote: [vercel, promote, DEPLOYMENT]
         url: https://shop.example.com/api/health
         user: deploy
