@@ -29,7 +29,9 @@ def engine_of(host: Host, wanted: str) -> Engine:
 
 
 def running(engine: Engine) -> list[dict[str, Json]]:
-    """Return every container, those that maintenance stopped too, each with the digest under which registries know its image (none for one that was built here).
+    """Return every container, those that maintenance stopped too, each with the digests under which registries know its image.
+
+    An image that was built here has none.
 
     :raises MaintenanceError: the engine does not answer.
     """
