@@ -24,6 +24,7 @@ from .record import Finding
 OPTIONS: dict[str, t.Any] = {
     "recovery_key": {
         "type": "dict",
+        "no_log": False,  # how the key is fetched, not the key
         "options": {
             "command": {"type": "list", "elements": "str", "required": True},
             "os_user": {"type": "str", "default": ""},

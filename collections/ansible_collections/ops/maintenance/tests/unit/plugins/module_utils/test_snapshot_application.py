@@ -7,12 +7,21 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import random
 import stat
 import subprocess
+import sys
+import time
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import rollback, snapshot_deployments, snapshot_store, snapshot_versions
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    rollback,
+    snapshot,
+    snapshot_deployments,
+    snapshot_store,
+    snapshot_versions,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Ran
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import web
@@ -226,6 +235,67 @@ def test_a_copy_in_clear_beside_a_sealed_snapshot_is_refused(tmp_path, key):
         take(tmp_path, tmp_path / ".env", path_copies=copies, **key)
     with pytest.raises(InputError, match="without decrypt_command"):
         take(tmp_path, tmp_path / ".env", encrypt_command=key["encrypt_command"])
+
+
+# Killed anywhere
+
+_IN_A_PROCESS = (
+    "import sys,json; sys.path[:0]=sys.argv[3:]\n"
+    "from ansible_collections.ops.maintenance.plugins.module_utils import rollback, snapshot\n"
+    "from ansible_collections.ops.maintenance.plugins.module_utils.host import Host\n"
+    "print('go',flush=True); {'snapshot': snapshot, 'rollback': rollback}[sys.argv[1]].run(json.loads(sys.argv[2]), False, Host())"
+)
+
+
+def killed(what, params, seconds):
+    """Run a module in a process of its own and kill it after a while."""
+    process = subprocess.Popen([sys.executable, "-c", _IN_A_PROCESS, what, json.dumps(params), *sys.path], stdout=subprocess.PIPE)
+    with process:
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+
+
+def all_options(module, tmp_path, **more):
+    common = {"root": str(tmp_path / "snapshots"), "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), "reserve_bytes": 0}
+    return {**{name: option.get("default") for name, option in module.OPTIONS.items()}, **common, **more}
+
+
+def test_a_release_whose_rollback_is_killed_anywhere_is_completed_by_the_next_and_data_stays(tmp_path, app):
+    for number in range(60):
+        (app / f"node_modules/a/{number}.js").write_text("old" * 2000)
+    take(tmp_path, releases=[release(app)])
+    before = {name: text for name, text in text_of(app).items() if "uploads" not in name}
+    chance = random.Random(7)
+    for number in range(6):
+        for changed in range(60):
+            (app / f"node_modules/a/{changed}.js").write_text("new" * 3000)
+        deploy(app)
+        (app / "public/uploads/1").write_text(f"mine, {number}")
+        (app / "node_modules/a/index.js").unlink(missing_ok=True)
+        params = all_options(rollback, tmp_path, again=True, state_dir=str(tmp_path / f"state{number}"))
+        killed("rollback", params, chance.random() * 0.12)
+        rollback.run(params, False, Machine())
+        after = text_of(app)
+        assert {name: text for name, text in after.items() if "uploads" not in name} == before
+        assert after["public/uploads/1"] == f"mine, {number}"
+        subprocess.run(["rm", "-rf", str(app / "node_modules/b")], check=True)
+
+
+def test_a_sealed_snapshot_that_is_killed_anywhere_leaves_nothing_in_clear_after_the_next_run(tmp_path, app, key):
+    (app / ".env").write_text(ENV)
+    chance = random.Random(11)
+    for number in range(6):
+        params = all_options(
+            snapshot, tmp_path, paths=[str(app / ".env")], releases=[release(app)], packages=False, run_id=f"r{number}", **key
+        )
+        killed("snapshot", params, chance.random() * 0.15)
+        for name in snapshot_store.names(params["root"]):
+            snapshot_store.prove(params["root"], name, decrypt_command=key["decrypt_command"])
+        snapshot.run(params, False, Machine())
+        held = [path for path in (tmp_path / "snapshots").rglob("*") if path.is_file()]
+        assert {path.name for path in held} == {".lock", "manifest.json", "ROLLBACK.txt", "content.sealed"}
+        assert all(SECRET.encode() not in path.read_bytes() for path in held)
 
 
 # Deployments at a platform
