@@ -69,12 +69,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Running:
-    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses."""
+    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses.
+
+    :param comes_back: whether its restart policy, or a systemd unit, starts it again after a reboot.
+    """
 
     name: str
     image: str
     reference: str
     volumes: tuple[str, ...] = ()
+    comes_back: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,15 @@ def parse_containers(text: str) -> list[Running]:
         config = item.get("Config") or {}
         reference = str(item.get("ImageName") or config.get("Image") or "")
         volumes = tuple(str(mount["Name"]) for mount in item.get("Mounts") or [] if mount.get("Name"))
-        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference, volumes))
+        name = str(item.get("Name", "")).lstrip("/")
+        found.append(Running(name, bare_id(item.get("Image")), reference, volumes, _comes_back(item)))
     return sorted(found, key=lambda container: container.name)
+
+
+def _comes_back(item: t.Mapping[str, t.Any]) -> bool:
+    policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
+    labels = (item.get("Config") or {}).get("Labels") or {}
+    return policy in ("always", "unless-stopped") or "PODMAN_SYSTEMD_UNIT" in labels
 
 
 def parse_images(text: str) -> list[Image]:
@@ -233,6 +244,39 @@ def floating_finding(containers: t.Sequence[Running]) -> Finding:
     )
 
 
+def restart_finding(containers: t.Sequence[Running]) -> Finding:
+    """Name the containers that a reboot would leave stopped."""
+    found = [container.name for container in containers if not container.comes_back]
+    return Finding(
+        "container.restart_policy",
+        "warning" if found else "ok",
+        "containers",
+        f"{many(len(found), 'container')} of {len(containers)} would not come back after a reboot.",
+        len(found),
+        "count",
+        "warning from 1",
+        advice="Give them the restart policy unless-stopped or always, or name those that are meant to end in ignore." if found else "",
+        evidence=found[:20],
+    )
+
+
+def gone_finding(before: t.Iterable[str], containers: t.Sequence[Running], ignored: t.Sequence[str]) -> Finding:
+    """Name the containers that ran at the last run and do not now."""
+    there = {container.name for container in containers}
+    gone = sorted(name for name in before if name not in there and not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored))
+    return Finding(
+        "container.gone",
+        "warning" if gone else "ok",
+        "containers",
+        f"{many(len(gone), 'container')} that ran at the last run {'does' if len(gone) == 1 else 'do'} not run now.",
+        len(gone),
+        "count",
+        "warning from 1",
+        advice="Look at its log and start it; nothing is to be done where it was replaced or taken out on purpose." if gone else "",
+        evidence=gone[:20],
+    )
+
+
 def scan_finding(host: Host, image: str, names: t.Sequence[str], params: t.Mapping[str, t.Any]) -> tuple[Finding, list[Metric]]:
     """Let a scanner look at the very image that runs; one whose database is old is not believed when it finds nothing."""
     subject = ", ".join(names)
@@ -291,6 +335,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         finding = unknown("container.image_current", "containers", f"What runs is not known: {clean(str(error))}", advice)
         return Outcome("containers", "container_images", "ok", finding.summary, findings=[finding])
     findings = [current_finding(engine, container, params["remote"]) for container in containers] + [floating_finding(containers)]
+    findings += [restart_finding(containers), gone_finding(read_state(params["state_dir"], _STATE), containers, params["ignore"])]
     metrics = [Metric("container.running", "containers", len(containers), "count")]
     if params["scanner"] != "none":
         for image in sorted({container.image for container in containers}):

@@ -32,7 +32,7 @@ from .record import Finding, Json, Outcome
 LIMITS = {
     "error_limit": "int", "auth_failure_limit": "int", "brute_force_limit": "int", "rate_limited_limit": "int",
     "unparsed_percent": "float", "server_error_percent": "float", "deadlock_limit": "int", "latency_p95_seconds": "float",
-    "anomaly_factor": "float",
+    "anomaly_factor": "float", "checkpoint_limit": "int", "temporary_daily_bytes": "int",
 }  # fmt: skip
 """Limits for all sources, each of which may have its own."""
 
@@ -63,6 +63,8 @@ OPTIONS: dict[str, t.Any] = {
     "unparsed_percent": {"type": "float", "default": 5.0},
     "server_error_percent": {"type": "float", "default": 5.0},
     "deadlock_limit": {"type": "int", "default": 0},
+    "checkpoint_limit": {"type": "int", "default": 0},
+    "temporary_daily_bytes": {"type": "int", "default": 10737418240},
     "latency_p95_seconds": {"type": "float", "default": 0.0},
     "anomaly_factor": {"type": "float", "default": 3.0},
     "report": {"type": "str", "default": ""},

@@ -10,9 +10,9 @@ import typing as t
 
 from .errors import MaintenanceError
 from .host import Host
+from .log_counter import LogCounter
 from .log_lines import Clock, json_record
 from .log_scan import FileSeen, Scanned
-from .log_tally import LogCounter
 from .record import clean
 
 TIMEOUT_SECONDS = 1800.0

@@ -311,7 +311,7 @@ class LineReader:
             if not last:
                 rest += chunk
                 continue
-            block = rest + chunk[:last] if rest else chunk[:last]
+            block = b"".join((rest, memoryview(chunk)[:last]))
             rest = chunk[last:]
             self.position += len(block)
             yield block

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from datetime import timezone, tzinfo
 
 from .errors import MaintenanceError
+from .log_access import Network
+from .log_counter import LogCounter
 from .log_forms import form_of
 from .log_lines import Clock, LineReader, find_files, is_compressed, last_record_time
 from .log_resume import Candidate, Marks, copies, is_untouched, key_of, mark_of, positions
-from .log_tally import LogCounter, Network, Tally
+from .log_tally import Tally
 from .record import Json, clean
 
 SPLIT_BYTES = 24 * 1024 * 1024

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import typing as t
@@ -22,10 +23,16 @@ ADDRESS_KEYS = ("ip", "client_ip", "remote_addr", "remote_ip", "ip_address", "so
 TEXT_LIMIT_BYTES = 4096
 
 _LOOSE_TEXT = rb'[^"]*'
+_LOOSE_MESSAGE = rb'([^"]{1,%d})' % TEXT_LIMIT_BYTES
 _STRICT_TEXT = rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*'
 _NUMBER = rb"-?(?:0|[1-9]\d{0,17})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?"
+_LIKE_NUMBERS = (rb"(?!0\d)\d{1,18}", rb"(?!0\d)\d{1,18}\.\d{1,30}")
 _LEVEL_NUMBER = rb"[1-9]\d{0,8}"
-_STAMP = rb"(\d{4}-\d\d-\d\d[T ][0-2]\d:[0-5]\d:[0-5]\d)(?:[.,]\d{1,9})?(Z|[+-]\d\d:?\d\d|)"
+_STAMP = rb"(\d{4}-\d\d-\d\d[T ][0-2]\d:[0-5]\d:[0-5]\d)"
+_FRACTION = rb"(?:[.,]\d{1,9})?"
+_LIKE_FRACTIONS = (rb"", rb"\.\d{1,9}", rb",\d{1,9}")
+_WHOLE_STAMP = re.compile(_STAMP + b"(" + _FRACTION + rb")(Z|[+-]\d\d:?\d\d|)")
+_MISFITS_LIMIT = 3
 _KEY = re.compile(rb'\s*"([^"\\\x00-\x1f]*)"\s*:\s*')
 
 
@@ -50,18 +57,19 @@ def one_line(text: bytes) -> bytes:
     return text[:TEXT_LIMIT_BYTES].replace(b"\n", b" ")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shape:
-    """Expressions for lines of one shape, and the number of the column that holds each part.
+    """Expressions for lines of one shape, the zone of their times, and the number of the column that holds each part.
 
-    ``loose`` is faster, and right only for lines without backslashes and control characters, and only where it matched
-    as often as there are lines.
+    ``fast`` is right only for lines without backslashes and control characters, and only where it matched as often as there are lines.
+    It leaves lines with long texts out.
+    At first it expects numbers and times written like those in the line that the shape was learned from.
     """
 
-    loose: re.Pattern[bytes]
-    strict: re.Pattern[bytes]
+    fast: re.Pattern[bytes]
+    layout: _Layout
+    zone: bytes
     stamp: int
-    offset: int
     level: int | None
     level_is_number: bool
     more_levels: bool
@@ -69,6 +77,18 @@ class Shape:
     account: int | None
     address: int | None
     endpoint: int | None
+    _misfits: int = 0
+
+    @functools.cached_property
+    def strict(self) -> re.Pattern[bytes]:
+        """The expression for any lines of the shape."""
+        return self.layout.expression(_STRICT_TEXT)
+
+    def widen(self) -> None:
+        """Take note that ``fast`` missed lines of the shape; after a few times, let it expect any numbers and times."""
+        self._misfits += 1
+        if self._misfits == _MISFITS_LIMIT:
+            self.fast = self.layout.expression(_LOOSE_TEXT)
 
 
 class _Piece(t.NamedTuple):
@@ -78,6 +98,66 @@ class _Piece(t.NamedTuple):
     key: str
     kind: str
     value: bytes
+
+
+class _Layout(t.NamedTuple):
+    """All of a line: its keys in order, what ends it, the zone of its time, and which columns are wanted."""
+
+    pieces: list[_Piece]
+    end: bytes
+    time_key: str
+    zone: bytes
+    text_key: str
+    wanted: set[str]
+
+    def columns(self) -> dict[str, int]:
+        """Return the number of the column of each wanted key."""
+        return {key: index for index, key in enumerate(piece.key for piece in self.pieces if piece.key in self.wanted)}
+
+    def expression(self, text: bytes, alike: bool = False) -> re.Pattern[bytes]:
+        """Return an expression for lines of that layout.
+
+        :param text: what fits into quotes.
+        :param alike: let only such numbers and times fit as are written like those of the line.
+        """
+        kinds = _kinds(text)
+        parts = [b"^"]
+        for piece in self.pieces:
+            quote = b'"' if piece.kind == "text" else b""
+            value = self._value(piece, kinds, text, alike)
+            parts += [re.escape(piece.before), quote, value, quote]
+        return re.compile(b"".join([*parts, re.escape(self.end), rb"\n"]), re.M)
+
+    def _value(self, piece: _Piece, kinds: dict[str, bytes], text: bytes, alike: bool) -> bytes:
+        if piece.key == self.time_key:
+            fraction = _like(piece.value[19 : len(piece.value) - len(self.zone)], _LIKE_FRACTIONS, _FRACTION) if alike else _FRACTION
+            return _STAMP + fraction + re.escape(self.zone)
+        if piece.key == self.text_key:
+            return _LOOSE_MESSAGE if text is _LOOSE_TEXT else rb'((?!")' + text + rb")"
+        if piece.key in self.wanted:
+            return b"(" + (_LEVEL_NUMBER if piece.kind == "number" else kinds[piece.kind]) + b")"
+        if piece.kind == "number" and alike:
+            return _like(piece.value, _LIKE_NUMBERS, _NUMBER)
+        return kinds[piece.kind]
+
+
+def _like(value: bytes, narrow: t.Iterable[bytes], wide: bytes) -> bytes:
+    """Return the first narrow expression that fits a value; the wide one where none does."""
+    return next((expression for expression in narrow if re.fullmatch(expression, value)), wide)
+
+
+def _kinds(text: bytes) -> dict[str, bytes]:
+    """Return the expression for each kind of value."""
+    scalar = rb'(?:"' + text + rb'"|' + _NUMBER + rb"|true|false|null)"
+    member = rb'[ \t]*"' + text + rb'"[ \t]*:[ \t]*' + scalar + rb"[ \t]*"
+    item = rb"[ \t]*" + scalar + rb"[ \t]*"
+    return {
+        "text": text,
+        "number": _NUMBER,
+        "word": rb"(?:true|false|null)",
+        "object": rb"\{(?:" + member + rb"(?:," + member + rb")*|[ \t]*)\}",
+        "list": rb"\[(?:" + item + rb"(?:," + item + rb")*|[ \t]*)\]",
+    }
 
 
 def learn(line: bytes) -> Shape | None:
@@ -93,23 +173,19 @@ def learn(line: bytes) -> Shape | None:
     by_key = {piece.key: piece for piece in pieces}
     if len(kinds) != len(pieces) or time_key is None or not texts or not by_key[texts[0]].value:
         return None
-    if not re.fullmatch(_STAMP, by_key[time_key].value):
-        return None
-    if levels and kinds[levels[0]] not in ("text", "number"):
+    stamp = _WHOLE_STAMP.fullmatch(by_key[time_key].value)
+    if stamp is None or (levels and kinds[levels[0]] not in ("text", "number")):
         return None
     who = (ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS)
     account, address, endpoint = (next((key for key in keys if kinds.get(key) == "text"), None) for keys in who)
-    wanted = {key for key in (*levels[:1], *texts, account, address, endpoint) if key}
-    columns = _columns(pieces, wanted, time_key)
-    loose, strict = (
-        _expression(pieces, end, text, {time_key: _STAMP, texts[0]: rb'((?!")' + text + rb")"}, wanted)
-        for text in (_LOOSE_TEXT, _STRICT_TEXT)
-    )
+    wanted = {key for key in (time_key, *levels[:1], *texts, account, address, endpoint) if key}
+    layout = _Layout(pieces, end, time_key, stamp.group(3), texts[0], wanted)
+    columns = layout.columns()
     return Shape(
-        loose=loose,
-        strict=strict,
+        fast=layout.expression(_LOOSE_TEXT, alike=True),
+        layout=layout,
+        zone=layout.zone,
         stamp=columns[time_key],
-        offset=columns[time_key] + 1,
         level=columns[levels[0]] if levels else None,
         level_is_number=bool(levels) and kinds[levels[0]] == "number",
         more_levels=len(levels) > 1,
@@ -163,34 +239,3 @@ def _kind(value: object) -> str | None:
     if isinstance(items, t.Iterable) and all(_kind(item) in ("text", "word", "number") for item in items):
         return "object" if isinstance(value, dict) else "list"
     return None
-
-
-def _columns(pieces: list[_Piece], wanted: set[str], time_key: str) -> dict[str, int]:
-    columns: dict[str, int] = {}
-    count = 0
-    for piece in pieces:
-        if piece.key in wanted or piece.key == time_key:
-            columns[piece.key] = count
-            count += 2 if piece.key == time_key else 1
-    return columns
-
-
-def _expression(pieces: list[_Piece], end: bytes, text: bytes, special: dict[str, bytes], wanted: set[str]) -> re.Pattern[bytes]:
-    scalar = rb'(?:"' + text + rb'"|' + _NUMBER + rb"|true|false|null)"
-    member = rb'[ \t]*"' + text + rb'"[ \t]*:[ \t]*' + scalar + rb"[ \t]*"
-    item = rb"[ \t]*" + scalar + rb"[ \t]*"
-    kinds = {
-        "text": text,
-        "number": _NUMBER,
-        "word": rb"(?:true|false|null)",
-        "object": rb"\{(?:" + member + rb"(?:," + member + rb")*|[ \t]*)\}",
-        "list": rb"\[(?:" + item + rb"(?:," + item + rb")*|[ \t]*)\]",
-    }
-    parts = [b"^"]
-    for piece in pieces:
-        quote = b'"' if piece.kind == "text" else b""
-        value = special.get(piece.key) or kinds[piece.kind]
-        if piece.key in wanted and piece.key not in special:
-            value = b"(" + (_LEVEL_NUMBER if piece.kind == "number" else value) + b")"
-        parts += [re.escape(piece.before), quote, value, quote]
-    return re.compile(b"".join([*parts, re.escape(end), rb"\n"]), re.M)

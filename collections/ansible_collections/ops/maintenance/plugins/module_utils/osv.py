@@ -88,6 +88,7 @@ class Advisory:
     ids: tuple[str, ...]
     fixed: str
     summary: str = ""
+    severity: str = ""
 
 
 @dataclass
@@ -204,6 +205,13 @@ def fixed_version(version: str, affected: t.Mapping[str, t.Any], ecosystem: Ecos
     return min(above)[1] if above else ""
 
 
+def severity_word(record: t.Mapping[str, t.Any], affected: t.Mapping[str, t.Any]) -> str:
+    """Return the word that a record has for the severity in a package, in lower case; empty when it has none."""
+    places = (affected.get("ecosystem_specific"), affected.get("database_specific"), record.get("database_specific"))
+    words = (place.get(key) for place in places if isinstance(place, dict) for key in ("severity", "urgency"))
+    return next((word.lower() for word in words if isinstance(word, str) and word), "")
+
+
 def match(database: Database, installed: t.Iterable[tuple[str, str]]) -> tuple[list[Advisory], list[str]]:
     """Return the advisories that affect what is installed, and the packages whose version cannot be compared.
 
@@ -220,5 +228,7 @@ def match(database: Database, installed: t.Iterable[tuple[str, str]]) -> tuple[l
             if verdict:
                 ids = (str(record.get("id", "")), *map(str, record.get("aliases", [])))
                 fixed = fixed_version(version, affected, ecosystem)
-                found[name, version, ids[0]] = Advisory(name, version, ids, fixed, str(record.get("summary", "")))
+                found[name, version, ids[0]] = Advisory(
+                    name, version, ids, fixed, str(record.get("summary", "")), severity_word(record, affected)
+                )
     return list(found.values()), sorted(set(unclear))

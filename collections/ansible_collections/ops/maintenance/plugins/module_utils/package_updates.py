@@ -157,12 +157,12 @@ def _findings(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> list[Fin
 
 
 def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
-    plan, late, waits = seen.plan, seen.late, bool(seen.obstacle)
+    plan, late, waits = seen.plan, seen.late or params["scope"] == "none", bool(seen.obstacle)
     restarts = package_state.choose_restarts(seen.state.stale, params["restart"], params["restart_exclude"])
     actions = [] if late else list(seen.checks.actions)
     actions += plan_actions(plan, "deferred" if waits else "due")
     actions += [] if late else package_state.restart_actions(restarts)
-    actions += package_state.reboot_action(seen.state, params["reboot_allowed"], late)
+    actions += package_state.reboot_action(seen.state, params["reboot_allowed"] and params["scope"] != "none", late)
     items = [] if waits else [*plan.wanted, *plan.pulled]
     return Outcome(
         subject="packages",
@@ -189,6 +189,8 @@ def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
 
 def _summary(seen: Seen, scope: str) -> str:
     plan = seen.plan
+    if scope == "none":
+        return f"{many(len(seen.pending.updates), 'update')} pending, and this run installs none"
     if not plan.wanted:
         said = f"nothing to install in scope {scope}"
         return said if seen.refresh.state == "ok" else f"{said}, but the lists are not fresh"

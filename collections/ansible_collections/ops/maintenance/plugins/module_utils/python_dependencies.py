@@ -52,6 +52,16 @@ def constraints(text: str) -> tuple[list[str], list[str]]:
     return allowed, skipped
 
 
+def same_major(installed: t.Mapping[str, str], declared: t.Sequence[str]) -> list[str]:
+    """Return a constraint that keeps each package within its major version, where its range is not declared.
+
+    A year (``2024.8.30``) says nothing of what breaks.
+    """
+    named = {osv.normal_name(match.group(1)) for match in map(_REQUIREMENT.match, declared) if match}
+    majors = {name: re.match(r"\d+(?=\.|$)", version) for name, version in installed.items() if osv.normal_name(name) not in named}
+    return [f"{name}<{int(major.group()) + 1}" for name, major in sorted(majors.items()) if major and int(major.group()) < 1990]
+
+
 def parse_packages(text: str) -> dict[str, str]:
     """Read ``pip list --format json``."""
     return {str(item["name"]): str(item["version"]) for item in json.loads(text)}
@@ -211,7 +221,8 @@ class Environment:
     def _plan(self, wanted: list[str], installed: t.Mapping[str, str]) -> list[Change]:
         with tempfile.NamedTemporaryFile("w", prefix="ops_maintenance_", suffix=".txt", encoding="utf-8") as limits:
             os.chmod(limits.name, 0o644)
-            limits.write("\n".join(self._constraints()) + "\n")
+            declared = self._constraints()
+            limits.write("\n".join([*declared, *same_major(installed, declared)]) + "\n")
             limits.flush()
             ran = self.pip(
                 "install", "--dry-run", "--quiet", "--report", "-", "--upgrade", "--upgrade-strategy=only-if-needed",

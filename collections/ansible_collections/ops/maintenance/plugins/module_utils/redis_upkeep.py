@@ -89,7 +89,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome.status = "failed" if failure else status_of(outcome.actions, check_mode)
     verb = "due" if check_mode else "removed"
     outcome.summary = failure or f"{len(params['servers'])} server(s), worst state {outcome.state}, {removed} key(s) {verb}"
-    outcome.returned = {"due": outcome.is_change, "keys": removed}
+    outcome.returned = {"due": outcome.is_change, "keys": removed, "servers": [server["name"] for server in params["servers"]]}
     return outcome
 
 

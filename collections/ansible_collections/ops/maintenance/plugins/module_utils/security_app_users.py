@@ -253,11 +253,24 @@ def validate(params: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def _problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Iterator[str]:
-    words = rule["query"].split()
+    yield from query_problems("query", rule["query"])
+    yield from place_problems(rule, servers)
+    if not rule["columns"]:
+        yield str(InputError.of("columns", [], "the columns that may be shown", "name at least one"))
+    yield from out_of_range(rule, ("warning_days", "critical_days", "warning_rows", "critical_rows", "timeout_seconds"), least=1)
+
+
+def query_problems(name: str, query: str) -> t.Iterator[str]:
+    """Say why a declared query is not one SELECT."""
+    words = query.split()
     if not words or words[0].upper() not in ("SELECT", "WITH"):
-        yield str(InputError.of("query", clean(rule["query"], 60), "one SELECT", "correct it"))
-    if ";" in rule["query"].rstrip().rstrip(";"):
-        yield "query has a semicolon inside, expected one SELECT; remove what follows, or write the character as char(59) or chr(59)."
+        yield str(InputError.of(name, clean(query, 60), "one SELECT", "correct it"))
+    if ";" in query.rstrip().rstrip(";"):
+        yield f"{name} has a semicolon inside, expected one SELECT; remove what follows, or write the character as char(59) or chr(59)."
+
+
+def place_problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Iterator[str]:
+    """Say why it is not clear which database is meant."""
     if bool(rule["sqlite"]) == bool(rule["server"]):
         yield "sqlite and server are both given or both empty, expected one of them; correct it."
     if rule["sqlite"] and not os.path.isabs(rule["sqlite"]):
@@ -266,9 +279,6 @@ def _problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Itera
         yield str(InputError.of("server", rule["server"], "the name of one of servers", "declare it or correct the name"))
     if rule["server"] and not rule["database"]:
         yield str(InputError.of("database", "", "the name of a database", "name it"))
-    if not rule["columns"]:
-        yield str(InputError.of("columns", [], "the columns that may be shown", "name at least one"))
-    yield from out_of_range(rule, ("warning_days", "critical_days", "warning_rows", "critical_rows", "timeout_seconds"), least=1)
 
 
 def passes_bad_sample(review: Review) -> str:

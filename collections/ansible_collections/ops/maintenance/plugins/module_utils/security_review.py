@@ -13,7 +13,9 @@ from . import (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
     security_endpoints,
@@ -44,7 +46,9 @@ _PARTS: tuple[t.Any, ...] = (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
     security_endpoints,
@@ -110,6 +114,12 @@ CHECKS = (
         for part in (security_account_use, security_account_rights)
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
+    Check(
+        security_app_disable.IDS,
+        lambda params: bool(params["disable_users"]),
+        security_app_disable.look,
+        security_app_disable.passes_bad_sample,
+    ),
     Check(security_secrets.IDS, lambda params: bool(params["secrets"]), security_secrets.look, security_secrets.passes_bad_sample),
     Check(
         security_secret_scan.IDS,
@@ -126,7 +136,7 @@ CHECKS = (
     ),
     Check(
         security_openscap.IDS,
-        lambda params: bool(params["openscap_results"]),
+        lambda params: bool(params["openscap_results"] or params["openscap_content"]),
         security_openscap.look,
         security_openscap.passes_bad_sample,
     ),
@@ -161,6 +171,12 @@ CHECKS = (
         security_packages.passes_bad_sample,
     ),
     Check(security_trees.IDS, lambda params: bool(params["trees"]), security_trees.look, security_trees.passes_bad_sample),
+    Check(
+        security_attestations.IDS,
+        lambda params: bool(params["attestations"]),
+        security_attestations.look,
+        security_attestations.passes_bad_sample,
+    ),
     Check(security_aide.IDS, lambda params: bool(params["aide"]), security_aide.look, security_aide.passes_bad_sample),
 )
 

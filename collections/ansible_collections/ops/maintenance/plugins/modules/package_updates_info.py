@@ -29,9 +29,10 @@ extends_documentation_fragment:
 options:
   scope:
     description:
-      - V(security) plans security updates, V(all) every update, V(listed) those of O(packages).
+      - V(security) plans security updates, V(all) every update, V(listed) those of O(packages), V(none) nothing; what is pending is
+        told all the same.
     type: str
-    choices: [security, all, listed]
+    choices: [security, all, listed, none]
     default: security
   packages:
     description:
@@ -63,6 +64,22 @@ options:
       - Whether an update may bring packages along that are not installed yet, as kernels do.
     type: bool
     default: true
+  approval_required:
+    description:
+      - Plan only what O(approved) names. The rest waits, and its deadline goes on.
+    type: bool
+    default: false
+  approved:
+    description:
+      - Packages that were reviewed (shell patterns), V(NAME) or V(NAME=VERSION); with a version only that one is meant.
+    type: list
+    elements: str
+    default: []
+  elsewhere:
+    description:
+      - Packages that another step updates, each with what is said of it. They are neither planned nor pulled in.
+    type: dict
+    default: {}
   severities:
     description:
       - Package (shell pattern) to the severity of its security updates, V(low), V(medium), V(high) or V(critical).

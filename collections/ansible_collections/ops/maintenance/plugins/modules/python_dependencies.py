@@ -36,7 +36,7 @@ options:
         required: true
       requirements:
         description:
-          - Requirements file whose ranges limit every update.
+          - Requirements file whose ranges limit every update. A package without one stays within its major version.
         type: path
         default: ''
       update:

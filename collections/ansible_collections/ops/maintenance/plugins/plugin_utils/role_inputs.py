@@ -40,7 +40,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     security_review,
     site_command,
     snapshot,
-    sqlite_upkeep,
+    sqlite_upkeep_options,
     stale_files,
     validation,
 )
@@ -111,8 +111,8 @@ CALLS: dict[str, tuple[Call, ...]] = {
     "container_images": (Call(container_images.OPTIONS, container_images.input_problems),),
     "database_maintenance": (
         Call(
-            sqlite_upkeep.OPTIONS,
-            sqlite_upkeep.input_problems,
+            sqlite_upkeep_options.OPTIONS,
+            sqlite_upkeep_options.input_problems,
             {"databases": "database_maintenance_sqlite"},
         ),
         Call(postgresql_upkeep_options.OPTIONS, postgresql_upkeep_options.input_problems, _UPKEEP),

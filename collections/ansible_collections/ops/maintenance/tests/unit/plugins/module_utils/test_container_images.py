@@ -45,11 +45,12 @@ class Machine:
         path.write_text(text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def containers(self, **images):
+    def containers(self, policy="unless-stopped", labels=None, **images):
         """Each a name with its reference and the image that it runs."""
         found = [
             {"Id": "d" * 64, "Name": f"/{name}", "Image": f"sha256:{image}", "State": {"Status": "running"},
-             "Config": {"Image": reference, "Env": ["PASSWORD=hush"]}}
+             "Config": {"Image": reference, "Env": ["PASSWORD=hush"], "Labels": labels},
+             "HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": 0}}}
             for name, (reference, image) in images.items()
         ]  # fmt: skip
         (self.folder / "containers").write_text(json.dumps(found))
@@ -90,7 +91,7 @@ def states(outcome):
 
 def test_container_that_runs_its_tag_is_silent(machine):
     outcome = machine.run()
-    assert states(outcome) == {"image_current": "ok", "floating_tag": "ok"}
+    assert states(outcome) == {"image_current": "ok", "floating_tag": "ok", "restart_policy": "ok", "gone": "ok"}
     assert outcome.after == {"api": DIGEST[OLD]}
     (machine.folder / "remote").write_text(DIGEST[OLD] + "\n")
     assert states(machine.run(remote=True))["image_current"] == "ok"
@@ -146,9 +147,33 @@ def test_digests_are_kept_and_compared_with_the_last_run(machine):
     assert "1 of another image" in outcome.summary
 
 
+@pytest.mark.parametrize(
+    ("policy", "labels", "state"),
+    [
+        ("no", None, "warning"),
+        ("", None, "warning"),
+        ("on-failure", None, "warning"),  # the engine does not start it again when it starts itself
+        ("always", None, "ok"),
+        ("", {"PODMAN_SYSTEMD_UNIT": "api.service"}, "ok"),
+    ],
+)
+def test_container_that_a_reboot_would_leave_stopped_is_named(machine, policy, labels, state):
+    machine.containers(api=("shop/api:1.4", OLD), policy=policy, labels=labels)
+    found = next(f for f in machine.run().findings if f.id == "container.restart_policy")
+    assert (found.state, list(found.evidence)) == (state, ["api"] if state == "warning" else [])
+
+
+def test_container_that_did_not_come_back_is_named(machine):
+    machine.containers(api=("shop/api:1.4", OLD), worker=("shop/api:1.4", OLD), job=("shop/api:1.4", OLD))
+    assert states(machine.run())["gone"] == "ok"
+    machine.containers(api=("shop/api:1.4", OLD))
+    found = next(f for f in machine.run(ignore=["job*"]).findings if f.id == "container.gone")
+    assert (found.state, list(found.evidence)) == ("warning", ["worker"])
+
+
 def test_ignored_container_is_left_out(machine):
     machine.containers(api=("shop/api:1.4", OLD), build_1=("x", OTHER))
-    assert [f.subject for f in machine.run(ignore=["build_*"]).findings] == ["api", "containers"]
+    assert [f.subject for f in machine.run(ignore=["build_*"]).findings] == ["api", *["containers"] * 3]
     with pytest.raises(InputError):
         machine.run(ignore=[""])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis, log_scan, log_tally, log_verdicts
+from ansible_collections.ops.maintenance.plugins.module_utils import log_analysis, log_json_blocks, log_line_counter, log_scan, log_verdicts
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.log_scan import Source, scan
@@ -462,7 +462,8 @@ def test_a_window_that_is_over_defers(site):
 def test_self_test_notices_a_reader_that_sees_nothing(site, monkeypatch):
     site.write("a.jsonl", record(1))
     assert {f.state for f in site.run(self_test=True).findings} == {"ok"}
-    monkeypatch.setattr(log_tally, "tags_of", lambda _text: ())
+    for module in (log_line_counter, log_json_blocks):
+        monkeypatch.setattr(module, "tags_of", lambda _text: ())
     assert {f.state for f in site.run(self_test=True).findings} == {"unknown"}
 
 

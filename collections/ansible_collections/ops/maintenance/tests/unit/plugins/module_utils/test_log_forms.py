@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import log_forms
+from ansible_collections.ops.maintenance.plugins.module_utils.log_counter import LogCounter
 from ansible_collections.ops.maintenance.plugins.module_utils.log_forms import PARSERS, form_of
 from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import Clock
-from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import LogCounter, template_of
+from ansible_collections.ops.maintenance.plugins.module_utils.log_texts import template_of
 
 AT = datetime(2026, 11, 20, 10, 0, 0, tzinfo=timezone.utc).timestamp()
 NOW = AT + 86400

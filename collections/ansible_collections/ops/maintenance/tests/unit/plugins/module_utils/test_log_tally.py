@@ -14,10 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import log_lines, log_tally
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    log_access,
+    log_line_counter,
+    log_lines,
+    log_shape,
+    log_tally,
+    log_texts,
+)
+from ansible_collections.ops.maintenance.plugins.module_utils.log_counter import LogCounter
 from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import Clock
 from ansible_collections.ops.maintenance.plugins.module_utils.log_report import percentile
-from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import LogCounter, Tally
+from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import Tally
 
 START = datetime(2026, 11, 15, 10, 58, 30, tzinfo=timezone.utc)
 REFERENCE = START.timestamp() + 7 * 86400
@@ -61,10 +69,10 @@ def naive_json(data: bytes, clock: Clock, span: tuple[float, float]) -> Tally:
         moment = clock.of_record(record) if isinstance(record, dict) else None
         level = "" if moment is None else log_lines.level_of_record(record)
         if place(tally, moment, level, span):
-            text = log_tally.text_of_record(record)
+            text = log_shape.text_of_record(record)
             if level in log_tally.ERROR_LEVELS:
-                tally.add_template(log_tally.template_of(text), level, text)
-            for tag in log_tally.tags_of(text):
+                tally.add_template(log_texts.template_of(text), level, text)
+            for tag in log_texts.tags_of(text):
                 naive_tag(tally, tag, record, text)
     return tally
 
@@ -72,15 +80,15 @@ def naive_json(data: bytes, clock: Clock, span: tuple[float, float]) -> Tally:
 def naive_tag(tally: Tally, tag: str, record: dict, text: bytes) -> None:
     account, address = (
         next((record[key].encode("utf-8", "replace") for key in keys if isinstance(record.get(key), str)), b"")
-        for keys in (log_tally.ACCOUNT_KEYS, log_tally.ADDRESS_KEYS)
+        for keys in (log_shape.ACCOUNT_KEYS, log_shape.ADDRESS_KEYS)
     )
     tally.tags[tag] += 1
     if tag == "auth_failures":
-        tally.accounts[account or log_tally.account_in(text)] += 1
-        tally.auth_addresses[address or log_tally.address_in(text)] += 1
+        tally.accounts[account or log_texts.account_in(text)] += 1
+        tally.auth_addresses[address or log_texts.address_in(text)] += 1
     elif tag == "rate_limited":
-        tally.limited_addresses[address or log_tally.address_in(text)] += 1
-        endpoint = next((record[key] for key in log_tally.ENDPOINT_KEYS if isinstance(record.get(key), str)), "")
+        tally.limited_addresses[address or log_texts.address_in(text)] += 1
+        endpoint = next((record[key] for key in log_shape.ENDPOINT_KEYS if isinstance(record.get(key), str)), "")
         if endpoint:
             tally.limited_endpoints[endpoint.encode().split(b"?")[0]] += 1
 
@@ -88,14 +96,14 @@ def naive_tag(tally: Tally, tag: str, record: dict, text: bytes) -> None:
 def naive_access(data: bytes, clock: Clock, span: tuple[float, float]) -> Tally:
     tally = Tally()
     for line in naive_lines(data, tally):
-        found = log_tally._ACCESS_LINE.match(line)
+        found = log_access.ACCESS_LINE.match(line)
         moment = clock.of_text(found.group(2)) if found else None
         level = {b"5": "ERROR", b"4": "WARNING"}.get(found.group(4)[:1], "INFO") if found else ""
         if place(tally, moment, level, span):
             address, _stamp, request, status = found.groups()
             tally.addresses[address] += 1
             tally.statuses[status] += 1
-            latency = log_tally._LATENCY.search(line.rpartition(b'"')[2])
+            latency = log_access.LATENCY.search(line.rpartition(b'"')[2])
             if latency:
                 tally.latencies[latency.group(1)] += 1
             if status == b"401":
@@ -147,11 +155,12 @@ def facts(tally: Tally, form: str) -> dict[str, object]:
 
 WORDS = st.sampled_from(
     ["authentication failed for user bob", "from 192.0.2.7", "rate limit", "exceeded", "disk I/O error", "café", "page 17", '"q"',
-     "\\", "\n", "\t", "0xdeadbeef", "é\ud800", "login", "failed", "out of memory", "", "x" * 40, "{", "}", ", \"level\": \"ERROR\""]
+     "\\", "\n", "\t", "0xdeadbeef", "é\ud800", "login", "failed", "out of memory", "oom1kill", "", "x" * 40, "y" * 4090, "{", "}", ", \"level\": \"ERROR\""]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=4).map(" ".join)
 ENDS = st.sampled_from([math.inf, math.inf, 3600.0, 1800.5])
 OFFSETS = st.sampled_from(["+00:00", "Z", "+05:30", "-0800", "", "+01:00"])
+NUMBERS = st.sampled_from([0, 5, 12, 300, 300, 0.25, 1e-7, -4])
 LEVELS = st.sampled_from(["INFO", "ERROR", "error", "warn", "CRITICAL", "odd", "", 30, 50, 7, None, True])
 
 
@@ -172,7 +181,7 @@ def stamps(draw):
 def json_lines(draw):
     """A few shapes of records, each used many times, with broken lines among them."""
     shapes = draw(st.lists(st.permutations(["time", "level", "text", "extra"]), min_size=1, max_size=3))
-    compact = draw(st.booleans())
+    compact, measured = draw(st.booleans()), draw(st.booleans())
     out = []
     for _number in range(draw(st.integers(1, 40))):
         shape = draw(st.sampled_from(shapes))
@@ -182,13 +191,16 @@ def json_lines(draw):
             "text": (draw(st.sampled_from(["message", "message", "msg"])), draw(TEXTS)),
             "extra": draw(
                 st.sampled_from(
-                    [("n", 7), ("f", -1.5e3), ("o", {"a": "b", "time": "x"}), ("l", [1, "two", None]), ("ip", "192.0.2.9"), ("user", "eve"),
+                    [("n", 7), ("n", -1), ("n", 0.5), ("n", 10**20), ("n", 0), ("f", -1.5e3),
+                     ("o", {"a": "b", "time": "x"}), ("l", [1, "two", None]), ("ip", "192.0.2.9"), ("user", "eve"),
                      ("status", "failed"), ("path", "/api?a=b"), ("route", "/r/\\"),
                      ("ts", "2026-11-15T11:00:00Z"), ("deep", {"a": {"b": 1}}), ("e", {}), ("levelname", "ERROR")]
                 )
             ),
         }  # fmt: skip
         record = dict(values[name] for name in shape)
+        if measured:
+            record["duration_ms"] = draw(NUMBERS)
         line = json.dumps(record, ensure_ascii=draw(st.booleans()), separators=(",", ":") if compact else None)
         data = line.encode("utf-8", "surrogatepass")
         broken = draw(st.integers(0, 25))
@@ -255,12 +267,38 @@ def test_local_times_count_in_the_same_hours_both_ways(zone):
 
 def test_regular_lines_do_take_the_fast_way(monkeypatch):
     """Without this, the tests above could pass with no fast way at all."""
-    monkeypatch.setattr(log_tally, "json_record", lambda line: pytest.fail(f"went line by line: {line!r}"))
+    monkeypatch.setattr(log_line_counter, "json_record", lambda line: pytest.fail(f"went line by line: {line!r}"))
     data = b"".join(
         b'{"timestamp": "2026-11-15T11:00:%02dZ", "level": "ERROR", "message": "say \\"no\\" %d", "n": 1}\n' % (i, i) for i in range(50)
     )
     tally = fast("json", data, Clock(REFERENCE), 0.0, 10**6)
     assert (tally.parsed, tally.errors(), list(tally.templates)) == (50, 50, ["say <text> <n>"])
+
+
+def test_numbers_and_times_of_another_kind_do_not_leave_the_fast_way(monkeypatch):
+    """The first expression expects them as the first line has them; a wider one takes over."""
+    monkeypatch.setattr(log_line_counter, "json_record", lambda line: pytest.fail(f"went line by line: {line!r}"))
+    counter = LogCounter("json", Clock(REFERENCE))
+    line = b'{"timestamp": "2026-11-15T11:00:%02d%sZ", "level": "INFO", "message": "m", "ms": %s}\n'
+    block = b"".join(line % (n, (b"", b".5", b",25")[n % 3], (b"1", b"-1", b"0.5", b"2e3")[n % 4]) for n in range(60))
+    for _time in range(5):
+        counter.add(block)
+    shape = counter._blocks._shapes[0]
+    assert (counter.tally.parsed, len(shape.fast.findall(block))) == (300, 60)
+
+
+@pytest.mark.parametrize("wrong", [b"007", b"1.", b"--1", b"1_0"])
+def test_what_is_not_a_number_is_not_a_record(wrong):
+    good = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "INFO", "message": "m", "ms": 1}\n'
+    tally = fast("json", good + good.replace(b": 1}", b": " + wrong + b"}") + good, Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.parsed, tally.unparsed) == (2, 1)
+
+
+@pytest.mark.parametrize("code", [*range(1, 10), *range(11, 32)])
+def test_no_control_character_passes_in_a_text(code):
+    good = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "INFO", "message": "m", "id": "x"}\n'
+    tally = fast("json", good + good.replace(b'"x"', b'"x%c"' % code) + good, Clock(REFERENCE), 0.0, 10**6)
+    assert (tally.parsed, tally.unparsed) == (2, 1)
 
 
 def test_a_text_that_is_torn_over_two_lines_is_not_one_record():
@@ -322,7 +360,7 @@ def test_response_times_stay_few_and_their_high_ones_are_kept():
     ],
 )
 def test_what_texts_speak_of(text, tags):
-    assert log_tally.tags_of(text) == tags
+    assert log_texts.tags_of(text) == tags
 
 
 @pytest.mark.parametrize(
@@ -336,14 +374,29 @@ def test_what_texts_speak_of(text, tags):
     ],
 )
 def test_templates_mask_what_varies(text, template):
-    assert log_tally.template_of(text) == template
+    assert log_texts.template_of(text) == template
 
 
 def test_who_failed_to_log_in():
     text = b"Failed password for invalid user admin from 192.0.2.1 port 22 ssh2"
-    assert (log_tally.account_in(text), log_tally.address_in(text)) == (b"admin", b"192.0.2.1")
-    assert log_tally.address_in(b"rhost=2001:db8::5 user=x") == b"2001:db8::5"
-    assert log_tally.account_in(b"authentication failure; user=root") == b"root"
+    assert (log_texts.account_in(text), log_texts.address_in(text)) == (b"admin", b"192.0.2.1")
+    assert log_texts.address_in(b"rhost=2001:db8::5 user=x") == b"2001:db8::5"
+    assert log_texts.account_in(b"authentication failure; user=root") == b"root"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (b"Failed password for invalid user a from 127.0.0.1 port 1 ssh2 from 192.0.2.5 port 4000 ssh2", b"192.0.2.5"),
+        (b"Invalid user x from 198.51.100.9 from 2001:db8::5 port 4000", b"2001:db8::5"),
+        (b"Failed password for invalid user 198.51.100.9 from bad.example.org port 4000 ssh2", b""),
+        (b"at 10:00:00 a login failed, client 192.0.2.5, cache from disk", b"192.0.2.5"),
+        (b"login failed at 10:00:00", b""),
+        (b"login failed from 999.0.0.1", b""),
+    ],
+)
+def test_a_client_cannot_put_another_address_into_its_name(text, address):
+    assert log_texts.address_in(text) == address
 
 
 def test_parts_of_a_log_add_up():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_certificates, security_tls, security_x509
+from ansible_collections.ops.maintenance.plugins.module_utils import security_certificates, security_tls, security_x509, security_x509_names
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -284,6 +285,17 @@ def test_names_match_as_browsers_judge(host, names, good):
 def test_any_bytes_are_split_without_a_traceback(data):
     blocks, problem = security_x509.split(data)
     assert blocks or problem
+
+
+@given(st.binary(max_size=400), st.integers(0, 600), st.binary(max_size=4))
+def test_any_bytes_have_names_or_are_refused(authority, data, place, other):
+    """Bytes of chance, and a certificate with a few of its bytes changed."""
+    with open(authority.path("good.crt"), "rb") as source:
+        good = ssl.PEM_cert_to_DER_cert(source.read().decode())
+    assert security_x509_names.names(good) == ("DNS:app.example.com", "IP:127.0.0.1")
+    for der in (data, good[:place] + other + good[place + len(other) :]):
+        with contextlib.suppress(ValueError):
+            assert all(name.isprintable() for name in security_x509_names.names(der))
 
 
 @pytest.mark.parametrize("connect", ["example.com", "example.com:", ":443", "example.com:0", "example.com:99999", "a:b"])

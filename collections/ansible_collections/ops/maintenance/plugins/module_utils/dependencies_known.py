@@ -1,0 +1,49 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which known vulnerabilities of environments and projects are new since the run before."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+
+from .errors import MaintenanceError
+from .paths import read_state, write_state
+from .record import Finding
+
+
+def with_news(kind: str, findings: t.Sequence[Finding], state_dir: str, check_mode: bool) -> list[Finding]:
+    """Put first what the run before did not see, and keep for the next one what this one saw; check mode keeps nothing.
+
+    What was not looked at this time stays as it was known.
+    """
+    name = f"dependencies_{kind}.json"
+    try:
+        known = read_state(state_dir, name)
+    except MaintenanceError as error:
+        return [_uncompared(finding, str(error)) if _tells(kind, finding) else finding for finding in findings]
+    seen = {finding.subject: list(finding.evidence) for finding in findings if _tells(kind, finding)}
+    if seen and not check_mode:
+        write_state(state_dir, name, {**known, **seen})
+    return [_compared(finding, known.get(finding.subject)) if _tells(kind, finding) else finding for finding in findings]
+
+
+def _tells(kind: str, finding: Finding) -> bool:
+    return finding.id == f"{kind}.vulnerable" and finding.state != "unknown"
+
+
+def _compared(finding: Finding, before: t.Sequence[str] | None) -> Finding:
+    if before is None:
+        return finding
+    came = [line for line in finding.evidence if line not in before]
+    stayed = [line for line in finding.evidence if line in before]
+    if not came:
+        return finding
+    return replace(
+        finding, summary=f"{finding.summary} {len(came)} new since the run before.", evidence=[f"new: {line}" for line in came] + stayed
+    )
+
+
+def _uncompared(finding: Finding, why: str) -> Finding:
+    gap = f"what is new, for what the run before saw is lost: {why}"
+    return replace(finding, not_covered="; ".join(filter(None, (finding.not_covered, gap))))
