@@ -8,7 +8,8 @@ import typing as t
 from dataclasses import replace
 
 from .errors import MaintenanceError
-from .paths import read_state, write_state
+from .kept_state import keep_state
+from .paths import read_state
 from .record import Finding
 
 
@@ -23,9 +24,8 @@ def with_news(kind: str, findings: t.Sequence[Finding], state_dir: str, check_mo
     except MaintenanceError as error:
         return [_uncompared(finding, str(error)) if _tells(kind, finding) else finding for finding in findings]
     seen = {finding.subject: list(finding.evidence) for finding in findings if _tells(kind, finding)}
-    if seen and not check_mode:
-        write_state(state_dir, name, {**known, **seen})
-    return [_compared(finding, known.get(finding.subject)) if _tells(kind, finding) else finding for finding in findings]
+    unkept = keep_state(state_dir, name, {**known, **seen}) if seen and not check_mode else []
+    return [_compared(finding, known.get(finding.subject)) if _tells(kind, finding) else finding for finding in findings] + unkept
 
 
 def _tells(kind: str, finding: Finding) -> bool:

@@ -34,6 +34,7 @@ from . import (
 from .errors import MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes, many
+from .kept_state import keep_state
 from .paths import ensure_private_folder, fsync_folder, read_state, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
 
@@ -63,6 +64,7 @@ OPTIONS = {
     "container_engine": {"type": "str", "choices": ["auto", *snapshot_containers.ENGINES], "default": "auto"},
     "volumes": {"type": "list", "elements": "str", "default": []},
     "deployments": {"type": "list", "elements": "dict", "default": [], "options": snapshot_deployments.DEPLOYMENT},
+    "look": {"type": "bool", "default": False},
     "encrypt_command": {"type": "list", "elements": "str", "default": []},
     "decrypt_command": {"type": "list", "elements": "str", "default": []},
     "version_control": {"type": "dict", "options": snapshot_versions.VERSION_CONTROL},
@@ -79,7 +81,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     name = sqlite_restore.checked_run_id(params["run_id"], host.now())
     job = Snapshot(params, check_mode, host, name)
     try:
-        if check_mode:
+        if params["look"]:
+            job.look()
+        elif check_mode:
             job.assess()
         else:
             ensure_private_folder(params["root"])
@@ -94,7 +98,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "Correct the cause; do not begin the maintenance without a snapshot."
         job.find("snapshot.present", "critical", name, words, advice=advice)
         raise MaintenanceError(words, job.outcome(words)) from error
-    return job.outcome()
+    return job.outcome() if not params["look"] else job.outcome_of_look()
 
 
 def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
@@ -179,6 +183,12 @@ class Snapshot:
             returned={"snapshot": self.name, "folder": self.folder},
         )
 
+    def outcome_of_look(self) -> Outcome:
+        """Say that nothing was taken yet."""
+        return Outcome(
+            "containers", "snapshot_look", "ok", "what containers run is kept for the snapshot of this run", findings=self.findings
+        )
+
     # Looking
 
     def assess(self) -> None:
@@ -244,10 +254,24 @@ class Snapshot:
                 "take one snapshot of everything first, or start a new run."
             )
 
+    def _looked_at(self) -> dict[str, Json]:
+        wanted = self.params["containers"] or self.params["volumes"]
+        return snapshot_containers.looked_at(self.params, self.host) if wanted else {}
+
+    def look(self) -> None:
+        """Keep what the engine of containers can only tell before maintenance stops it."""
+        seen = snapshot_containers.look(self.params, self.host)
+        if not self.check_mode:
+            self.findings += keep_state(self.params["state_dir"], snapshot_containers.STATE, seen)
+
     def _look_around(self) -> None:
         """Look at releases, volumes and deployments before anything is written."""
         self.trees = [snapshot_trees.release_of(release) for release in self.params["releases"]]
+        self.content.looked_at = self._looked_at()
         for name in self.params["volumes"]:
+            if name in self.content.looked_at.get("volumes", {}):
+                self.trees.append(snapshot_trees.volume_at(name, self.content.looked_at["volumes"][name]))
+                continue
             engine = snapshot_containers.engine_of(self.host, self.params["container_engine"])
             tree, users = snapshot_trees.volume_of(self.host, engine, name)
             self.trees.append(tree)

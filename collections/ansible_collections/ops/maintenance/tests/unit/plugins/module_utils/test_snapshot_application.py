@@ -400,6 +400,7 @@ class Docker(Machine):
 
     def __init__(self, folder, image="a" * 64, runs=True):
         super().__init__()
+        self.answers = True
         self.folder, self.image, self.runs, self.images = folder, image, runs, {"a" * 64, "b" * 64}
 
     def which(self, name):
@@ -408,6 +409,8 @@ class Docker(Machine):
     def run(self, argv, **more):
         if argv[0] != "docker":
             return super().run(argv, **more)
+        if not self.answers:
+            return Ran(argv, 1, "", "Cannot connect to the Docker daemon")
         if argv[1] == "ps":
             return Ran(argv, 0, "c1\n" if self.runs else "", "")
         if argv[1] == "inspect":
@@ -468,6 +471,24 @@ def test_a_volume_in_use_is_said_and_one_with_a_live_cluster_is_refused(tmp_path
     (volume / "PG_VERSION").write_text("16")
     with pytest.raises(MaintenanceError, match="a copy would not start"):
         take(tmp_path, volumes=["orders"], host=host, run_id="next")
+
+
+def test_what_runs_is_kept_before_maintenance_stops_the_engine_and_only_for_its_own_run(tmp_path, volume):
+    host = Docker(volume)
+    looked = take(tmp_path, containers=True, volumes=["orders"], host=host, look=True)
+    assert (looked.status, looked.is_change, (tmp_path / "snapshots").exists()) == ("ok", False, False)
+    host.answers = False
+    outcome = take(tmp_path, containers=True, volumes=["orders"], host=host)
+    assert states(outcome)["snapshot.containers"] == "ok"
+    assert "snapshot.volume_in_use" not in states(outcome), "with the engine stopped nobody writes to it"
+    manifest = snapshot_store.read(str(tmp_path / "snapshots"), RUN)
+    assert (manifest["containers"][0]["name"], manifest["trees"][0]["files"]) == ("api", 1)
+    with pytest.raises(MaintenanceError, match="cannot be looked at"):
+        take(tmp_path, volumes=["orders"], host=host, run_id="another-run")
+    (volume / "PG_VERSION").write_text("16")
+    host.answers = True
+    with pytest.raises(MaintenanceError, match="a copy would not start"):
+        take(tmp_path, volumes=["orders"], host=host, run_id="third-run")
 
 
 def test_an_engine_that_is_missing_is_unknown(tmp_path):
