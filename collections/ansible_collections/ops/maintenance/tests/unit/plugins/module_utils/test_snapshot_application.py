@@ -8,12 +8,15 @@ import json
 import os
 import pwd
 import random
+import re
 import stat
 import subprocess
 import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     rollback,
@@ -659,3 +662,12 @@ def test_variables_are_read_as_a_shell_writes_them_and_other_files_have_none():
     assert snapshot_versions.variables(b"# a\nexport A='x y'\nB = 2 \n\n") == {"A": b"x y", "B": b"2"}
     for other in (b"", b"[section]\nA=1\n", b"#only\n", b"\x00\xff", b'{"A": 1}'):
         assert snapshot_versions.variables(other) == {}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_described_without_a_value_of_theirs(content):
+    found = snapshot_versions.described(content, {"mode": 0o600, "uid": 0, "gid": 0}, b"key")
+    told = json.dumps({**found, "variables": sorted(found["variables"].values())})
+    for value in snapshot_versions.variables(content).values():
+        if len(value) >= 6 and not re.fullmatch(rb"[0-9a-f]+", value):
+            assert json.dumps(value.decode("latin-1")).strip('"') not in told
