@@ -313,7 +313,7 @@ def test_neff_measures_its_database_and_reads_its_backups_in_every_run_neff_mon_
 
 def test_asr_looks_at_how_long_backups_take_what_is_in_them_and_at_room_for_the_next_window():
     known = values("asr_po")
-    database, files = known["backup_verification_sets"]
+    database, files, _off_site = known["backup_verification_sets"]
     assert "%H%M" in database["date_format"]
     assert (bool(files["required_files"]), files["level"]) == (True, 5)
     assert known["backup_verification_capacity_warning_days"] >= 60
@@ -454,3 +454,74 @@ def test_netpost_looks_daily_for_what_is_overdue_and_installs_low_ones_quarterly
 def test_contacts_of_the_documents_are_carried(system, contacts):
     told_contacts = " ".join(values(system)["maintenance_contacts"].values())
     assert [contact for contact in contacts if contact not in told_contacts] == []
+
+
+WITH_DATABASE = ["asr_po", "neff_paving", "flow_motion", "netpost"]
+
+
+@pytest.mark.parametrize("system", WITH_DATABASE)
+def test_each_system_on_postgresql_can_be_drilled_as_a_whole_and_is_started_for_it(system):
+    (application,) = values(system)["backup_verification_applications"]
+    assert application["database"] in {one["name"] for one in values(system)["backup_verification_sets"]}
+    assert application["start"]["argv"][0].startswith("/usr/bin/")
+
+
+@pytest.mark.parametrize("system", WITH_DATABASE)
+def test_snapshots_are_sealed_for_environment_files_are_in_them_asr_03_3(system):
+    known = values(system)
+    assert any(".env" in path for path in known["snapshot_paths"])
+    assert (known["snapshot_encrypt_command"][0], known["snapshot_decrypt_command"][0]) == ("age", "age")
+    assert "age" in known["preflight_tools"]
+
+
+@pytest.mark.parametrize("system", ["asr_po", "neff_paving"])
+def test_a_release_leaves_out_what_users_own_and_the_environment_asr_03_2(system):
+    (release,) = values(system)["snapshot_releases"]
+    assert {"uploads", ".env"} <= set(release["data"])
+    assert release["version_file"] == "package.json"
+
+
+def test_flow_keeps_digests_and_volumes_and_its_database_stays_meanwhile_flow_pre_3():
+    known = values("flow_motion")
+    assert known["snapshot_containers"] is True
+    assert known["snapshot_volumes"]
+    assert {"name": "postgresql.service", "keep_running": True} in known["maintenance_mode_services"], "or it could not be dumped"
+
+
+def test_asr_fetches_a_backup_from_where_the_copies_lie_asr_14_6():
+    (off_site,) = [one for one in values("asr_po")["backup_verification_sets"] if one.get("kind") == "command"]
+    assert off_site["level"] >= 2
+
+
+def test_netpost_reads_its_backups_with_a_key_from_elsewhere_netpost_bak_03():
+    for declared in values("netpost")["backup_verification_sets"]:
+        assert (declared["encrypted"], "{key}" in declared["decrypt_command"], bool(declared["recovery_key"]["command"])) == (
+            True,
+            True,
+            True,
+        )
+        assert declared["pattern"].endswith(".age")
+
+
+def test_netpost_keeps_no_configuration_and_no_dump_in_clear_netpost_bak_05():
+    known = values("netpost")
+    assert known["snapshot_version_control"]["encrypt_command"][0] == "age"
+    assert known["snapshot_version_control"]["push"] is True
+    assert [server["encrypt_command"][0] for server in known["snapshot_postgresql"]] == ["age"]
+    assert [copy["encrypt_command"][0] for copy in known["snapshot_path_copies"]] == ["age"]
+
+
+def test_netpost_goes_back_to_the_deployment_before_and_asks_its_health_netpost_dep_12():
+    (deployment,) = values("netpost")["snapshot_deployments"]
+    assert deployment["rollback"][:2] == ["vercel", "rollback"]
+    assert any("{deployment}" in part for part in deployment["rollback"])
+    assert deployment["url"].endswith("/api/health")
+    assert deployment["promote"][:2] == ["vercel", "promote"]
+
+
+def test_netpost_gets_its_variables_and_a_deployment_after_a_restore_netpost_res_1():
+    told = [command for command in values("netpost")["site_commands"] if command["when"] == "restored"]
+    assert [command["name"] for command in told] == ["variables", "redeployment"], (
+        "a restart does not exist there, so the variables come first"
+    )
+    assert all(command["required"] for command in told)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_cycle import COLLECTION, Run, Site
 
 pytestmark = pytest.mark.slow
@@ -117,3 +118,27 @@ def test_check_mode_looks_and_leaves_no_trace(tmp_path: Path) -> None:
     assert run.outcomes == {"h1": "completed"}, run.said
     assert site.is_untouched("h1")
     assert list((site.folder / "h1/versions").iterdir()) == [site.folder / "h1/versions/.git"]
+
+
+def test_in_an_incident_the_scope_is_told_before_anything_is_tried_netpost_em_7(tmp_path: Path) -> None:
+    notice = tmp_path / "notice"
+    site = site_of(tmp_path, notification_channels=[{"kind": "file", "path": str(notice)}], maintenance_contacts={"lead": "on call"})
+    (site.folder / "h1/runs").unlink()
+    run = site.run(playbook=f"{COLLECTION}/playbooks/restore.yml", restore_incident="the database is gone")
+    assert run.outcomes == {"h1": "failed"}, "there is no server to restore into here"
+    told = notice.read_text()
+    assert "the database is gone" in told
+    assert "app" in told.partition("What does not work")[2]
+    assert "on call" in told
+    assert [line["operation"] for line in run.of_kind("record") if line["operation"] in ("validation", "notify", "restore")][:2] == [
+        "validation",
+        "notify",
+    ]
+
+
+def test_an_application_is_told_of_a_restore_after_it_was_verified_and_before_it_starts_netpost_res_1() -> None:
+    tasks = yaml.safe_load((COLLECTION / "roles/cycle/tasks/restore_backup.yml").read_text())
+    names = [task["name"] for task in tasks]
+    verified, told, started = (names.index(f"Restore | {name}") for name in (
+        "Restore beside the live database, verify, switch", "Let the application know", "Start the services again"))  # fmt: skip
+    assert verified < told < started

@@ -16,14 +16,15 @@ from .backup_encryption import command_problems
 from .backup_proof import Scratch
 from .backup_repository import environment_of
 from .backup_sets import Declared
-from .errors import InputError, MaintenanceError, out_of_range, refusal
+from .errors import InputError, MaintenanceError, out_of_range
 from .judge import human_seconds
-from .postgresql_programs import identity, run_program
+from .postgresql_programs import run_program
 from .record import Finding
 
 OPTIONS: dict[str, t.Any] = {
     "recovery_key": {
         "type": "dict",
+        "no_log": False,  # how the key is fetched, not the key
         "options": {
             "command": {"type": "list", "elements": "str", "required": True},
             "os_user": {"type": "str", "default": ""},
@@ -65,8 +66,6 @@ def problems(declared: Declared) -> t.Iterator[str]:
     if not declared["encrypted"]:
         yield f"encrypted of set {name} is false while recovery_key is given, expected true; set it, or leave recovery_key out."
     yield from command_problems(key["command"], f"recovery_key.command of set {name}")
-    yield from refusal(environment_of, key["environment_file"], f"recovery_key.environment_file of set {name}")
-    yield from refusal(identity, key["os_user"])
     yield from (f"{problem} It is in recovery_key of set {name}." for problem in out_of_range(key, ("timeout_seconds",), least=1))
 
 

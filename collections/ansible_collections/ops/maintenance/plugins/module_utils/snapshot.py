@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,57 +19,24 @@ from . import (
     snapshot_containers,
     snapshot_content,
     snapshot_copies,
-    snapshot_deployments,
     snapshot_plan,
     snapshot_postgresql,
     snapshot_retention,
     snapshot_sealed,
+    snapshot_sources,
     snapshot_store,
-    snapshot_trees,
     snapshot_versions,
     sqlite_restore,
-    tree_archive,
 )
-from .errors import MaintenanceError, out_of_range, refuse
+from .errors import MaintenanceError, refuse
 from .host import Host
 from .judge import human_bytes, many
-from .paths import ensure_private_folder, fsync_folder, read_state, write_atomic
+from .kept_state import keep_state
+from .paths import ensure_private_folder, fsync_folder, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
+from .snapshot_options import OPTIONS, input_problems
 
-DATABASE = {
-    "path": {"type": "str", "required": True},
-    "required_tables": {"type": "list", "elements": "str", "default": []},
-    "copy_as": {"type": "str", "default": ""},
-}
-
-PATH_COPY = {
-    "path": {"type": "path", "required": True},
-    "copy_as": {"type": "str", "required": True},
-    "encrypt_command": {"type": "list", "elements": "str", "default": []},
-}
-
-OPTIONS = {
-    "root": {"type": "path", "default": "/var/backups/ops_maintenance"},
-    "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE},
-    "postgresql": {"type": "list", "elements": "dict", "default": [], "options": snapshot_postgresql.SNAPSHOT_SERVER},
-    "paths": {"type": "list", "elements": "str", "default": []},
-    "path_copies": {"type": "list", "elements": "dict", "default": [], "options": PATH_COPY},
-    "packages": {"type": "bool", "default": True},
-    "units": {"type": "list", "elements": "str", "default": []},
-    "python_environments": {"type": "list", "elements": "str", "default": []},
-    "releases": {"type": "list", "elements": "dict", "default": [], "options": snapshot_trees.RELEASE},
-    "containers": {"type": "bool", "default": False},
-    "container_engine": {"type": "str", "choices": ["auto", *snapshot_containers.ENGINES], "default": "auto"},
-    "volumes": {"type": "list", "elements": "str", "default": []},
-    "deployments": {"type": "list", "elements": "dict", "default": [], "options": snapshot_deployments.DEPLOYMENT},
-    "encrypt_command": {"type": "list", "elements": "str", "default": []},
-    "decrypt_command": {"type": "list", "elements": "str", "default": []},
-    "version_control": {"type": "dict", "options": snapshot_versions.VERSION_CONTROL},
-    "keep_count": {"type": "int", "default": 5},
-    "keep_days": {"type": "float", "default": 30.0},
-    "drop_kept_after_days": {"type": "float", "default": 0.0},
-    "reserve_bytes": {"type": "int", "default": 104857600},
-}
+__all__ = ["OPTIONS", "Snapshot", "input_problems", "run"]
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
@@ -79,7 +45,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     name = sqlite_restore.checked_run_id(params["run_id"], host.now())
     job = Snapshot(params, check_mode, host, name)
     try:
-        if check_mode:
+        if params["look"]:
+            job.look()
+        elif check_mode:
             job.assess()
         else:
             ensure_private_folder(params["root"])
@@ -94,34 +62,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "Correct the cause; do not begin the maintenance without a snapshot."
         job.find("snapshot.present", "critical", name, words, advice=advice)
         raise MaintenanceError(words, job.outcome(words)) from error
-    return job.outcome()
-
-
-def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
-    """Return what cannot be meant, one sentence each, from the input alone."""
-    problems = []
-    paths = [entry["path"] for entry in params["databases"]]
-    for path in [*paths, *params["paths"], *params["python_environments"]]:
-        if not os.path.isabs(path) or os.path.normpath(path) != path or path == "/":
-            problems.append(f"{path!r} is not an absolute path without detours; correct it.")
-        elif _inside(params["root"], path):
-            problems.append(f"{path} holds the snapshots themselves (root is {params['root']}); name another folder.")
-    problems += [f"{path} is declared twice; remove one." for path in sorted({path for path in paths if paths.count(path) > 1})]
-    for entry in params["databases"]:
-        problems += snapshot_copies.problems(entry["path"], entry["copy_as"]) if entry["copy_as"] else []
-    problems += snapshot_copies.problems_of_paths(params["path_copies"], params["paths"])
-    problems += snapshot_postgresql.problems_of(params["postgresql"])
-    problems += snapshot_trees.problems(params["releases"], params["root"])
-    problems += snapshot_deployments.problems(params["deployments"])
-    problems += snapshot_sealed.problems(params)
-    problems += snapshot_versions.problems(params["version_control"], params["paths"])
-    problems += out_of_range(params, ("keep_count",), least=1)
-    problems += out_of_range(params, ("keep_days", "reserve_bytes", "drop_kept_after_days"))
-    return problems + [f"The unit name {name!r} begins with a dash; correct it." for name in params["units"] if name.startswith("-")]
-
-
-def _inside(root: str, path: str) -> bool:
-    return path == root or root.startswith(path + "/")
+    return job.outcome() if not params["look"] else job.outcome_of_look()
 
 
 @contextlib.contextmanager
@@ -154,10 +95,8 @@ class Snapshot:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
-        self.sources: list[snapshot_postgresql.Source] = []
-        self.trees: list[snapshot_trees.Tree] = []
-        self.deployments: list[dict[str, Json]] = []
         self.content = snapshot_content.Content(self.params, self.host, self.started, self.find, self.metrics, self.actions)
+        self.sources = snapshot_sources.Sources(self.params, self.host, self.started, self.content, self.findings.append)
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
@@ -179,6 +118,12 @@ class Snapshot:
             returned={"snapshot": self.name, "folder": self.folder},
         )
 
+    def outcome_of_look(self) -> Outcome:
+        """Say that nothing was taken yet."""
+        return Outcome(
+            "containers", "snapshot_look", "ok", "what containers run is kept for the snapshot of this run", findings=self.findings
+        )
+
     # Looking
 
     def assess(self) -> None:
@@ -188,26 +133,17 @@ class Snapshot:
         if os.path.lexists(self.folder):
             self._report_proven(self._existing())
             return
-        problems = self._source_problems()
-        for server in self.params["postgresql"]:
-            try:
-                self.sources.append(snapshot_postgresql.look(server))
-            except MaintenanceError as error:
-                problems.append(str(error))
-        try:
-            self._look_around()
-        except MaintenanceError as error:
-            problems.append(str(error))
+        problems = self.sources.problems()
         for problem in problems:
             advice = "Correct the cause; do not begin the maintenance without a snapshot."
             self.find("snapshot.present", "critical", self.name, problem, advice=advice)
         if not problems:
             self.review_kept()
-        self._check_room()
+        self.sources.has_room(self.root)
         for path in self.params["paths"]:
             if not os.path.lexists(path):
                 self.content.missing(path)
-        for source in self.sources:
+        for source in self.sources.servers:
             for database, size in source.databases.items():
                 words = f"{human_bytes(size)} will be dumped in the format {source.server['format']}"
                 self.actions.append(Action(f"{source.server['name']}/{database}", "dump", "due", words))
@@ -219,82 +155,16 @@ class Snapshot:
     def _existing(self) -> dict[str, Json]:
         """Prove the snapshot that this run took before, and that it holds what is declared now."""
         with self._proven() as (manifest, folder):
-            self._require_declared(manifest)
+            self.sources.require_held(manifest)
             if not self.check_mode:
                 self._copies(manifest, folder)
         return manifest
 
-    def _require_declared(self, manifest: dict[str, Json]) -> None:
-        held = {entry["path"] for entry in [*manifest["databases"], *manifest["files"]]}
-        wanted = [entry["path"] for entry in self.params["databases"]]
-        missing = [path for path in [*wanted, *self.params["paths"]] if path not in held and os.path.lexists(path)]
-        dumped = {(server["name"], entry["database"]) for server, entry in snapshot_postgresql.databases(manifest)}
-        servers = {name for name, _database in dumped}
-        packed = {(tree["kind"], tree["name"]) for tree in manifest.get("trees", [])}
-        missing += [release["name"] for release in self.params["releases"] if ("release", release["name"]) not in packed]
-        missing += [name for name in self.params["volumes"] if ("volume", name) not in packed]
-        known = {deployment["name"] for deployment in manifest.get("deployments", [])}
-        missing += [deployment["name"] for deployment in self.params["deployments"] if deployment["name"] not in known]
-        for server in self.params["postgresql"]:
-            missing += [f"{server['name']}/{name}" for name in server["databases"] if (server["name"], name) not in dumped]
-            missing += [server["name"]] if server["name"] not in servers else []
-        if missing:
-            raise MaintenanceError(
-                f"The snapshot {self.name} is there already, but does not hold {', '.join(missing[:5])}; "
-                "take one snapshot of everything first, or start a new run."
-            )
-
-    def _look_around(self) -> None:
-        """Look at releases, volumes and deployments before anything is written."""
-        self.trees = [snapshot_trees.release_of(release) for release in self.params["releases"]]
-        for name in self.params["volumes"]:
-            engine = snapshot_containers.engine_of(self.host, self.params["container_engine"])
-            tree, users = snapshot_trees.volume_of(self.host, engine, name)
-            self.trees.append(tree)
-            if users:
-                self.content.not_covered.append(f"volume {name}: {users[0]} writes to it meanwhile, so that its files may not fit together")
-                advice = "Let the service stop first (maintenance_mode_services), or dump what it writes."
-                self.find("snapshot.volume_in_use", "warning", name, f"copied while {', '.join(users)} used it", advice=advice)
-        self.deployments = list(snapshot_deployments.recorded(self.params["deployments"], self.started.isoformat()))
-        rolled_back = read_state(self.params["state_dir"], snapshot_deployments.STATE) if self.deployments else {}
-        for entry in self.deployments:
-            words = f"{entry['deployment']} is live, and is what a rollback makes live again"
-            self.find("snapshot.deployment", "ok", entry["name"], words, not_covered=snapshot_deployments.CODE_ONLY)
-            if rolled_back.get(entry["name"]) == entry["deployment"]:
-                declared = next(one for one in self.params["deployments"] if one["name"] == entry["name"])
-                self.findings.append(snapshot_deployments.unpromoted(declared, entry["deployment"]))
-
-    def _source_problems(self) -> list[str]:
-        problems = []
-        for entry in self.params["databases"]:
-            try:
-                proof = sqlite_restore.prove(entry["path"], entry["required_tables"])
-                problems += [f"{entry['path']}: {problem}" for problem in proof.problems[:3]]
-            except MaintenanceError as error:
-                problems.append(str(error))
-        return problems
-
-    def _needed_bytes(self) -> int:
-        total = sum(
-            sqlite_restore.sized(sqlite_restore.with_sidecars(entry["path"])) * (2 if entry["copy_as"] else 1)
-            for entry in self.params["databases"]
-        )
-        total += snapshot_postgresql.needed_bytes(self.sources)
-        total += sum(tree_archive.size_of(tree.root, tree.data) for tree in self.trees)
-        total += sum(status.st_size for _path, status in self.content.walk() if stat.S_ISREG(status.st_mode))
-        return total * (2 if self.params["encrypt_command"] else 1)
-
-    def _check_room(self) -> int:
-        needed = self._needed_bytes() + self.params["reserve_bytes"]
-        free = sqlite_restore.free_bytes(self.root)
-        threshold = f"critical below {human_bytes(needed)}"
-        more = {"value": free, "unit": "bytes", "threshold": threshold, "basis": "estimated" if self.sources else "exact"}
-        if free < needed:
-            words = f"{self.root} has {human_bytes(free)} free, the snapshot needs {human_bytes(needed)}"
-            self.find("snapshot.disk_room", "critical", self.root, words, advice="Make room and run again.", **more)
-        else:
-            self.find("snapshot.disk_room", "ok", self.root, f"{human_bytes(free)} free", **more)
-        return 0 if free >= needed else needed
+    def look(self) -> None:
+        """Keep what the engine of containers can only tell before maintenance stops it."""
+        seen = snapshot_containers.look(self.params, self.host)
+        if not self.check_mode:
+            self.findings += keep_state(self.params["state_dir"], snapshot_containers.STATE, seen)
 
     # Doing
 
@@ -327,9 +197,8 @@ class Snapshot:
         if os.path.lexists(self.folder):
             self._report_proven(self._existing())
             return
-        self.sources = [snapshot_postgresql.look(server) for server in self.params["postgresql"]]
-        self._look_around()
-        if self._check_room():
+        self.sources.look()
+        if not self.sources.has_room(self.root):
             raise MaintenanceError(f"There is not enough room below {self.root} for the snapshot; nothing was written.")
         partial = snapshot_store.PARTIAL + self.name
         work = os.path.join(self.root, partial)
@@ -354,14 +223,14 @@ class Snapshot:
             "id": self.name,
             "started": self.started.isoformat(),
             "databases": [self.content.database(work, number, entry) for number, entry in enumerate(self.params["databases"])],
-            "postgresql": [self.content.postgresql(work, number, source) for number, source in enumerate(self.sources)],
+            "postgresql": [self.content.postgresql(work, number, source) for number, source in enumerate(self.sources.servers)],
             "files": list(self.content.files(work)),
             "packages": self.content.packages(),
             "units": self.content.units(),
             "python": [self.content.python(environment) for environment in self.params["python_environments"]],
-            "trees": list(self.content.trees(work, self.trees)),
+            "trees": list(self.content.trees(work, self.sources.trees)),
             "containers": self.content.containers(),
-            "deployments": self.deployments,
+            "deployments": self.sources.deployments,
         }
         manifest["configuration"] = snapshot_plan.configuration_version(manifest["files"])
         if self.params["encrypt_command"]:

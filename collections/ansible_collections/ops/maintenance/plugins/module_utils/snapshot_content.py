@@ -46,6 +46,7 @@ class Content:
         actions: list[Action],
     ) -> None:
         self.not_covered: list[str] = []
+        self.looked_at: dict[str, Json] = {}
         self._params = params
         self._host = host
         self._started = started
@@ -177,7 +178,9 @@ class Content:
         if not self._params["containers"]:
             return []
         try:
-            found = snapshot_containers.running(snapshot_containers.engine_of(self._host, self._params["container_engine"]))
+            found = self.looked_at.get("containers") or snapshot_containers.running(
+                snapshot_containers.engine_of(self._host, self._params["container_engine"])
+            )
         except MaintenanceError as error:
             self._gap("snapshot.containers", "containers", str(error))
             return []

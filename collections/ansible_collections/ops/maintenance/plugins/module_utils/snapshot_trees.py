@@ -8,7 +8,7 @@ import json
 import os
 import typing as t
 
-from . import tree_archive
+from . import snapshot_containers, tree_archive
 from .container_engine import Engine
 from .errors import MaintenanceError
 from .host import Host
@@ -90,13 +90,7 @@ def volume_of(host: Host, engine: Engine, name: str) -> tuple[Tree, list[str]]:
 
     :raises MaintenanceError: there is no such volume, or a running server keeps its database in it.
     """
-    ran = host.run([engine.command, "volume", "inspect", "--", name])
-    if ran.rc != 0:
-        raise MaintenanceError(f"The volume {name} cannot be looked at: {ran.why()}.")
-    try:
-        root = str(json.loads(ran.stdout)[0]["Mountpoint"])
-    except (ValueError, LookupError, TypeError):
-        raise MaintenanceError(f"{engine.command} does not say where the volume {name} lies; it cannot go into the snapshot.") from None
+    root = snapshot_containers.place_of(host, engine, name)
     users = [container.name for container in engine.containers() if name in container.volumes]
     with open_root(root, f"the place of the volume {name}"):
         if users and os.path.lexists(os.path.join(root, "PG_VERSION")):
@@ -104,6 +98,12 @@ def volume_of(host: Host, engine: Engine, name: str) -> tuple[Tree, list[str]]:
                 f"The volume {name} holds a PostgreSQL cluster that {users[0]} runs on; a copy would not start. Declare it in postgresql."
             )
     return Tree("volume", name, root, root), users
+
+
+def volume_at(name: str, root: str) -> Tree:
+    """Return a volume whose engine stands still, so that nothing writes to it."""
+    with open_root(root, f"the place of the volume {name}"):
+        return Tree("volume", name, root, root)
 
 
 def take(tree: Tree, work: str, number: int) -> tuple[dict[str, Json], list[str]]:

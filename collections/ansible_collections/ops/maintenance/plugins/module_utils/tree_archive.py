@@ -181,7 +181,7 @@ def put_back(
         for relative, member, reader in members(archive, decrypt_command):
             if wanted is None or relative in wanted:
                 _place(root_fd, relative, member, reader, data)
-        os.fsync(root_fd)
+    os.sync()  # once for all of it: tens of thousands of files, flushed one by one, would take minutes
 
 
 def _place(root_fd: int, relative: str, member: tarfile.TarInfo, reader: Reader, data: t.Sequence[str]) -> None:
@@ -218,7 +218,6 @@ def _write(dir_fd: int, name: str, member: tarfile.TarInfo, reader: Reader) -> N
         os.fchown(file_fd, member.uid, member.gid)
         os.fchmod(file_fd, member.mode)
         os.utime(file_fd, (member.mtime, member.mtime))
-        os.fsync(file_fd)
 
 
 def _clear(dir_fd: int, name: str, relative: str, is_folder: bool, data: t.Sequence[str]) -> None:

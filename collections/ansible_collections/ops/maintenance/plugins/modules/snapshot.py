@@ -140,6 +140,11 @@ options:
     type: list
     elements: str
     default: []
+  look:
+    description:
+      - Take no snapshot, only keep for the one of this run what the engine of containers cannot tell any more once it is stopped.
+    type: bool
+    default: false
   encrypt_command:
     description:
       - Argument list of a program that encrypts its standard input. With it, all that the snapshot holds is at rest one encrypted file;
@@ -234,7 +239,7 @@ EXAMPLES = r"""
       - name: web
         record: [vercel, inspect, shop.example.com]
         pattern: "https://([a-z0-9-]+\\.vercel\\.app)"
-        rollback: [vercel, rollback, "{deployment}", --yes]
+        rollback: [vercel, rollback, "{deployment}", --timeout, 3m]
         promote: [vercel, promote, DEPLOYMENT]
         url: https://shop.example.com/api/health
         user: deploy

@@ -7,6 +7,7 @@ import io
 import os
 import pwd
 import sqlite3
+import subprocess
 import tarfile
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -240,3 +241,22 @@ def test_check_mode_starts_nothing_and_does_not_claim_that_it_works(tmp_path, mo
         assert (states["drill.files"], states["drill.application"], states["drill.rto"]) == ("ok", "unknown", "unknown")
         assert (tmp_path / "asked").exists() is not check, "without check mode it is asked"
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(("printed", "state"), [("the key", "ok"), ("another one", "critical")])
+def test_an_encrypted_part_is_opened_with_the_key_from_elsewhere_even_where_its_set_is_not_verified(tmp_path, printed, state):
+    archive(tmp_path / "files/a.tar.gz", FILES)
+    (tmp_path / "key").write_text("the key")
+    options = ["-aes-256-cbc", "-pbkdf2", "-pass"]
+    path = tmp_path / "files/a.tar.gz"
+    subprocess.run(["openssl", "enc", *options, f"file:{tmp_path}/key", "-in", path, "-out", f"{path}.enc"], check=True)
+    path.unlink()
+    os.utime(f"{path}.enc", (NOW.timestamp(), NOW.timestamp()))
+    (tmp_path / "key").write_text(printed)
+    encrypted = {
+        "pattern": "*.enc",
+        "encrypted": True,
+        "decrypt_command": ["openssl", "enc", "-d", *options, "file:{key}"],
+        "recovery_key": {"command": ["cat", str(tmp_path / "key")]},
+    }
+    assert drill(tmp_path, [files_set(tmp_path, **encrypted)], files=[PART])["files"].state == state

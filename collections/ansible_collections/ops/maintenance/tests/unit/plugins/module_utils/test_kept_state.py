@@ -17,6 +17,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     kept_state,
     performance_review,
     sqlite_upkeep,
+    sqlite_upkeep_options,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import read_state
@@ -54,8 +55,8 @@ def database(tmp_path):
     return str(tmp_path / "a.db")
 
 
-def of(module, state_dir, **given):
-    return module.run({**defaults(module.OPTIONS), "state_dir": state_dir, **given}, False, Host())
+def of(module, state_dir, options, **given):
+    return module.run({**defaults(options), "state_dir": state_dir, **given}, False, Host())
 
 
 def told(outcome):
@@ -63,16 +64,16 @@ def told(outcome):
 
 
 def test_the_record_of_upkeep_survives_a_state_folder_that_cannot_be_written(tmp_path, unusable):
-    spec = {name: option.get("default") for name, option in sqlite_upkeep.OPTIONS["databases"]["options"].items()}
-    outcome = of(sqlite_upkeep, unusable, databases=[{**spec, "path": database(tmp_path)}])
+    spec = {name: option.get("default") for name, option in sqlite_upkeep_options.OPTIONS["databases"]["options"].items()}
+    outcome = of(sqlite_upkeep, unusable, sqlite_upkeep_options.OPTIONS, databases=[{**spec, "path": database(tmp_path)}])
     (finding,) = told(outcome)
     assert (finding.state, finding.subject) == ("critical", os.path.join(unusable, sqlite_upkeep.STATE))
     assert len(outcome.findings) > 3, "what was found of the database is there as well"
 
 
 def test_the_record_of_a_review_and_of_the_backups_survives_too(unusable):
-    assert told(of(performance_review, unusable))[0].state == "critical"
-    outcome = of(backup_verification, unusable, sets=[])
+    assert told(of(performance_review, unusable, performance_review.OPTIONS))[0].state == "critical"
+    outcome = of(backup_verification, unusable, backup_verification.OPTIONS, sets=[])
     assert [finding.id for finding in outcome.findings].count("maintenance.state") == 2
     assert outcome.findings[0].id == "backup.present"
 

@@ -7,12 +7,24 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import random
+import re
 import stat
 import subprocess
+import sys
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import rollback, snapshot_deployments, snapshot_store, snapshot_versions
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    rollback,
+    snapshot,
+    snapshot_deployments,
+    snapshot_store,
+    snapshot_versions,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Ran
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import web
@@ -228,6 +240,67 @@ def test_a_copy_in_clear_beside_a_sealed_snapshot_is_refused(tmp_path, key):
         take(tmp_path, tmp_path / ".env", encrypt_command=key["encrypt_command"])
 
 
+# Killed anywhere
+
+_IN_A_PROCESS = (
+    "import sys,json; sys.path[:0]=sys.argv[3:]\n"
+    "from ansible_collections.ops.maintenance.plugins.module_utils import rollback, snapshot\n"
+    "from ansible_collections.ops.maintenance.plugins.module_utils.host import Host\n"
+    "print('go',flush=True); {'snapshot': snapshot, 'rollback': rollback}[sys.argv[1]].run(json.loads(sys.argv[2]), False, Host())"
+)
+
+
+def killed(what, params, seconds):
+    """Run a module in a process of its own and kill it after a while."""
+    process = subprocess.Popen([sys.executable, "-c", _IN_A_PROCESS, what, json.dumps(params), *sys.path], stdout=subprocess.PIPE)
+    with process:
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+
+
+def all_options(module, tmp_path, **more):
+    common = {"root": str(tmp_path / "snapshots"), "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), "reserve_bytes": 0}
+    return {**{name: option.get("default") for name, option in module.OPTIONS.items()}, **common, **more}
+
+
+def test_a_release_whose_rollback_is_killed_anywhere_is_completed_by_the_next_and_data_stays(tmp_path, app):
+    for number in range(60):
+        (app / f"node_modules/a/{number}.js").write_text("old" * 2000)
+    take(tmp_path, releases=[release(app)])
+    before = {name: text for name, text in text_of(app).items() if "uploads" not in name}
+    chance = random.Random(7)
+    for number in range(6):
+        for changed in range(60):
+            (app / f"node_modules/a/{changed}.js").write_text("new" * 3000)
+        deploy(app)
+        (app / "public/uploads/1").write_text(f"mine, {number}")
+        (app / "node_modules/a/index.js").unlink(missing_ok=True)
+        params = all_options(rollback, tmp_path, again=True, state_dir=str(tmp_path / f"state{number}"))
+        killed("rollback", params, chance.random() * 0.12)
+        rollback.run(params, False, Machine())
+        after = text_of(app)
+        assert {name: text for name, text in after.items() if "uploads" not in name} == before
+        assert after["public/uploads/1"] == f"mine, {number}"
+        subprocess.run(["rm", "-rf", str(app / "node_modules/b")], check=True)
+
+
+def test_a_sealed_snapshot_that_is_killed_anywhere_leaves_nothing_in_clear_after_the_next_run(tmp_path, app, key):
+    (app / ".env").write_text(ENV)
+    chance = random.Random(11)
+    for number in range(6):
+        params = all_options(
+            snapshot, tmp_path, paths=[str(app / ".env")], releases=[release(app)], packages=False, run_id=f"r{number}", **key
+        )
+        killed("snapshot", params, chance.random() * 0.15)
+        for name in snapshot_store.names(params["root"]):
+            snapshot_store.prove(params["root"], name, decrypt_command=key["decrypt_command"])
+        snapshot.run(params, False, Machine())
+        held = [path for path in (tmp_path / "snapshots").rglob("*") if path.is_file()]
+        assert {path.name for path in held} == {".lock", "manifest.json", "ROLLBACK.txt", "content.sealed"}
+        assert all(SECRET.encode() not in path.read_bytes() for path in held)
+
+
 # Deployments at a platform
 
 _PLATFORM = """#!/bin/sh
@@ -330,6 +403,7 @@ class Docker(Machine):
 
     def __init__(self, folder, image="a" * 64, runs=True):
         super().__init__()
+        self.answers = True
         self.folder, self.image, self.runs, self.images = folder, image, runs, {"a" * 64, "b" * 64}
 
     def which(self, name):
@@ -338,6 +412,8 @@ class Docker(Machine):
     def run(self, argv, **more):
         if argv[0] != "docker":
             return super().run(argv, **more)
+        if not self.answers:
+            return Ran(argv, 1, "", "Cannot connect to the Docker daemon")
         if argv[1] == "ps":
             return Ran(argv, 0, "c1\n" if self.runs else "", "")
         if argv[1] == "inspect":
@@ -398,6 +474,24 @@ def test_a_volume_in_use_is_said_and_one_with_a_live_cluster_is_refused(tmp_path
     (volume / "PG_VERSION").write_text("16")
     with pytest.raises(MaintenanceError, match="a copy would not start"):
         take(tmp_path, volumes=["orders"], host=host, run_id="next")
+
+
+def test_what_runs_is_kept_before_maintenance_stops_the_engine_and_only_for_its_own_run(tmp_path, volume):
+    host = Docker(volume)
+    looked = take(tmp_path, containers=True, volumes=["orders"], host=host, look=True)
+    assert (looked.status, looked.is_change, (tmp_path / "snapshots").exists()) == ("ok", False, False)
+    host.answers = False
+    outcome = take(tmp_path, containers=True, volumes=["orders"], host=host)
+    assert states(outcome)["snapshot.containers"] == "ok"
+    assert "snapshot.volume_in_use" not in states(outcome), "with the engine stopped nobody writes to it"
+    manifest = snapshot_store.read(str(tmp_path / "snapshots"), RUN)
+    assert (manifest["containers"][0]["name"], manifest["trees"][0]["files"]) == ("api", 1)
+    with pytest.raises(MaintenanceError, match="cannot be looked at"):
+        take(tmp_path, volumes=["orders"], host=host, run_id="another-run")
+    (volume / "PG_VERSION").write_text("16")
+    host.answers = True
+    with pytest.raises(MaintenanceError, match="a copy would not start"):
+        take(tmp_path, volumes=["orders"], host=host, run_id="third-run")
 
 
 def test_an_engine_that_is_missing_is_unknown(tmp_path):
@@ -568,3 +662,12 @@ def test_variables_are_read_as_a_shell_writes_them_and_other_files_have_none():
     assert snapshot_versions.variables(b"# a\nexport A='x y'\nB = 2 \n\n") == {"A": b"x y", "B": b"2"}
     for other in (b"", b"[section]\nA=1\n", b"#only\n", b"\x00\xff", b'{"A": 1}'):
         assert snapshot_versions.variables(other) == {}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_described_without_a_value_of_theirs(content):
+    found = snapshot_versions.described(content, {"mode": 0o600, "uid": 0, "gid": 0}, b"key")
+    told = json.dumps({**found, "variables": sorted(found["variables"].values())})
+    for value in snapshot_versions.variables(content).values():
+        if len(value) >= 6 and not re.fullmatch(rb"[0-9a-f]+", value):
+            assert json.dumps(value.decode("latin-1")).strip('"') not in told
