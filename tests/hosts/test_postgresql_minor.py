@@ -25,6 +25,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_update as minor
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
+from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_minor_server import runs_old_files
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_scratch import Cluster, scratch_cluster
 
 pytestmark = pytest.mark.skipif(shutil.which("pg_lsclusters") is None or not MAJOR, reason="no packaged PostgreSQL")
@@ -258,11 +259,13 @@ def test_release_on_disk_that_does_not_run_yet_is_restarted(alone):
     finally:
         policy.unlink()
     assert version(server()) == alone.old
+    assert runs_old_files(str(DATA))
     outcome = alone.run(check=True)
     assert [(action.operation, action.status) for action in outcome.actions] == [("restart", "due")]
     alone.enter()
     assert [(action.operation, action.status) for action in alone.run().actions] == [("restart", "changed")]
     assert version(server()) == alone.new
+    assert not runs_old_files(str(DATA))
     assert alone.run().actions == []
 
 
@@ -383,7 +386,7 @@ def test_primary_waits_until_its_replica_runs_the_new_release(alone):
     """The order of the fleet: the primary asks what its replica says, and goes second whatever the inventory's order is."""
     with own_replica(alone.packaged) as replica:
         alone.enter()
-        declared = server(replicas=1)
+        declared = server(replicas_expected=1)
         beside = server("db2", replica.socket)
         refused = alone.run(declared)
         assert (refused.status, "replicas come first: 0 of 1" in refused.summary) == ("deferred", True)

@@ -139,7 +139,7 @@ options:
     default: []
     suboptions:
 {_SERVER}
-      replicas:
+      replicas_expected:
         description: How many replicas have to be connected while this server is the primary.
         type: int
         default: 0

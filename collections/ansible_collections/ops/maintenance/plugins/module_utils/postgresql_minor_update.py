@@ -29,7 +29,7 @@ OPTIONS: dict[str, t.Any] = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {**SERVER, "replicas": {"type": "int", "default": 0}},
+        "options": {**SERVER, "replicas_expected": {"type": "int", "default": 0}},
     },
     "look_only": {"type": "bool", "default": False},
     "peers": {"type": "list", "elements": "dict", "default": []},
@@ -43,7 +43,9 @@ OPTIONS: dict[str, t.Any] = {
     "lock_timeout_seconds": {"type": "int", "default": 300},
     **BACKEND_OPTIONS,
 }
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 3.0
+"""For the packages to start a server again; some hosts do not let them."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Job:
 
     def limits(self, target: Target) -> Limits:
         """Return from when a lag of this server counts."""
-        return Limits(self.params["maximum_lag_bytes"], int(target.server["replicas"]))
+        return Limits(self.params["maximum_lag_bytes"], int(target.server["replicas_expected"]))
 
     # Looking
 
@@ -222,8 +224,9 @@ class Job:
         """Restart each server that the packages did not restart by themselves."""
         said = []
         for target in group:
-            self._await(target, lambda _seen: True)
             cluster, minor = target.cluster, target.minor
+            if not self._await(target, lambda _seen: True, _GRACE_SECONDS) and cluster in clusters(self.host):
+                self._await(target, lambda _seen: True, self.params["wait_seconds"])  # it is up, and still recovers
             wanted = number_on_disk(self.host, cluster.major) if cluster else 0
             is_old = target.seen is None or target.seen.version != wanted or target.seen.old_files
             if cluster and minor and is_old:
@@ -231,8 +234,8 @@ class Job:
                 said += [] if ran.rc == 0 else [ran.why()]
         return "; ".join(said)
 
-    def _await(self, target: Target, enough: t.Callable[[Seen], bool]) -> bool:
-        end = self.host.now().timestamp() + self.params["wait_seconds"]
+    def _await(self, target: Target, enough: t.Callable[[Seen], bool], seconds: float) -> bool:
+        end = self.host.now().timestamp() + seconds
         while True:
             self.see(target)
             if target.seen and enough(target.seen):
@@ -250,7 +253,7 @@ class Job:
         def is_back(seen: Seen) -> bool:
             return not behind(seen, self.limits(target)) and connected <= {one.name for one in seen.standbys}
 
-        caught_up = self._await(target, is_back)
+        caught_up = self._await(target, is_back, self.params["wait_seconds"])
         wrong = [problem] if problem else []
         now = target.seen
         if now is None:
@@ -320,8 +323,10 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     problems += [f"servers names {name!r} twice; give each a name of its own." for name in sorted({n for n in names if names.count(n) > 1})]
     for server in params["servers"]:
         problems += refusal(check_server, server)
-        if not 0 <= server["replicas"] <= 100:
-            problems.append(str(InputError.of(f"replicas of server {server['name']!r}", server["replicas"], "0 to 100", "correct it")))
+        if not 0 <= server["replicas_expected"] <= 100:
+            problems.append(
+                str(InputError.of(f"replicas_expected of server {server['name']!r}", server["replicas_expected"], "0 to 100", "correct it"))
+            )
     return problems
 
 

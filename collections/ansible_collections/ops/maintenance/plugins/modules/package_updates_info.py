@@ -232,6 +232,12 @@ left:
   returned: success
   type: dict
   sample: {postgresql-15: pinned to 15.6}
+elsewhere_due:
+  description: Packages of O(elsewhere) that this run would have taken.
+  returned: success
+  type: list
+  elements: str
+  sample: [postgresql-15]
 remove:
   description: Packages that were previewed for removal and may be removed, old kernels and with O(autoremove) what nothing needs.
   returned: success

@@ -100,7 +100,7 @@ EXAMPLES = r"""
   ops.maintenance.postgresql_minor_update:
     servers:
       - name: main
-        replicas: 1
+        replicas_expected: 1
   check_mode: true
 
 - name: Ask the other servers of the cluster
@@ -115,7 +115,7 @@ EXAMPLES = r"""
   ops.maintenance.postgresql_minor_update:
     servers:
       - name: main
-        replicas: 1
+        replicas_expected: 1
     peers: "{{ other.servers }}"
 """
 
