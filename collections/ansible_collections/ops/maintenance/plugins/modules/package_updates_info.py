@@ -88,8 +88,9 @@ options:
     default: {}
   advisories:
     description:
-      - File on the host that tells severities, either the JSON export of the Debian security tracker or a JSON list of objects with
-        C(package), C(fixed_version), C(severity), C(published) and C(id).
+      - What tells severities on the host, either the JSON export of the Debian security tracker, a JSON list of objects with
+        C(package), C(fixed_version), C(severity), C(published) and C(id), or a folder or C(.zip) of records in the OSV format (Debian,
+        Ubuntu). Of those the distribution's own word counts, else the CVSS 3 vector.
       - Without it the changelogs of packages that were fetched already are read.
     type: path
     default: ''
