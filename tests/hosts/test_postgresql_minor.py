@@ -70,7 +70,7 @@ def archive(packaged, tmp_path_factory):
 
 
 @pytest.fixture
-def site(packaged, archive, tmp_path):  # noqa: ARG001
+def site(packaged, archive, tmp_path):
     """A host with the old release installed and the new one to be had."""
     if installed_version(packaged.name) != packaged.old:
         stop()
