@@ -299,6 +299,16 @@ def test_vulnerable_package_of_the_database_is_updated_when_asked(project):
     assert states(run(project, **declared))["node.vulnerable"] == "ok"
 
 
+@pytest.mark.parametrize(("severity", "chosen"), [("HIGH", True), ("MODERATE", False), (None, False)])
+def test_severity_of_the_database_decides_what_is_updated(project, severity, chosen):
+    path = advisories(project)
+    record = json.loads(pathlib.Path(path).read_text())
+    pathlib.Path(path).write_text(json.dumps({**record, "database_specific": {"severity": severity}}))
+    outcome = run(project, check_mode=True, update=[], update_vulnerable=True, update_severity="high", advisories=path)
+    assert states(outcome)["node.vulnerable"] == "warning"
+    assert bool(outcome.actions) is chosen
+
+
 def test_lock_files_of_every_version():
     places = {
         "": {"name": "web"}, "packages/own": {"version": "1.0.0"}, "node_modules/own": {"link": True, "resolved": "packages/own"},
