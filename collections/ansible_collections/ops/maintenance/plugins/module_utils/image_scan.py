@@ -71,7 +71,8 @@ def parse_trivy(text: str) -> list[Vulnerability]:
             str(item.get("InstalledVersion", "")),
             str(item.get("FixedVersion") or ""),
         )
-        for item in _objects(part for result in _objects(results) for part in result.get("Vulnerabilities") or [])
+        for result in _objects(results)
+        for item in _objects(result.get("Vulnerabilities"))
     ]
     if not found and system.get("EOSL"):
         raise MaintenanceError(f"support of {system.get('Family')} {system.get('Name')} has ended, so that none is listed any more")
@@ -120,13 +121,13 @@ def _object(text: str) -> dict[str, t.Any]:
     return data
 
 
-def _objects(items: t.Iterable[t.Any]) -> list[dict[str, t.Any]]:
-    """Return items that have to be objects.
+def _objects(items: t.Any) -> list[dict[str, t.Any]]:
+    """Return items that have to be objects; nothing where there are none.
 
     :raises MaintenanceError: one is none, so what it says is not known.
     """
-    found = list(items)
-    if not all(isinstance(item, dict) for item in found):
+    found = items or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise MaintenanceError("the scanner's answer has another form than is known")
     return found
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.ops.maintenance.plugins.module_utils.log_counter import LogCounter
 from ansible_collections.ops.maintenance.plugins.module_utils.log_database import (
     CHECKPOINTS,
     EARLY,
@@ -19,7 +20,6 @@ from ansible_collections.ops.maintenance.plugins.module_utils.log_database impor
     temporary_files,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import Clock
-from ansible_collections.ops.maintenance.plugins.module_utils.log_tally import LogCounter
 
 STAMP = "2026-11-20 10:00:00.000 UTC [7] "
 
