@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Log analysis of an access log and of a JSON-lines log against goaccess and against grep, awk and sort.
+"""Log analysis of an access log and of a JSON-lines log against grep, awk and sort, goaccess, lnav and logwatch.
 
 Every contestant is whole processes, start to end, our judgement and its findings included; wall and CPU seconds come from the kernel.
+lnav is asked the questions of the pipelines as SQL. Logwatch takes so long that it reads a smaller log, and only once.
 Peak memory is an upper bound: the largest process times the number of processes.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 ACCESS_BYTES = int(os.environ.get("BENCH_ACCESS_BYTES", 300_000_000))
 JSON_BYTES = int(os.environ.get("BENCH_JSON_BYTES", 250_000_000))
+LOGWATCH_BYTES = min(ACCESS_BYTES, 60_000_000)
 ROUNDS = 3
 START = 1_794_400_000
 
@@ -53,6 +57,37 @@ awk -F'"' '{print $8}' "$0" | sort | uniq -c | sort -nr
 grep -i 'authentication.*failed' "$0" | wc -l
 grep '"level": "ERROR"' "$0" | awk -F'"' '{print $16}' | sed 's/[0-9][0-9]*/N/g' | sort | uniq -c | sort -nr | head -20
 """
+
+# The same questions for lnav, and the number of records, by which one sees that it read them all.
+ACCESS_SQL = (
+    "SELECT count(*) FROM access_log",
+    "SELECT c_ip, count(*) AS n FROM access_log GROUP BY c_ip ORDER BY n DESC LIMIT 20",
+    "SELECT count(*) FROM access_log WHERE sc_status BETWEEN 500 AND 599",
+    "SELECT count(*) FROM access_log WHERE sc_status = 401",
+    "SELECT count(*) FROM access_log WHERE sc_status = 429",
+)
+JSON_SQL = (
+    "SELECT count(*) FROM bench_json",
+    "SELECT log_level, count(*) FROM bench_json GROUP BY 1",
+    "SELECT count(*) FROM bench_json WHERE log_body LIKE '%authentication%failed%'",
+    "SELECT regexp_replace(log_body, '[0-9]+', 'N') AS t, count(*) AS n FROM bench_json WHERE log_level = 'error' GROUP BY t "
+    "ORDER BY n DESC LIMIT 20",
+)
+JSON_FORMAT = {
+    "$schema": "https://lnav.org/schemas/format-v1.schema.json",
+    "bench_json": {
+        "title": "Application",
+        "json": True,
+        "hide-extra": True,
+        "line-format": [{"field": "timestamp"}, " ", {"field": "level"}, " ", {"field": "message"}],
+        "timestamp-field": "timestamp",
+        "level-field": "level",
+        "body-field": "message",
+    },
+}
+QUESTIONS = {"access": (ACCESS_PIPELINE, ACCESS_SQL), "json": (JSON_PIPELINE, JSON_SQL)}
+
+Contestants = dict[str, tuple[list[str], int]]
 
 
 def access_lines(chance: random.Random, moments: list[int]) -> str:
@@ -120,10 +155,12 @@ def make(kind: str, path: Path, size: int) -> None:
             log.write(write(chance, [START + n * 604_800 // total for n in range(first, min(first + batch, total))]))
 
 
-def measure(command: list[str], processes: int) -> dict[str, float]:
-    """Run a command and return what it and its children used."""
+def measure(command: list[str], processes: int, output: Path) -> dict[str, float]:
+    """Run a command and return what it and its children used; what it says goes to a file."""
     started = time.perf_counter()
-    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+    opening = (os.POSIX_SPAWN_OPEN, 1, output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Python ignores SIGPIPE, and what it starts would inherit that
+    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=[opening], setsigdef=[signal.SIGPIPE])
     _pid, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - started
     if status:
@@ -135,12 +172,12 @@ def measure(command: list[str], processes: int) -> dict[str, float]:
     }
 
 
-def against(contestants: dict[str, tuple[list[str], int]]) -> dict[str, Any]:
+def against(contestants: Contestants, folder: Path, count: int = ROUNDS) -> dict[str, Any]:
     """Let all run in turn, several rounds, and keep the best of each."""
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for _round in range(ROUNDS):
+    for _round in range(count):
         for name, (command, processes) in contestants.items():
-            rounds[name].append(measure(command, processes))
+            rounds[name].append(measure(command, processes, folder / f"{name}.out"))
     result: dict[str, Any] = {name: {key: round(min(used[key] for used in tries), 3) for key in tries[0]} for name, tries in rounds.items()}
     result["ratios"] = {
         f"{name}_{kind}": round(result[name][f"{kind}_seconds"] / result["ours"][f"{kind}_seconds"], 2)
@@ -151,31 +188,102 @@ def against(contestants: dict[str, tuple[list[str], int]]) -> dict[str, Any]:
     return result
 
 
+class Log:
+    """A log made for the benchmark, and what reads it."""
+
+    def __init__(self, folder: Path, kind: str, size: int) -> None:
+        self.folder, self.kind = folder, kind
+        self.path = folder / f"{kind}.log"
+        subprocess.run([sys.executable, __file__, "--make", kind, str(self.path), str(size)], check=True)
+        self.lines = int(subprocess.run(["wc", "-l", str(self.path)], capture_output=True, text=True, check=True).stdout.split()[0])
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.path.unlink()
+
+    def facts(self) -> dict[str, int]:
+        """Return how large it is."""
+        return {"bytes": self.path.stat().st_size, "lines": self.lines}
+
+    def ours(self) -> tuple[list[str], int]:
+        """Return the command of our analysis, and how many processes it uses."""
+        program = self.folder / "ours.py"
+        program.write_text(OURS.format(collections=str(ROOT / "collections"), now=START + 604_800))
+        return [sys.executable, str(program), str(self.path), str(self.lines)], min(len(os.sched_getaffinity(0)), 4) + 1
+
+    def lnav(self) -> list[str]:
+        """Return the command that asks lnav."""
+        formats = self.folder / "lnav/formats/bench/format.json"
+        formats.parent.mkdir(parents=True, exist_ok=True)
+        formats.write_text(json.dumps(JSON_FORMAT))
+        asked = [word for question in QUESTIONS[self.kind][1] for word in ("-c", f";{question}", "-c", ":write-csv-to -")]
+        return ["env", f"HOME={self.folder}", "lnav", "-N", "-n", "-q", "-I", str(self.folder / "lnav"), *asked, str(self.path)]
+
+    def contestants(self) -> Contestants:
+        """Return whoever can read the whole of it in reasonable time and is installed."""
+        found: Contestants = {"ours": self.ours(), "pipeline": (["bash", "-c", QUESTIONS[self.kind][0], str(self.path)], 1)}
+        if self.kind == "access" and shutil.which("goaccess"):
+            report = str(self.folder / "goaccess.json")
+            found["goaccess"] = (["goaccess", str(self.path), "--log-format=COMBINED", "--no-progress", "-o", report], 1)
+        if shutil.which("lnav"):
+            found["lnav"] = (self.lnav(), 1)
+        return found
+
+
+def whole_pass(folder: Path, kind: str, size: int) -> dict[str, Any]:
+    """Measure the readers of one kind of log."""
+    with Log(folder, kind, size) as log:
+        contestants = log.contestants()
+        result = {**log.facts(), **against(contestants, folder)}
+        if "lnav" in contestants:
+            said = (folder / "lnav.out").read_text().split()
+            if str(log.lines) not in said[:2]:
+                raise RuntimeError(f"lnav read another number of records than {log.lines}: {said[:2]}")
+        return result
+
+
+def logwatch(folder: Path) -> dict[str, Any]:
+    """Measure logwatch, which takes logs by their place below a folder."""
+    with Log(folder, "access", LOGWATCH_BYTES) as log:
+        place = folder / "logs/apache2/access.log"
+        place.parent.mkdir(parents=True)
+        os.link(log.path, place)
+        command = [
+            "logwatch",
+            "--service",
+            "http",
+            "--range",
+            "all",
+            "--detail",
+            "med",
+            "--logdir",
+            str(folder / "logs"),
+            "--output",
+            "stdout",
+        ]
+        result = against({"ours": log.ours(), "logwatch": (command, 1)}, folder, 1)
+        counted = re.search(r"in (\d+) responses", (folder / "logwatch.out").read_text(errors="replace"))
+        if counted is None or int(counted.group(1)) != log.lines:
+            raise RuntimeError(f"logwatch did not count {log.lines} requests")
+        return {**log.facts(), **result}
+
+
 def main(out: Path) -> dict[str, Any]:
     """Measure, write the result as JSON to ``out`` and return it."""
     folder = Path(tempfile.mkdtemp(prefix="bench-logs-"))
-    workers = min(len(os.sched_getaffinity(0)), 4)
     result: dict[str, Any] = {"processors": len(os.sched_getaffinity(0))}
     try:
-        program = folder / "ours.py"
-        program.write_text(OURS.format(collections=str(ROOT / "collections"), now=START + 604_800))
-        for kind, size, pipeline in (("access", ACCESS_BYTES, ACCESS_PIPELINE), ("json", JSON_BYTES, JSON_PIPELINE)):
-            log = folder / f"{kind}.log"
-            subprocess.run([sys.executable, __file__, "--make", kind, str(log), str(size)], check=True)
-            lines = subprocess.run(["wc", "-l", str(log)], capture_output=True, text=True, check=True).stdout.split()[0]
-            contestants = {
-                "ours": ([sys.executable, str(program), str(log), lines], workers + 1),
-                "pipeline": (["bash", "-c", pipeline, str(log)], 1),
-            }
-            if kind == "access" and shutil.which("goaccess"):
-                report = str(folder / "goaccess.json")
-                contestants["goaccess"] = (["goaccess", str(log), "--log-format=COMBINED", "--no-progress", "-o", report], 1)
-            result[kind] = {"bytes": log.stat().st_size, "lines": int(lines), **against(contestants)}
-            log.unlink()
-        if not shutil.which("goaccess"):
-            result["access"]["goaccess"] = "not installed: apt-get install goaccess"
+        result["access"] = whole_pass(folder, "access", ACCESS_BYTES)
+        result["json"] = whole_pass(folder, "json", JSON_BYTES)
+        if shutil.which("logwatch"):
+            result["access_small"] = logwatch(folder)
     finally:
         shutil.rmtree(folder)
+    missing = [name for name in ("goaccess", "lnav", "logwatch") if not shutil.which(name)]
+    if missing:
+        result["not_installed"] = f"apt-get install {' '.join(missing)}"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n")
     return result

@@ -41,7 +41,7 @@ def weekly(out: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def logs(out: Path, _options: argparse.Namespace) -> dict[str, Any]:
-    """Log analysis against goaccess and the documents' pipelines."""
+    """Log analysis against the documents' pipelines, goaccess, lnav and logwatch."""
     import logs as benchmark
 
     return benchmark.main(out)
@@ -63,6 +63,13 @@ def report_scale(_out: Path, _options: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
+def security(out: Path, _options: argparse.Namespace) -> dict[str, Any]:
+    """The security review against Lynis on one host: time, and planted faults that each misses."""
+    import security as benchmark
+
+    return benchmark.main(out)
+
+
 def postgresql(out: Path, _options: argparse.Namespace) -> dict[str, Any]:
     """Questions to PostgreSQL and a restore drill against Debian's tools."""
     import postgresql as benchmark
@@ -75,6 +82,7 @@ BENCHMARKS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "backup_verify": backup_verify,
     "logs": logs,
     "postgresql": postgresql,
+    "security": security,
     "weekly": weekly,
 }
 
@@ -97,7 +105,7 @@ def versions() -> dict[str, str]:
     """Say with what it was measured."""
     found = {name: importlib.metadata.version(name) for name in ("ansible-core", "sqlalchemy")}
     found["python"] = platform.python_version()
-    for tool, words in (("goaccess", ["--version"]), ("docker", ["--version"])):
+    for tool, words in (("goaccess", ["--version"]), ("lnav", ["-V"]), ("logwatch", ["--version"]), ("docker", ["--version"])):
         if shutil.which(tool):
             said = subprocess.run([tool, *words], capture_output=True, text=True, check=False).stdout
             found[tool] = said.splitlines()[0] if said else ""

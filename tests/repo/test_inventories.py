@@ -388,10 +388,24 @@ def test_asr_takes_security_updates_only_and_holds_what_the_application_runs_on_
     assert "patching" in steps["offline"], "a reboot has to come before the validation"
 
 
+def test_asr_updates_its_database_server_only_by_minor_releases_in_the_window_asr_13_2():
+    """Never with the other packages; and the server has to run while the application stands still."""
+    known = values("asr_po")
+    assert known["patching_postgresql"] == known["maintenance_postgresql"]
+    assert [one for one in known["maintenance_mode_services"] if "postgresql" in one["name"] and not one.get("keep_running")] == []
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["monthly"]
+    assert "patching" in steps["offline"]
+    transaction = (COLLECTION / "roles/cycle/tasks/transaction.yml").read_text()
+    places = [
+        transaction.index(words) for words in ("maintenance_mode_state: entered", "ops.maintenance.snapshot", "include_tasks: apply.yml")
+    ]
+    assert places == sorted(places)
+
+
 def test_asr_lists_pending_updates_of_every_kind_before_the_window_asr_01_4():
     [item] = [item for item in values("asr_po")["maintenance_checklist"] if item["id"] == "updates-listed"]
     assert item["phase"] == "pre"
-    assert {"patching.pending", "patching.overdue", "node.vulnerable"} <= set(item["evidence"])
+    assert {"patching.pending", "patching.overdue", "node.vulnerable", "postgresql_minor.pending"} <= set(item["evidence"])
 
 
 def test_flow_updates_python_services_within_their_ranges_and_tests_them_flow_weekly_2():

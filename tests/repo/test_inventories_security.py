@@ -259,3 +259,21 @@ def test_neff_scans_quarterly_with_leave_and_a_list_to_judge_by_neff_quarterly_0
     assert known["security_review_scan_expected"] == ["tcp/22", "tcp/80", "tcp/443"]
     assert known["security_review_scan_detect_os"] is known["security_review_scan_become"] is True
     assert "neff-quarterly-01" in [duty["requirement"] for duty in known["maintenance_duties"]]
+
+
+def test_netpost_reads_the_platforms_firewall_and_audits_its_configuration_netpost_sec_10_13():
+    known = values("netpost")
+    assert "platform" in [source["name"] for source in known["security_review_firewall_logs"]]
+    assert "/srv/netpost/.env.production" in [file["path"] for file in known["security_review_configurations"]]
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]
+    assert all("security_review" in steps[cadence]["after"] for cadence in ("daily", "weekly"))
+
+
+@pytest.mark.parametrize(
+    ("newest", "state"), [("'2026-11-21T08:40:00Z'", "ok"), ("'2026-11-21T05:00:00Z'", "unknown"), ("NULL", "unknown")]
+)
+def test_the_audit_log_of_asr_has_to_show_a_new_action_asr_18_7(newest, state, tmp_path):
+    script = f"CREATE TABLE audit_logs (created_at TEXT); INSERT INTO audit_logs VALUES ({newest});"
+    assert asked("asr_po", "audit log after the maintenance", tmp_path, script).state == state
+    after = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["monthly"]["after"]
+    assert "security_review" in after

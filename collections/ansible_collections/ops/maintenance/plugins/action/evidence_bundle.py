@@ -40,11 +40,11 @@ class ActionModule(ActionBase):
         )
         started = datetime.now(UTC)
         try:
-            if given["verify"]:
-                return {**result, **_proven(given, started)}
-            return {**result, **_packed(given, bool(self._task.check_mode), started)}
+            done = _proven(given, started) if given["verify"] else _packed(given, bool(self._task.check_mode), started)
         except MaintenanceError as error:
             return {**result, "failed": True, "msg": str(error), "maintenance_record": _record("failed", str(error), started)}
+        self._display.display(f"Evidence: {done['msg']}")
+        return {**result, **done}
 
 
 def _packed(given: dict[str, Any], check_mode: bool, started: datetime) -> dict[str, Any]:

@@ -133,3 +133,20 @@ options:
         elements: str
         default: []
 """
+
+    MINOR: str = f"""
+options:
+  servers:
+    description:
+      - The PostgreSQL servers of this host, version 13 or newer. Needs psycopg 3 or psycopg2 on the host, and a role that is a member of
+        C(pg_monitor). All clusters of a major version that run on the host have to be named, as they share the packages.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+{_SERVER}
+      replicas_expected:
+        description: How many replicas have to be connected while this server is the primary.
+        type: int
+        default: 0
+"""

@@ -10,8 +10,7 @@ import typing as t
 from .certbot_files import Lineage
 from .errors import MaintenanceError
 from .host import Host
-from .record import Finding, clean
-from .security_common import unknown
+from .record import Finding, clean, unknown
 
 _WITH_TEST_SERVICE = re.compile(r"https://acme-(?:staging-)?v\d+\.api\.letsencrypt\.org/directory")
 _UNREACHABLE = re.compile(

@@ -14,8 +14,7 @@ from .certbot_files import Lineage
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import below_limit, limits, many
-from .record import Action, Finding, Metric, Outcome, status_of
-from .security_common import unknown
+from .record import Action, Finding, Metric, Outcome, status_of, unknown
 from .security_x509 import Certificate
 
 OPTIONS: dict[str, t.Any] = {

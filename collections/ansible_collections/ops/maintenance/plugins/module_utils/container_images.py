@@ -5,19 +5,18 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import typing as t
 from dataclasses import dataclass
 
 from . import image_scan
+from .container_engine import Engine, Image, Running
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import many
 from .kept_state import keep_state
 from .paths import read_state
-from .record import Finding, Metric, Outcome, clean
-from .security_common import unknown
+from .record import Finding, Metric, Outcome, clean, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "engine": {"type": "str", "choices": ["auto", "docker", "podman"], "default": "auto"},
@@ -31,7 +30,6 @@ OPTIONS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "float", "default": 60.0},
 }
 _STATE = "container_images.json"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"^(?P<name>[^@\s]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$")
 
 
@@ -67,123 +65,6 @@ class Reference:
         return f"{self.name}:{self.tag}"
 
 
-@dataclass(frozen=True)
-class Running:
-    """A container; ``image`` is the id of what it runs, ``volumes`` the named ones that it uses.
-
-    :param comes_back: whether its restart policy, or a systemd unit, starts it again after a reboot.
-    """
-
-    name: str
-    image: str
-    reference: str
-    volumes: tuple[str, ...] = ()
-    comes_back: bool = True
-
-
-@dataclass(frozen=True)
-class Image:
-    """A local image and the digests under which registries know it."""
-
-    id: str
-    digests: tuple[str, ...]
-
-
-def bare_id(text: t.Any) -> str:
-    """Return an image id without the name of its hash."""
-    return str(text).replace("sha256:", "")
-
-
-def parse_containers(text: str) -> list[Running]:
-    """Read ``docker inspect`` or ``podman inspect`` of containers."""
-    found = []
-    for item in _list(text):
-        config = item.get("Config") or {}
-        reference = str(item.get("ImageName") or config.get("Image") or "")
-        volumes = tuple(str(mount["Name"]) for mount in item.get("Mounts") or [] if mount.get("Name"))
-        name = str(item.get("Name", "")).lstrip("/")
-        found.append(Running(name, bare_id(item.get("Image")), reference, volumes, _comes_back(item)))
-    return sorted(found, key=lambda container: container.name)
-
-
-def _comes_back(item: t.Mapping[str, t.Any]) -> bool:
-    policy = ((item.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "no"
-    labels = (item.get("Config") or {}).get("Labels") or {}
-    return policy in ("always", "unless-stopped") or "PODMAN_SYSTEMD_UNIT" in labels
-
-
-def parse_images(text: str) -> list[Image]:
-    """Read ``docker image inspect``."""
-    return [
-        Image(
-            bare_id(item.get("Id")),
-            tuple(sorted({found[0] for found in map(_DIGEST.findall, map(str, item.get("RepoDigests") or [])) if found})),
-        )
-        for item in _list(text)
-    ]
-
-
-def _list(text: str) -> list[dict[str, t.Any]]:
-    try:
-        data = json.loads(text or "[]")
-    except ValueError as error:
-        raise MaintenanceError(f"the engine's answer is no JSON ({error})") from error
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise MaintenanceError("the engine did not answer with a list of objects")
-    return data
-
-
-class Engine:
-    """docker or podman on one host."""
-
-    def __init__(self, host: Host, command: str, timeout: float) -> None:
-        self.host = host
-        self.command = command
-        self.timeout = timeout
-
-    def containers(self, stopped: bool = False) -> list[Running]:
-        """Return what runs.
-
-        :param stopped: what does not run as well.
-        :raises MaintenanceError: the engine does not answer.
-        """
-        ids = self._answer("ps", "--quiet", "--no-trunc", *(["--all"] if stopped else [])).split()
-        # One that ended meanwhile is left out of the answer, which then ends with an error.
-        return parse_containers(self.host.run([self.command, "inspect", "--type", "container", *ids]).stdout) if ids else []
-
-    def image(self, reference: str) -> Image | None:
-        """Return a local image, ``None`` when there is none of that name."""
-        ran = self.host.run([self.command, "image", "inspect", reference])
-        if ran.rc != 0:
-            if re.search(r"no such image|image not known|failed to find image", ran.stderr, re.IGNORECASE):
-                return None
-            raise MaintenanceError(ran.why())
-        return next(iter(parse_images(ran.stdout)), None)
-
-    def remote_digest(self, reference: Reference) -> str:
-        """Ask the registry which digest a tag has now.
-
-        :raises MaintenanceError: it does not answer, or the host has nothing to ask it with.
-        """
-        if self.host.which("skopeo"):
-            argv = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{reference.tagged}"]
-        elif self.command == "docker":
-            argv = ["docker", "buildx", "imagetools", "inspect", reference.tagged, "--format", "{{.Manifest.Digest}}"]
-        else:
-            raise MaintenanceError("skopeo is not installed")
-        ran = self.host.run(argv, timeout=self.timeout)
-        digest = _DIGEST.fullmatch(ran.stdout.strip())
-        if ran.rc != 0 or digest is None:
-            raise MaintenanceError(ran.why())
-        return digest.group()
-
-    def _answer(self, *arguments: str) -> str:
-        ran = self.host.run([self.command, *arguments])
-        if ran.rc != 0:
-            raise MaintenanceError(ran.why())
-        return ran.stdout
-
-
 def current_finding(engine: Engine, container: Running, remote: bool) -> Finding:
     """Compare what a container runs with what its reference points to now, locally and (where asked) in the registry."""
     reference = Reference.of(container.reference)
@@ -216,7 +97,7 @@ def _against_registry(engine: Engine, container: Running, reference: Reference, 
         return _judged(
             "unknown", container, f"{reference} was built here; no registry knows it.", "Name it in ignore, or push what is built."
         )
-    digest = engine.remote_digest(reference)
+    digest = engine.remote_digest(reference.tagged)
     if digest in running.digests:
         return _judged("ok", container, f"It runs what {reference} is in the registry.")
     said = f"The registry has another {reference}: {digest[:19]}…"

@@ -15,7 +15,7 @@ from .errors import InputError, MaintenanceError, VerifyError, out_of_range, ref
 from .host import Host
 from .judge import many
 from .paths import write_state
-from .record import Action, Finding, Metric, Outcome, status_of
+from .record import Action, Finding, Metric, Outcome, status_of, unknown
 
 LIMITS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "int", "default": 60},
@@ -66,11 +66,6 @@ class Updater(t.Protocol):
 
     def check(self) -> str:
         """Return what is wrong after the change, empty when nothing is."""
-
-
-def unknown(identifier: str, subject: str, why: str, advice: str, **more: t.Any) -> Finding:
-    """Return a finding for something that could not be looked at."""
-    return Finding(identifier, "unknown", subject, why, advice=advice, **more)
 
 
 def vulnerable_finding(
@@ -178,7 +173,7 @@ def run_all(
             findings += _taken_back(kind, assessed.subject, done)
         findings += assessed.findings
         metrics += assessed.metrics
-    findings = with_news(kind, findings, params["state_dir"], check_mode)
+    findings = with_news(kind, findings, params, check_mode)
     failed = [action.summary for action in actions if action.status == "failed"]
     # An update that was taken back leaves the host as it was: a finding, and no reason to end a run.
     standing = [action for action in actions if action.status != "failed"]

@@ -12,20 +12,26 @@ from .kept_state import keep_state
 from .paths import read_state
 from .record import Finding
 
+OPTIONS: dict[str, t.Any] = {"remember": {"type": "bool", "default": False}}
 
-def with_news(kind: str, findings: t.Sequence[Finding], state_dir: str, check_mode: bool) -> list[Finding]:
-    """Put first what the run before did not see, and keep for the next one what this one saw; check mode keeps nothing.
 
-    What was not looked at this time stays as it was known.
+def with_news(kind: str, findings: t.Sequence[Finding], params: t.Mapping[str, t.Any], check_mode: bool) -> list[Finding]:
+    """Put first what the run before did not see, and keep for the next one what this one saw.
+
+    Check mode keeps nothing, unless a role that assesses in check mode says that the run itself is none. A run that looks twice
+    compares with the run before both times. What was not looked at this time stays as it was known.
     """
-    name = f"dependencies_{kind}.json"
+    name, run_id = f"dependencies_{kind}.json", params.get("run_id", "")
     try:
-        known = read_state(state_dir, name)
+        known = read_state(params["state_dir"], name)
     except MaintenanceError as error:
         return [_uncompared(finding, str(error)) if _tells(kind, finding) else finding for finding in findings]
+    before = known.get("before" if run_id and known.get("run_id") == run_id else "seen", {})
     seen = {finding.subject: list(finding.evidence) for finding in findings if _tells(kind, finding)}
-    unkept = keep_state(state_dir, name, {**known, **seen}) if seen and not check_mode else []
-    return [_compared(finding, known.get(finding.subject)) if _tells(kind, finding) else finding for finding in findings] + unkept
+    unkept: list[Finding] = []
+    if seen and (params.get("remember") or not check_mode):
+        unkept = keep_state(params["state_dir"], name, {"run_id": run_id, "before": before, "seen": {**known.get("seen", {}), **seen}})
+    return unkept + [_compared(finding, before.get(finding.subject)) if _tells(kind, finding) else finding for finding in findings]
 
 
 def _tells(kind: str, finding: Finding) -> bool:

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from .errors import InputError, out_of_range, refusal, refuse
 from .host import Host
 from .kept_state import keep_state
+from .log_database import EARLY
 from .log_docker import containers_of
 from .log_forms import FORMS
 from .log_history import KEPT_DAYS, Look, learn
@@ -25,6 +26,7 @@ from .log_lines import Clock, zone_of
 from .log_report import metrics_of, summary_of, write_report
 from .log_resume import remember
 from .log_scan import Scanned, Source, fill, scan
+from .log_tally import Tally
 from .log_verdicts import judge, nothing_declared, unproven
 from .paths import read_state
 from .record import Finding, Json, Outcome
@@ -281,17 +283,36 @@ def _is_young(kept: Json, now: datetime) -> bool:
 
 
 def proves_itself(now: float) -> bool:
-    """Count a planted log that holds an error, failed logins, a disk error and a broken line; say whether all are seen."""
+    """Count planted logs that hold errors, failed logins and what a database tells of; say whether all are seen."""
     stamp = datetime.fromtimestamp(now - 60, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [
         {"timestamp": stamp, "level": "ERROR", "message": "disk I/O error on page 7"},
         {"timestamp": stamp, "level": "WARNING", "message": "Authentication failed for user eve from 192.0.2.1"},
         {"timestamp": "2001-01-01T00:00:00Z", "level": "ERROR", "message": "too old to count"},
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "planted.jsonl")
-        with open(path, "w", encoding="utf-8") as planted:
-            planted.write("".join(json.dumps(line) + "\n" for line in lines) + '{"timestamp": "' + stamp + '", "lev\n')
-        tally = scan([Source("planted", [path])], now - 3600, now)[0].tally
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"timestamp": "' + stamp + '", "lev\n'
+    tally = _planted(text, "auto", now)
     seen = (tally.lines, tally.unparsed, tally.outside, tally.errors(), tally.tags["auth_failures"], tally.tags["io_errors"])
-    return seen == (4, 1, 1, 1, 1, 1) and bool(re.match(r"disk I/O error on page <n>$", next(iter(tally.templates), "")))
+    is_seen = seen == (4, 1, 1, 1, 1, 1) and bool(re.match(r"disk I/O error on page <n>$", next(iter(tally.templates), "")))
+    return is_seen and _proves_itself_on_a_database(now)
+
+
+def _proves_itself_on_a_database(now: float) -> bool:
+    stamp = datetime.fromtimestamp(now - 60, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.000 UTC [7] ")
+    said = (
+        "ERROR:  deadlock detected",
+        "LOG:  checkpoints are occurring too frequently (1 second apart)",
+        'LOG:  temporary file: path "x", size 7',
+    )
+    tally = _planted("".join(f"{stamp}{line}\n" for line in said), "postgresql", now)
+    seen = (tally.unparsed, tally.tags["deadlocks"], tally.tags[EARLY], dict(tally.temporary_sizes))
+    return seen == (0, 1, 1, {b"7": 1})
+
+
+def _planted(text: str, form: str, now: float) -> Tally:
+    """Count a log of the last hour."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "planted.log")
+        with open(path, "w", encoding="utf-8") as planted:
+            planted.write(text)
+        return scan([Source("planted", [path], form)], now - 3600, now)[0].tally

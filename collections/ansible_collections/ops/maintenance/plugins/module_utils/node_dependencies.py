@@ -9,13 +9,13 @@ import os
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, unknown, vulnerable_finding
+from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, vulnerable_finding
 from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host, Ran
 from .node_lock import Lock, declared_names
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "projects": {
@@ -35,6 +35,7 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
 ALL = "*"
 """Stands for every package that package.json names, in ``update``."""

@@ -103,10 +103,15 @@ class Database:
 
     def is_older(self, now: datetime, days: float) -> bool:
         """Whether its newest record is older than so many days, or has no date."""
-        try:
-            return now - datetime.fromisoformat(self.modified[:19] + "+00:00") > timedelta(days=days)
-        except ValueError:
-            return True
+        return is_older(self.modified, now, days)
+
+
+def is_older(modified: str, now: datetime, days: float) -> bool:
+    """Whether a record's time is older than so many days, or none."""
+    try:
+        return now - datetime.fromisoformat(modified[:19] + "+00:00") > timedelta(days=days)
+    except ValueError:
+        return True
 
 
 def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> Database:
@@ -117,7 +122,7 @@ def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> D
     database = Database(ecosystem)
     names = {ecosystem.normal_name(name) for name in wanted}
     try:
-        for text in _texts(path):
+        for text in texts(path):
             _add(database, text, names)
     except (OSError, zipfile.BadZipFile) as error:
         advice = "fetch the database of the ecosystem"
@@ -125,8 +130,14 @@ def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> D
     return database
 
 
-def _texts(path: str) -> t.Iterator[bytes]:
-    if os.path.isdir(path):
+def is_folder(path: str) -> bool:
+    """Whether a database is a folder of records."""
+    return os.path.isdir(path)
+
+
+def texts(path: str) -> t.Iterator[bytes]:
+    """Yield the records of a folder of ``.json`` files, a ``.zip`` of them, or one file."""
+    if is_folder(path):
         with os.scandir(path) as found:
             for entry in sorted(found, key=lambda entry: entry.name):
                 if entry.name.endswith(".json") and entry.is_file():

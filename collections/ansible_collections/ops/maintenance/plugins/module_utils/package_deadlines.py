@@ -57,10 +57,14 @@ class Due:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """All pending security updates with their deadlines, and what could not be known of them."""
+    """All pending security updates with their deadlines, and what could not be known of them.
+
+    :param doubt: why a severity that the advisories do not name may exist all the same, such as their age.
+    """
 
     due: tuple[Due, ...] = ()
     problem: str = ""
+    doubt: str = ""
     unkept: tuple[Finding, ...] = ()
 
     @property
@@ -160,6 +164,7 @@ def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: da
     guessed = deadlines.guessed
     said = f"the severity of {many(len(guessed), 'update')}, treated as {guessed[0].level}" if guessed else ""
     unknown = pending.blind() or deadlines.problem or ("" if fresh or late else "the lists could not be refreshed and may be old")
+    said = "; ".join(filter(None, (said, deadlines.doubt if guessed else "")))
     common: dict[str, t.Any] = {"id": "patching.overdue", "subject": "packages", "not_covered": said}
     if unknown:
         return Finding(

@@ -102,6 +102,7 @@ class Seen:
     checks: Checks
     backend: str
     late: bool
+    postponed: t.Mapping[str, str]
 
     @property
     def obstacle(self) -> str:
@@ -131,7 +132,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     state = package_state.look(host, packages)
     late = package_state.no_time(params, host)
     checks.findings.extend(lock)
-    seen = Seen(pending, plan, deadlines, refresh, state, checks, backend.name, late)
+    seen = Seen(pending, plan, deadlines, refresh, state, checks, backend.name, late, postponed)
     return _outcome(params, seen, host)
 
 
@@ -178,6 +179,7 @@ def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
             "plan": [asdict(item) for item in items],
             "install": [BACKENDS[seen.backend].spec(item.name, item.version) for item in items if not item.dependency],
             "left": plan.left,
+            "elsewhere_due": [name for name in plan.waiting if name in params["elsewhere"] and name not in seen.postponed],
             "remove": [] if late else seen.checks.remove,
             "deferred": waits and bool(plan.wanted),
             "fresh": seen.refresh.state == "ok",

@@ -10,12 +10,12 @@ import re
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all, unknown
+from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host, Ran
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "environments": {
@@ -32,6 +32,7 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*([^;#@]*)(;[^#]*)?(?:\s*#.*)?$")
 _INCOMPLETE = re.compile(r"WARNING: Retrying|Could not fetch|ERROR: ", re.IGNORECASE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import typing as t
 
-from .container_images import Engine
+from .container_engine import Engine
 from .errors import MaintenanceError
 from .host import Host
 from .paths import read_state

@@ -9,7 +9,7 @@ import os
 import typing as t
 
 from . import snapshot_containers, tree_archive
-from .container_images import Engine
+from .container_engine import Engine
 from .errors import MaintenanceError
 from .host import Host
 from .paths import fsync_folder, open_regular, open_root, sha256_of

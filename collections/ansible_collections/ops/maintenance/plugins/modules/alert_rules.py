@@ -92,7 +92,7 @@ options:
         type: path
       labels:
         description:
-          - Further labels, by which the alert takes the route that is to be tried, such as V({severity: critical}).
+          - Further labels, by which the alert takes the route that is to be tried, such as C(severity).
         type: dict
         default: {}
       wait_seconds:

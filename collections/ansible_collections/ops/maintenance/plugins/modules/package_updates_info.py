@@ -88,8 +88,9 @@ options:
     default: {}
   advisories:
     description:
-      - File on the host that tells severities, either the JSON export of the Debian security tracker or a JSON list of objects with
-        C(package), C(fixed_version), C(severity), C(published) and C(id).
+      - What tells severities on the host, either the JSON export of the Debian security tracker, a JSON list of objects with
+        C(package), C(fixed_version), C(severity), C(published) and C(id), or a folder or C(.zip) of records in the OSV format (Debian,
+        Ubuntu). Of those the distribution's own word counts, else the CVSS 3 vector.
       - Without it the changelogs of packages that were fetched already are read.
     type: path
     default: ''
@@ -232,6 +233,12 @@ left:
   returned: success
   type: dict
   sample: {postgresql-15: pinned to 15.6}
+elsewhere_due:
+  description: Packages of O(elsewhere) that this run would have taken.
+  returned: success
+  type: list
+  elements: str
+  sample: [postgresql-15]
 remove:
   description: Packages that were previewed for removal and may be removed, old kernels and with O(autoremove) what nothing needs.
   returned: success

@@ -17,6 +17,8 @@ description:
     access. One finding for each question and database (or server) names the worst subjects.
   - A role with C(pg_monitor) suffices for most questions. What PostgreSQL hides from it is reported as C(unknown) with the privilege
     that is wanting.
+  - A table that is locked exclusively is not waited for. Who may look at the server's files (superusers) gets its size all the same,
+    others the planner's last one.
   - Declare a primary and its replicas together. An index that a replica uses is not unused, and what a replica cannot tell is asked
     of the primary.
   - Sizes, counters and settings are kept in O(state_dir), not in check mode, and compared by the next run.

@@ -545,11 +545,13 @@ options:
         description:
           - V(rows) takes each row for one to report. V(last_login) takes the rows for all users and finds those who
             did not log in for long or never. V(changes) compares the rows with those that were accepted.
+            V(recent) wants the youngest row to be young, as of an audit log that is to record what is done.
         type: str
         choices:
           - rows
           - last_login
           - changes
+          - recent
         default: rows
       last_login_column:
         description:
@@ -561,6 +563,16 @@ options:
           - Column from which those who never logged in count; without it they are reported at once.
         type: str
         default: ''
+      recent_column:
+        description:
+          - Column with the time of a row, for V(recent).
+        type: str
+        default: ''
+      recent_minutes:
+        description:
+          - The youngest row may be so old.
+        type: float
+        default: 60.0
       warning_days:
         description:
           - Days without a log-in that are a warning.
@@ -750,6 +762,76 @@ options:
           - Fewer days left than this are a warning.
         type: int
         default: 30
+  firewall_logs:
+    description:
+      - Logs of firewalls, of the last O(days). The lines that netfilter writes to the log of the kernel are understood, and JSON lines that a
+        provider's firewall or log drain leaves. A source of which nothing is there, or that logged nothing at all, is C(unknown).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the source in findings.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns; what rotation and compression make of a file is read too.
+        type: list
+        elements: str
+        required: true
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      blocked_pattern:
+        description:
+          - Regular expression for what was refused, in the prefix of a packet or in the action of a JSON record.
+        type: str
+        default: (?i)block|drop|reject|den[yi]|challenge
+      action_fields:
+        description:
+          - Fields of a JSON record that hold what the firewall did, first one wins.
+        type: list
+        elements: str
+        default: [action, decision, outcome, event]
+      address_fields:
+        description:
+          - Fields of a JSON record that hold the address of the client, first one wins.
+        type: list
+        elements: str
+        default: [client_ip, clientIp, source_ip, src_ip, remote_addr, remote_ip, ip]
+      least_a_day:
+        description:
+          - Fewer refusals a day are not judged.
+        type: float
+        default: 100.0
+      factor:
+        description:
+          - More refusals than so many times the median of earlier periods are a warning. What the host itself was refused always is one.
+        type: float
+        default: 3.0
+  configurations:
+    description:
+      - Configuration files whose variables are compared with those that were accepted. Names and keyed digests are kept and shown, never
+        values. Accept changes with O(accept_baseline).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description:
+          - Absolute path of the file; a link is not followed.
+        type: str
+        required: true
+      kind:
+        description:
+          - V(env) for assignments, V(json) for a JSON document, V(file) for anything else, which is compared as a whole.
+        type: str
+        choices: [env, json, file]
+        default: env
   secrets:
     description:
       - Keys and passwords that are to be replaced from time to time. Their age comes from what is known about them;

@@ -30,6 +30,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_updates,
     performance_review,
     port_scan,
+    postgresql_minor_update,
     postgresql_retention,
     postgresql_review,
     postgresql_upkeep_options,
@@ -96,6 +97,11 @@ _UPKEEP = {
     "maintenance_mode": "database_maintenance_in_maintenance_mode",
 }
 
+_MINOR = {
+    "servers": "patching_postgresql",
+    **{name: f"patching_postgresql_{name}" for name in ("long_transaction_seconds", "maximum_lag_bytes", "wait_seconds")},
+}
+
 
 _ROLLBACK = ("packages", "again", "keep_sound", "other_cluster", "only", "paths", "volumes")
 
@@ -154,6 +160,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
             {"restart": "patching_service_restart", "restart_exclude": "patching_service_restart_exclude"},
         ),
         Call(package_prepare.OPTIONS, package_prepare.input_problems),
+        Call(postgresql_minor_update.OPTIONS, postgresql_minor_update.input_problems, _MINOR),
         Call(
             python_dependencies.OPTIONS,
             python_dependencies.input_problems,

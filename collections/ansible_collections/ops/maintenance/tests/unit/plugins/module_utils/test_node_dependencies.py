@@ -83,7 +83,7 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def run(folder, check_mode=False, **declared):
+def run(folder, check_mode=False, more=None, **declared):
     declared = {
         "path": str(folder),
         "update": ["lodash"],
@@ -101,7 +101,7 @@ def run(folder, check_mode=False, **declared):
     }
     params = {
         "projects": [declared], "deadline": 0, "state_dir": str(folder.parent / "state"),
-        "registry_timeout_seconds": 3, "test_timeout_seconds": 60, "minimum_seconds": 60,
+        "registry_timeout_seconds": 3, "test_timeout_seconds": 60, "minimum_seconds": 60, **(more or {}),
     }  # fmt: skip
     return node.run(params, check_mode, Host())
 
@@ -176,11 +176,11 @@ def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
     npm = project.parent / "bin" / "npm"
     npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
 
-    def judged(*names, check_mode=False):
+    def judged(*names, check_mode=False, **params):
         found = {name: {"name": name, "severity": "high", "fixAvailable": False} for name in names}
         counts = {"info": 0, "low": 0, "moderate": 0, "high": len(names), "critical": 0}
         report.write_text(json.dumps({"vulnerabilities": found, "metadata": {"vulnerabilities": counts}}))
-        return next(finding for finding in run(project, check_mode, update=[]).findings if finding.id == "node.vulnerable")
+        return next(finding for finding in run(project, check_mode, params, update=[]).findings if finding.id == "node.vulnerable")
 
     first = judged("qs")
     assert (first.evidence, "new" in first.summary) == (["qs (high): no fix"], False)
@@ -189,6 +189,11 @@ def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
         assert again.evidence == ["new: debug (high): no fix", "qs (high): no fix"]
         assert "1 new since the run before" in again.summary
     assert judged("debug", "qs").evidence == ["debug (high): no fix", "qs (high): no fix"]
+    # The role looks in check mode first, then again in the same run; both compare with the run before.
+    for check_mode in (True, False):
+        twice = judged("qs", "ws", check_mode=check_mode, run_id="r2", remember=True)
+        assert twice.evidence[0] == "new: ws (high): no fix"
+    assert judged("qs", "ws", check_mode=True, run_id="r3", remember=True).evidence == ["qs (high): no fix", "ws (high): no fix"]
     (tmp_path / "state/dependencies_node.json").write_text("{")
     assert "what is new" in judged("qs").not_covered
 
@@ -292,6 +297,16 @@ def test_vulnerable_package_of_the_database_is_updated_when_asked(project):
     assert run(project, **declared).status == "changed"
     assert "4.18.1" in (project / "package-lock.json").read_text()
     assert states(run(project, **declared))["node.vulnerable"] == "ok"
+
+
+@pytest.mark.parametrize(("severity", "chosen"), [("HIGH", True), ("MODERATE", False), (None, False)])
+def test_severity_of_the_database_decides_what_is_updated(project, severity, chosen):
+    path = advisories(project)
+    record = json.loads(pathlib.Path(path).read_text())
+    pathlib.Path(path).write_text(json.dumps({**record, "database_specific": {"severity": severity}}))
+    outcome = run(project, check_mode=True, update=[], update_vulnerable=True, update_severity="high", advisories=path)
+    assert states(outcome)["node.vulnerable"] == "warning"
+    assert bool(outcome.actions) is chosen
 
 
 def test_lock_files_of_every_version():

@@ -224,9 +224,14 @@ class Server:
         self.listener.close()
 
 
-def old_and_weak(context):
-    context.set_ciphers("ALL:NULL:@SECLEVEL=0")
+def old(context):
+    context.set_ciphers("ECDHE+AES:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
+
+
+def weak(context):
+    context.set_ciphers("ALL:NULL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
 
 
 def test_what_is_served_is_compared_with_the_file(authority):
@@ -247,12 +252,13 @@ def test_a_server_that_sends_no_intermediate_is_found(authority):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_protocols_and_weak_ciphers_are_found(authority):
-    with Server(authority.path("good.pem"), authority.path("good.key"), old_and_weak) as server:
+@pytest.mark.parametrize(("prepare", "words"), [(old, "outdated or weak: TLS 1.0, TLS 1.1"), (weak, "outdated or weak: cipher ")])
+def test_old_protocols_and_weak_ciphers_are_found(authority, prepare, words):
+    """Each alone is enough, so that one is not found by what the other says."""
+    with Server(authority.path("good.pem"), authority.path("good.key"), prepare) as server:
         found = reviewed(authority, "good.pem", hosts=["app.example.com"], connect=server.connect)["tls_protocols"]
-    assert found.state == "warning"
-    assert "TLS 1.0, TLS 1.1" in found.summary
-    assert "cipher" in found.summary
+    assert (found.state, words in found.summary) == ("warning", True), found.summary
+    assert ("TLS 1.0" in found.summary, "cipher" in found.summary) == (prepare is old, prepare is weak)
 
 
 def test_a_server_that_is_not_there_is_unknown(authority):

@@ -107,7 +107,7 @@ def test_wrong_input_is_said(given_ones, says):
 
 def test_without_oscap_nothing_is_known():
     class Bare(Host):
-        def which(self, name):  # noqa: ARG002 - the host names it
+        def which(self, _name):
             return None
 
     params = filled(security_openscap.OPTIONS, {"openscap_content": "/c.xml"})
