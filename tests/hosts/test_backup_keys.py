@@ -8,11 +8,13 @@ import sqlite3
 import sys
 
 import pytest
-from backups import Verifier, ran
+from backups import COMMON, Verifier, filled, ran
 from recovery_runs import take
 from test_backup_cloud import _TOOL
 
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_verification
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
 AGE = ["age", "--decrypt", "--identity", "{key}"]
 
@@ -39,6 +41,13 @@ def declared(tmp_path, key, **more):
         "count_tables": ["orders"], "source": str(tmp_path / "app.db"), "decrypt_command": AGE,
         "recovery_key": {"command": ["cat", str(key)]}, **more,
     }  # fmt: skip
+
+
+def judged(tmp_path, one):
+    """What the module finds where its scratch folder cannot be used, so that none has to be empty afterwards."""
+    given = {"sets": [{"name": "test", **one}], "scratch": str(tmp_path / "scratch"), "settle_seconds": 0.0}
+    params = {**filled(backup_verification.OPTIONS, given), **COMMON, "state_dir": str(tmp_path / "state")}
+    return {finding.id: finding for finding in backup_verification.run(params, False, Host()).findings}
 
 
 @pytest.fixture
@@ -94,6 +103,14 @@ def test_a_key_in_the_keyring_of_this_host_does_not_help(tmp_path, verify, monke
     seen = verify(**declared(tmp_path, tmp_path / "written-down", decrypt_command=with_it))
     assert (seen.level, seen.state("recovery_key")) == (0, "critical")
     ran("gpgconf", "--kill", "all")
+
+
+def test_without_a_scratch_folder_the_key_is_not_fetched_and_the_other_sets_are_still_judged(tmp_path, escrow, verify):
+    (tmp_path / "scratch").write_text("a file stands there")
+    seen = judged(tmp_path, declared(tmp_path, escrow))
+    assert seen["backup.recovery_key"].state == "critical"
+    assert "scratch folder cannot be used" in seen["backup.recovery_key"].summary
+    assert seen["backup.age"].state == "ok"
 
 
 def test_reading_daily_with_a_key_of_the_host_says_nothing_and_the_drill_says_unknown(tmp_path, escrow, verify):

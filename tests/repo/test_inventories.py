@@ -397,7 +397,8 @@ def test_asr_updates_its_database_server_only_by_minor_releases_in_the_window_as
     assert "patching" in steps["offline"]
     transaction = (COLLECTION / "roles/cycle/tasks/transaction.yml").read_text()
     places = [
-        transaction.index(words) for words in ("maintenance_mode_state: entered", "ops.maintenance.snapshot", "include_tasks: apply.yml")
+        transaction.index(words)
+        for words in ("maintenance_mode_state: entered", "Snapshot | Keep what can be put back", "include_tasks: apply.yml")
     ]
     assert places == sorted(places)
 

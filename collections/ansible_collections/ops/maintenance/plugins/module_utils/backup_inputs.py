@@ -11,6 +11,7 @@ from collections import Counter
 from . import application_drill, backup_keys
 from .backup_adaptors import ADAPTORS, CHOICES, set_options
 from .backup_encryption import command_problems
+from .backup_repository import host_problems
 from .backup_sets import Declared, check_date_format
 from .errors import InputError, out_of_range, refusal, refuse
 from .log_lines import zone_of
@@ -95,6 +96,7 @@ def check_declared(params: t.Mapping[str, t.Any]) -> None:
     """
     problems = input_problems(params)
     for declared in params["sets"]:
+        problems += host_problems(declared)
         if not refusal(_check_paths, declared, params):
             problems += refusal(_check_places, declared, params)
     refuse(problems)

@@ -76,8 +76,13 @@ def fetched(sets: t.Sequence[Declared], scratch_path: str) -> t.Iterator[dict[st
     if not wanted:
         yield {}
         return
-    scratch = Scratch(scratch_path)
-    folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
+    try:
+        scratch = Scratch(scratch_path)
+        folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
+    except (MaintenanceError, OSError) as error:
+        problem = f"the scratch folder cannot be used: {error}"
+        yield {declared["name"]: Key({**declared, "decrypt_command": []}, problem=problem) for declared in wanted}
+        return
     try:
         yield {declared["name"]: _fetched(declared, folder, number) for number, declared in enumerate(wanted)}
     finally:

@@ -19,7 +19,7 @@ from .backup_adaptor import Around, Climb
 from .backup_kinds import Verdict
 from .backup_proof import Scratch
 from .backup_sets import Backup, Declared, File, local
-from .errors import InputError, MaintenanceError
+from .errors import InputError, MaintenanceError, refusal
 from .host import Ran
 from .paths import open_regular
 from .postgresql_programs import identity, run_program
@@ -206,18 +206,17 @@ def problems_of(declared: Declared, *, needs: t.Sequence[str] = (), needs_locati
     if not repository["timeout_seconds"] > 0:
         value = repository["timeout_seconds"]
         problems.append(str(InputError.of(f"repository.timeout_seconds of set {name}", value, "seconds above 0", "correct it")))
-    for option in ("password_file", "environment_file"):
-        if repository[option]:
-            try:
-                _private_text(repository[option], f"repository.{option} of set {name}")
-            except InputError as error:
-                problems.append(str(error))
-    if repository["os_user"]:
-        try:
-            identity(repository["os_user"])
-        except InputError as error:
-            problems.append(f"repository of set {name}: {error}")
     return problems
+
+
+def host_problems(declared: Declared) -> t.Iterator[str]:
+    """Say which files and users of a declaration this host does not have; the control node cannot know."""
+    for part in ("repository", "command"):
+        given = declared[part] or {}
+        for option in ("password_file", "environment_file"):
+            if given.get(option):
+                yield from refusal(_private_text, given[option], f"{part}.{option} of set {declared['name']}")
+        yield from (f"{part} of set {declared['name']}: {problem}" for problem in refusal(identity, given.get("os_user") or ""))
 
 
 # Backups of a repository ---------------------------------------------------------------------------------------------

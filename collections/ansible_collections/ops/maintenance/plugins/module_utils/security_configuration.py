@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from . import security_last_seen
 from .errors import InputError, MaintenanceError
 from .judge import many
-from .paths import open_regular, read_state, write_state
+from .paths import open_regular, read_state
 from .record import Finding, clean
 from .security_common import READ_LIMIT_BYTES, Review, filled, unknown, why_unread
 
@@ -119,7 +119,7 @@ def look(review: Review) -> list[Finding]:
     kept = {"key": known.get("key") or secrets.token_hex(32), "files": dict(known.get("files", {}))}
     findings = [_one(review, declared, known.get("files", {}).get(declared["path"]), kept) for declared in review.params["configurations"]]
     if not review.check_mode and kept["files"] != known.get("files"):
-        write_state(review.params["state_dir"], STATE_FILE, kept)
+        review.keep(STATE_FILE, kept)
     return findings
 
 

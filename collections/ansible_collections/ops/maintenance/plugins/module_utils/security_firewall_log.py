@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, clean
 from .security_common import Review, address_of, filled, shown, unknown
 from .security_login_patterns import unusual
@@ -142,7 +142,7 @@ def look(review: Review) -> list[Finding]:
         if refused.records and not refused.problems:
             kept[source["name"]] = [*earlier, {"until": until, "days": days, "total": refused.total}][-_PERIODS:]
     if not review.check_mode and kept != known:
-        write_state(review.params["state_dir"], STATE_FILE, kept)
+        review.keep(STATE_FILE, kept)
     return findings
 
 

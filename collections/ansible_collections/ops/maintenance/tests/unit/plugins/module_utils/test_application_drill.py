@@ -260,3 +260,23 @@ def test_an_encrypted_part_is_opened_with_the_key_from_elsewhere_even_where_its_
         "recovery_key": {"command": ["cat", str(tmp_path / "key")]},
     }
     assert drill(tmp_path, [files_set(tmp_path, **encrypted)], files=[PART])["files"].state == state
+
+
+def test_files_and_users_of_the_host_are_asked_of_the_host_and_not_of_the_control_node(tmp_path):
+    repository = {"location": "/srv/restic", "password_file": str(tmp_path / "on-the-host-only"), "os_user": "nobody-has-that-name"}
+    command = {
+        "list": ["x"],
+        "fetch": ["x", "{name}", "{target}"],
+        "maximum_bytes": 1,
+        "environment_file": str(tmp_path / "on-the-host-only"),
+    }
+    sets = [
+        {"name": "a", "kind": "restic", "repository": repository, "content": {"kind": "files"}},
+        {"name": "b", "kind": "command", "command": command},
+    ]
+    params = {**filled(verification.OPTIONS, {"sets": sets, "scratch": str(tmp_path / "scratch")}), "state_dir": str(tmp_path)}
+    assert verification.input_problems(params) == []
+    with pytest.raises(InputError) as caught:
+        verification.check_declared(params)
+    assert "repository.password_file of set a" in str(caught.value)
+    assert "command.environment_file of set b" in str(caught.value)
