@@ -47,7 +47,7 @@ units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest P
 host-tests: images ## Tests with real PostgreSQL, Redis and backup tools inside the test hosts
 	@scripts/host_tests.sh
 
-postgresql-versions: images ## Optional: review, upkeep, retention on PostgreSQL 13, 14 and 16
+postgresql-versions: images ## Optional: review, upkeep, retention, logs on PostgreSQL 13, 14 and 16
 	@scripts/postgresql_versions.sh
 
 molecule: setup images ## All scenarios on real systemd hosts, or one: SCENARIO=name

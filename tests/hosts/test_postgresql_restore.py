@@ -324,3 +324,30 @@ def test_cut_off_in_the_middle_of_filling_the_next_restore_ends_it(mortal, tmp_p
     assert orders(mortal.server, "shop") == 200
     assert not any(name.startswith("ops_restore_") for name in names(mortal))
     assert read_state(str(tmp_path / "state"), "postgresql_switch.json") == {}
+
+
+def test_into_a_new_instance_which_is_proven_before_anything_is_told_of_it_and_the_old_one_stays(
+    cluster, database, clean, tmp_path, backups
+):
+    """netpost-res-1: a new instance, with stop-on-error; connection strings are switched after this, the old instance is kept as it is."""
+    fill(cluster, database)
+    path = dumped(cluster, database, backups / "x.dump")
+    spoil(cluster, database)
+    with running_cluster() as new:
+        with postgresql.connect(new.server) as session:
+            for row in cluster_roles(cluster):
+                session.execute(f"CREATE ROLE {session.identifier(row)}")
+        restore(new, database, tmp_path, backup=path)
+        assert orders(new.server, database) == 200
+        assert not any(name.startswith("ops_restore_") for name in names(new))
+    assert orders(cluster.server, database) == 11, "nothing was done to the old one"
+    assert kept_names(cluster, database) == []
+
+
+def cluster_roles(cluster):
+    with postgresql.connect(cluster.server) as session:
+        return [row["rolname"] for row in session.rows("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> 'postgres'")]
+
+
+def kept_names(cluster, database):
+    return sorted(name for name in names(cluster) if name.startswith(f"{database}_before_"))

@@ -12,6 +12,7 @@ from datetime import date
 
 import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
+from upkeep_runs import flush
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_review
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -160,6 +161,8 @@ def instance():
             CLEAN,
             *["SELECT * FROM public.child WHERE parent_id = 5", "SELECT 'a literal', 1 FROM public.parent WHERE id = 7"] * 20,
         )
+        with postgresql.connect(cluster.server, CLEAN) as session:
+            flush(session)
         yield cluster
 
 
@@ -439,16 +442,46 @@ def test_counters_lost_in_a_crash_are_no_proof_of_health(instance):
     assert found["postgresql.statistics"].state == "warning"
 
 
-def test_a_table_that_is_locked_is_not_waited_for(instance):
+@pytest.mark.parametrize("user", ["postgres", "monitor"])
+def test_a_table_that_is_locked_is_not_waited_for(instance, user):
+    """Who may see the files knows its size all the same."""
+    server = {**instance.server, "name": "main", "databases": [FAULTY], "user": user, "password": PASSWORD}
     with postgresql.connect(instance.server, FAULTY) as holder:
         holder.execute('BEGIN; LOCK TABLE public."Bloat ed" IN ACCESS EXCLUSIVE MODE')
         begun = time.monotonic()
-        outcome = review(instance, FAULTY)
+        outcome = review(instance, servers=[server])
         assert time.monotonic() - begun < 20
         found = by_id(outcome, f"main/{FAULTY}")["postgresql.size"]
         assert found.state == "ok"
-        assert 'public."Bloat ed"' in found.not_covered
+        assert ('public."Bloat ed"' in found.not_covered) is (user == "monitor")
+        assert outcome.returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"][0]["table"] == 'public."Bloat ed"'
         holder.execute("ROLLBACK")
+
+
+def sizes(cluster, user):
+    server = {**cluster.server, "name": "main", "databases": [FAULTY], "user": user, "password": PASSWORD}
+    listed = review(cluster, servers=[server]).returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"]
+    return [(row["table"], row["main_bytes"], row["index_bytes"]) for row in listed]
+
+
+def test_sizes_do_not_depend_on_whether_the_files_may_be_seen(instance):
+    seen = sizes(instance, "postgres")
+    assert len(seen) == 10
+    assert seen == sizes(instance, "monitor")
+
+
+def test_a_table_of_several_files_has_the_size_of_all(instance):
+    ask(instance, FAULTY, "CREATE TABLE huge AS SELECT 1 AS a", "CHECKPOINT")
+    try:
+        with postgresql.connect(instance.server, FAULTY) as session:
+            path = os.path.join(instance.data, session.value("SELECT pg_relation_filepath('public.huge')"))
+        os.truncate(path, 2**30)
+        with open(f"{path}.1", "wb") as second:
+            second.truncate(3 * 8192)
+        os.chown(f"{path}.1", os.stat(path).st_uid, os.stat(path).st_gid)
+        assert sizes(instance, "postgres")[0] == ("public.huge", 2**30 + 3 * 8192, 0)
+    finally:
+        ask(instance, FAULTY, "DROP TABLE huge")
 
 
 def test_a_damaged_page_is_found(instance):
@@ -482,7 +515,7 @@ def test_amcheck_passes_a_sound_database_and_an_old_one_does_not_call_it_damaged
 def test_both_drivers_say_the_same(instance, monkeypatch):
     given = {"limits": LOW, "pgstattuple": True}
     first = review(instance, FAULTY, **given)
-    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg2",))
+    monkeypatch.setattr(postgresql, "DRIVERS", ("psycopg",))
     second = review(instance, FAULTY, **given)
     assert [(finding.id, finding.state, finding.subject) for finding in first.findings] == [
         (finding.id, finding.state, finding.subject) for finding in second.findings
@@ -520,6 +553,10 @@ def troubled(instance):
         "ALTER SYSTEM SET max_connections = 61",
         "SELECT pg_reload_conf()",
         'CREATE ROLE "second Root" SUPERUSER LOGIN',
+        "CREATE ROLE maker CREATEROLE LOGIN",
+        'CREATE ROLE through LOGIN IN ROLE "second Root"',
+        "CREATE ROLE reader LOGIN IN ROLE pg_read_server_files",
+        "CREATE ROLE replica REPLICATION LOGIN VALID UNTIL '2099-01-01'",
         "CREATE ROLE gone LOGIN VALID UNTIL '2020-01-01'",
         "SET password_encryption = 'md5'",
         "CREATE ROLE weak LOGIN PASSWORD 'weak-s3cret'",
@@ -544,11 +581,17 @@ def troubled(instance):
         thread.start()
         time.sleep(0.8)
         settings = {"work_mem": ">=1GB", "fsync": True, "shared_buffers": "<=4TB", "no_such": 1}
-        outcome = review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"})
+        roles = {"privileged_roles": ["replica"], "roles_without_expiry": ["postgres", "monitor"]}
+        outcome = review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"}, **roles)
     thread.join(10)
     waiter.close()
     ask(instance, FAULTY, "ROLLBACK PREPARED 'left over'")
-    ask(instance, "postgres", "SELECT pg_drop_replication_slot('forgotten')", 'DROP ROLE "second Root", gone, weak')
+    ask(
+        instance,
+        "postgres",
+        "SELECT pg_drop_replication_slot('forgotten')",
+        'DROP ROLE through, reader, maker, replica, "second Root", gone, weak',
+    )
     ask(instance, "postgres", "ALTER SYSTEM SET max_connections = 60")
     with open(os.path.join(instance.data, "pg_hba.conf"), "w", encoding="utf-8") as target:
         target.write(HBA)
@@ -576,6 +619,9 @@ OF_SERVER: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
     ("unused_roles", "warning", ["second Root"]),
     ("expired_roles", "warning", ["gone, valid until 2020-01-01"]),
     ("password_encryption", "warning", ["weak has an MD5 password"]),
+    ("role_rights", "warning", ["(3)", "maker: CREATEROLE", "through second Root, a superuser", "reader: member of pg_read_server_files"]),
+    ("role_expiry", "warning", ["(5)", "maker", "reader", "second Root", "through", "weak"]),
+    ("hba_loaded", "warning", ["1 lines have an error, so that rules loaded before stay in force"]),
     ("hba", "critical", ["0.0.0.0): open to every address", "trust lets everybody in", "host app all 127.0.0.1", "not in force"]),
 )
 
@@ -619,6 +665,7 @@ def test_pg_monitor_suffices_for_most_and_the_rest_says_what_is_wanting(instance
     unknown = {name: finding for name, finding in found.items() if finding.state == "unknown"}
     assert set(unknown) == {
         "postgresql.hba",
+        "postgresql.hba_loaded",
         "postgresql.password_encryption",
         "postgresql.sequences",
         "postgresql.bloat",
@@ -645,6 +692,39 @@ def test_a_role_without_pg_monitor_is_told_so(instance):
 
 
 # -- between runs --
+
+
+def test_a_file_that_was_changed_and_not_loaded_is_not_in_force(instance):
+    """neff-quarterly-05: the view shows the file, and the server goes on by what it loaded."""
+    path = os.path.join(instance.data, "pg_hba.conf")
+    assert by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].state == "ok"
+    later = time.time() + 2
+    os.utime(path, (later, later))
+    assert "it was changed at" in by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].summary
+    os.utime(path, (later - 3600, later - 3600))
+    assert by_id(review(instance, CLEAN), "main")["postgresql.hba_loaded"].state == "ok"
+
+
+def test_new_statements_that_are_suspicious_are_found_and_ordinary_ones_listed(instance, state_dir):
+    """netpost-sec-12: new statements, unusual users, changes of the schema, bulk access."""
+    given = {"state_dir": state_dir, "watch_statements": True, "schema_roles": ["postgres"], "limits": {"bulk_rows": 1000}}
+    assert "first sight of" in by_id(review(instance, CLEAN, check_mode=False, **given))["postgresql.suspicious_statements"].summary
+    ask(instance, CLEAN, "CREATE ROLE app LOGIN", "GRANT SELECT ON parent TO app", "GRANT CREATE ON SCHEMA public TO app")
+    ask(instance, CLEAN, "SELECT code AS fresh FROM parent WHERE id = 1")
+    found = by_id(review(instance, CLEAN, **given))["postgresql.suspicious_statements"]
+    assert (found.state, "new: postgres: SELECT code AS fresh" in "\n".join(found.evidence)) == ("ok", True)
+    try:
+        ask(instance, CLEAN, "SET ROLE app", "SELECT count(*) FROM parent", "SELECT * FROM parent", "CREATE TABLE loot (a int)")
+        ask(instance, CLEAN, "SELECT count(*) FROM pg_authid WHERE rolpassword = 's3cret'")
+        bad_ones = by_id(review(instance, CLEAN, check_mode=False, **given))["postgresql.suspicious_statements"]
+        text = "\n".join(bad_ones.evidence)
+        assert bad_ones.state == "warning"
+        for words in ("app: SELECT count(*) FROM parent (the first", "3000 rows a call", "CREATE TABLE loot (a int) (", "pg_authid"):
+            assert words in text
+        assert "s3cret" not in text
+        assert by_id(review(instance, CLEAN, **given))["postgresql.suspicious_statements"].state == "ok"
+    finally:
+        ask(instance, CLEAN, "DROP TABLE IF EXISTS loot", "DROP OWNED BY app", "DROP ROLE app")
 
 
 def test_growth_errors_and_settings_are_compared_with_the_last_run(instance, state_dir):

@@ -484,3 +484,52 @@ def test_names_of_kept_databases_fit_and_differ():
     long = [postgresql_switch.kept_name("ü" * 28 + end, run) for end in "ab"]
     assert len(set(long)) == 2
     assert all(len(name.encode()) <= 63 for name in [*long, postgresql_switch.kept_name("x" * 60, "r" * 100)])
+
+
+@pytest.fixture
+def age(tmp_path):
+    key = str(tmp_path / "age.key")
+    subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)
+    recipient = subprocess.run(["age-keygen", "-y", key], check=True, capture_output=True, text=True).stdout.strip()
+    return {"encrypt_command": ["age", "--recipient", recipient], "decrypt_command": ["age", "--decrypt", "--identity", key]}
+
+
+@pytest.mark.parametrize("form", ["custom", "directory"])
+def test_a_sealed_dump_is_proven_and_restored_through_its_key(cluster, database, clean, tmp_path, age, form):
+    """At rest nothing of the database is in clear, neither in the snapshot nor in the copy for people; the way back needs the key."""
+    fill(cluster, database)
+    copy = (
+        {"copy_as": str(tmp_path / "copies/backup_{time}.dump.age"), "encrypt_command": age["encrypt_command"]} if form == "custom" else {}
+    )
+    server = server_of(cluster, database, format=form, **copy)
+    outcome = take(tmp_path, server, **age)
+    assert of(outcome, "snapshot.sealed")[0].state == "ok"
+    folder = tmp_path / "snapshots" / RUN
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "ROLLBACK.txt", "content.sealed"}
+    for path in [*folder.iterdir(), *(tmp_path / "copies").glob("*")]:
+        assert b"PGDMP" not in path.read_bytes()
+    spoil(server, database)
+    with pytest.raises(MaintenanceError, match="without its key"):
+        back(tmp_path, server)
+    outcome = back(tmp_path, server, decrypt_command=age["decrypt_command"])
+    assert orders(cluster.server, database) == 200
+    assert of(outcome, "rollback.result")[0].state == "ok"
+    if form == "custom":
+        (copied,) = (tmp_path / "copies").iterdir()
+        opened = subprocess.run([*age["decrypt_command"], str(copied)], check=True, capture_output=True).stdout
+        assert opened.startswith(b"PGDMP")
+        assert copied.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_what_is_named_goes_back_and_the_database_keeps_what_users_wrote(cluster, database, clean, tmp_path):
+    """netpost-res-2: a restore of configuration touches no database."""
+    fill(cluster, database)
+    server = server_of(cluster, database)
+    file = tmp_path / "app.ini"
+    file.write_text("old")
+    take(tmp_path, server, paths=[str(file)])
+    file.write_text("new")
+    with postgresql.connect(cluster.server, database) as session:
+        session.execute("INSERT INTO public.orders VALUES (999999, 'written since')")
+    back(tmp_path, server, paths=[str(file)])
+    assert (file.read_text(), orders(cluster.server, database), kept_of(cluster, database)) == ("old", 201, [])

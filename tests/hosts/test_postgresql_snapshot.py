@@ -45,7 +45,16 @@ class Machine(Host):
 
 
 def server_of(cluster, *databases, **more):
-    return {**cluster.server, "databases": list(databases), "format": "custom", "jobs": 2, "sentinels": [], "copy_as": "", **more}
+    return {
+        **cluster.server,
+        "databases": list(databases),
+        "format": "custom",
+        "jobs": 2,
+        "sentinels": [],
+        "copy_as": "",
+        "encrypt_command": [],
+        **more,
+    }
 
 
 def of(outcome, finding_id):

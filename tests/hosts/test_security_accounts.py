@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import pwd
+import resource
 import shutil
 import struct
 import subprocess
 import sys
 import time
 
+import directory_stub
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import security_accounts, security_review, security_utmp
@@ -47,7 +51,7 @@ def host(tmp_path):
     for path in FILES:
         shutil.copy2(kept / path.replace("/", "_"), path)
     for name in set(os.listdir("/home")) - homes:
-        shutil.rmtree(f"/home/{name}")
+        os.unlink(f"/home/{name}") if os.path.islink(f"/home/{name}") else shutil.rmtree(f"/home/{name}")
     for name in os.listdir("/etc/sudoers.d"):
         if name != "README":
             os.unlink(f"/etc/sudoers.d/{name}")
@@ -227,11 +231,59 @@ def test_links_below_a_home_are_not_followed_and_odd_names_are_inert(host):
     assert "odd$(reboot)" in security_accounts.accounts("/etc")
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the stub is written for this processor")
 def test_a_directory_service_with_a_million_accounts_is_not_asked(host):
-    """A service that answers for ever would hang whoever enumerates it."""
-    with open("/etc/nsswitch.conf", "w", encoding="utf-8") as target:
-        target.write("passwd: files ldap\ngroup: files ldap\n")
+    """Whoever enumerates it spends seconds on what nobody declared; the review says that it left these accounts out."""
+    logged_in(person("tom"), 200)
+    with directory_stub.directory() as asked:
+        assert call("sh", "-c", "getent passwd | wc -l").strip() >= str(directory_stub.ACCOUNTS), "the stub does answer"
+        begun, memory = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        outcome = reviewed(host, disable_accounts=[rule("tom")])
+        spent, grown = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+        pwd.getpwall()
+        assert asked.value == directory_stub.ACCOUNTS, "whoever enumerates is counted, and the review was not"
+    assert (spent < 10, grown < 64 * 1024) == (True, True), (spent, grown)
+    assert "accounts of stub" in found(outcome, "inactive_accounts").not_covered
+    assert [line.split(":")[0] for line in found(outcome, "inactive_accounts").evidence][:1] == ["tom"]
+
+
+def test_a_million_local_accounts_are_a_clear_finding_in_bounded_time(host):
+    with open("/etc/passwd", "a", encoding="utf-8") as target:
+        target.writelines(f"user{number}:x:{number}:100::/home/u:/bin/sh\n" for number in range(100_000, 1_100_000))
     begun = time.monotonic()
     outcome = reviewed(host)
     assert time.monotonic() - begun < 10
-    assert "accounts of ldap" in found(outcome, "inactive_accounts").not_covered
+    for name in ("accounts", "root_accounts", "inactive_accounts", "account_owner", "admin_groups"):
+        assert found(outcome, name).state == "unknown", name
+    assert "larger than" in found(outcome, "inactive_accounts").summary
+
+
+@pytest.mark.parametrize("link", ["/home/mia", "/home/mia/.ssh", "/home/mia/.ssh/authorized_keys"])
+def test_nothing_is_read_through_a_home_or_key_that_is_a_link(host, link):
+    """An account may point these at what only root may read, and wait for root to show it."""
+    person("mia")
+    secret = host / "secret" / ".ssh"
+    secret.mkdir(parents=True)
+    (secret / "authorized_keys").write_text("ssh-dss AAAAB3NzaC1kc3M= only-for-root\n")
+    places = {"/home/mia": secret.parent, "/home/mia/.ssh": secret, "/home/mia/.ssh/authorized_keys": secret / "authorized_keys"}
+    if link == "/home/mia":
+        shutil.rmtree(link)
+    else:
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+    os.symlink(places[link], link)
+    os.chown(link, int(call("id", "-u", "mia")), -1, follow_symlinks=False)
+    outcome = reviewed(host)
+    for name in ("ssh_keys", "key_strength"):
+        assert found(outcome, name).state == "unknown", name
+        assert "symbolic link" in found(outcome, name).not_covered, name
+    assert "only-for-root" not in str([finding.as_dict() for finding in outcome.findings])
+
+
+def test_a_home_that_root_put_elsewhere_is_read_as_sshd_reads_it(host):
+    person("mia")
+    shutil.move("/home/mia", host / "elsewhere")
+    os.symlink(host / "elsewhere", "/home/mia")
+    os.makedirs("/home/mia/.ssh")
+    call("ssh-keygen", "-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", str(host / "short"))
+    shutil.copy(host / "short.pub", "/home/mia/.ssh/authorized_keys")
+    assert "mia: RSA with 1024 bits" in " ".join(found(reviewed(host), "key_strength").evidence)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_app_users
+from ansible_collections.ops.maintenance.plugins.module_utils import security_app_disable, security_app_users
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -93,3 +93,97 @@ def test_the_audit_of_neff_paving_loses_nobody(cluster, database, session, tmp_p
 
 def test_a_database_that_is_not_there_is_unknown(cluster, tmp_path):
     assert asked(cluster, "absent", tmp_path, "SELECT 1 AS username").state == "unknown"
+
+
+PEOPLE = (
+    "CREATE TABLE users (id serial PRIMARY KEY, username text, role text, is_active boolean NOT NULL DEFAULT true, last_login timestamptz)",
+    "INSERT INTO users (username, role, last_login) VALUES ('mia', 'MAJORITY_OWNER', now()), ('tom', 'MAJORITY_OWNER', now() - interval '200 days'), "
+    "('eva', 'EMPLOYEE', NULL), ('svc-mail', 'EMPLOYEE', NULL), ('100%s', 'EMPLOYEE', NULL), ('kim', 'EMPLOYEE', now() - interval '9 days')",
+    "CREATE TABLE user_sessions (user_id int, expires_at timestamptz)",
+    "INSERT INTO user_sessions VALUES (1, now()), (3, now()), (3, now())",
+)
+
+
+def disabled(cluster, database, *names, check_mode=False, days=90, **more):
+    rule = {
+        "name": "people",
+        "server": cluster.server["name"],
+        "database": database,
+        "table": "public.users",
+        "key_column": "username",
+        "set": {"is_active": False},
+        "admin_query": "SELECT username FROM users WHERE role LIKE '%OWNER' AND is_active",
+        "last_login_column": "last_login",
+        "protected": ["svc-*"],
+        "accounts": [{"account": name, "approved_by": "Mia Vogel", "reason": "left", "inactive_days": days} for name in names],
+        "sessions": [{"table": "user_sessions", "column": "user_id", "matches": "id"}],
+        **more,
+    }
+    params = filled({**security_app_disable.OPTIONS, "servers": {"default": []}}, {"disable_users": [rule], "servers": [cluster.server]})
+    assert security_app_disable.validate(params) == []
+    host = Host()
+    review = Review(params, host, check_mode, host.now())
+    (found,) = security_app_disable.look(review)
+    return found, review.actions
+
+
+@pytest.fixture
+def people(session):
+    for statement in PEOPLE:
+        session.execute(statement)
+    return lambda: session.rows("SELECT * FROM public.users ORDER BY id")
+
+
+def open_ones(people):
+    return [row["username"] for row in people() if row["is_active"]]
+
+
+def test_approved_users_are_disabled_and_come_back_by_the_recorded_statement(cluster, database, session, people):
+    """asr-12-2, neff-monthly-12: check mode lists, the run disables and ends sessions, again there is nothing to do."""
+    before = people()
+    _due, actions = disabled(cluster, database, "eva", "100%s", "kim", "svc-mail", check_mode=True)
+    assert ([action.status for action in actions], people()) == (["due", "due"], before)
+    found, actions = disabled(cluster, database, "eva", "100%s", "kim", "svc-mail")
+    assert (found.state, [action.status for action in actions]) == ("warning", ["changed", "changed"])
+    assert list(found.evidence[:2]) == [
+        "not disabled, kim: it logged in 9 days ago, approved from 90 days on",
+        "not disabled, svc-mail: it is protected (a service or an account for emergencies)",
+    ]
+    assert open_ones(people) == ["mia", "tom", "svc-mail", "kim"]
+    assert (len(people()), session.value("SELECT count(*) FROM user_sessions")) == (6, 1)
+    assert disabled(cluster, database, "eva", "100%s")[1] == []
+    for action in actions:
+        session.execute(action.summary.partition("to undo: ")[2])
+    assert people() == before
+
+
+def test_the_last_administrator_stays(cluster, database, people):
+    found, actions = disabled(cluster, database, "tom", "mia", days=0)
+    assert ([action.subject for action in actions], open_ones(people)[0]) == (["people: tom"], "mia")
+    assert "mia: it is the last administrator" in found.evidence[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "NEW.is_active := true; RETURN NEW;",
+        "DELETE FROM public.users WHERE username = 'kim'; RETURN NEW;",
+        "UPDATE public.users SET is_active = false WHERE username = 'kim' AND is_active; RETURN NEW;",
+        "RETURN NULL;",
+        "RAISE EXCEPTION 'no';",
+    ],
+)
+def test_where_the_counts_do_not_agree_postgresql_takes_everything_back(cluster, database, session, people, body):
+    session.execute(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+    session.execute("CREATE TRIGGER meddle BEFORE UPDATE ON users FOR EACH ROW WHEN (OLD.username = 'eva') EXECUTE FUNCTION meddle()")
+    before = people()
+    found, actions = disabled(cluster, database, "eva", "100%s")
+    assert (found.state, [action.status for action in actions], people()) == ("critical", ["failed"], before)
+    assert session.value("SELECT count(*) FROM user_sessions") == 3
+
+
+def test_a_row_that_somebody_holds_is_not_waited_for_long(cluster, database, session, people):
+    session.execute("BEGIN; UPDATE users SET role = role WHERE username = 'eva'")
+    found, actions = disabled(cluster, database, "eva", timeout_seconds=1.0)
+    session.execute("ROLLBACK")
+    assert (found.state, actions[0].status, open_ones(people)[2]) == ("critical", "failed", "eva")

@@ -141,7 +141,8 @@ def test_a_real_scan_tells_what_is_open_and_nothing_of_what_is_not():
         outcome = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port)}), False, Host())
         wanted = port_scan.run(filled(port_scan.OPTIONS, {**given, "ports": str(port), "expected": [f"tcp/{port}"]}), False, Host())
     assert {one.subject: one.state for one in outcome.findings} == {"127.0.0.1": "critical", "127.0.0.2": "ok"}
-    assert wanted.state == "ok"
+    # Where nothing that is expected answers, it may be another machine.
+    assert {one.subject: one.state for one in wanted.findings} == {"127.0.0.1": "ok", "127.0.0.2": "unknown"}
 
 
 def openssl(*arguments):
@@ -239,7 +240,7 @@ def test_old_protocols_missing_headers_and_an_end_that_is_near_are_told(site):
         found = site.look()
     assert found["certificate_expiry"].state == "critical"
     assert found["tls_protocols"].state == "warning"
-    assert "TLS 1.0, TLS 1.1" in found["tls_protocols"].summary
+    assert "outdated or weak: TLS 1.0, TLS 1.1" in found["tls_protocols"].summary
     assert (found["http_headers"].state, found["http_headers"].value) == ("warning", 7)
     assert "cookie sid lacks HttpOnly, SameSite, Secure" in found["http_headers"].evidence
     assert "secret-value" not in str(found["http_headers"].as_dict())

@@ -68,6 +68,7 @@ def flush(session):
 def settle(session, name="public.t"):
     flush(session)
     session.execute(f"VACUUM (ANALYZE) {name}")
+    flush(session)
 
 
 def kill_rows(session, name="public.t", every=2):

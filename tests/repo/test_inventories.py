@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
+from production import PROD, ROOT, hosts, inventory, values
 
 from ansible_collections.ops.maintenance.plugins.action import open_run
+from ansible_collections.ops.maintenance.plugins.module_utils import package_plan
 from ansible_collections.ops.maintenance.plugins.plugin_utils import durations, inventory_check, windows
 
-ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections/ansible_collections/ops/maintenance"
-PROD = ROOT / "inventories/prod"
 SYSTEMS = ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"]
 CADENCES = {"daily", "weekly", "monthly", "quarterly"}
 ON_OCCASION = {"emergency", "deploy"}
-
-
-@cache
-def inventory() -> tuple[InventoryManager, HostVars]:
-    loader = DataLoader()
-    manager = InventoryManager(loader=loader, sources=[str(PROD)])
-    return manager, HostVars(manager, VariableManager(loader=loader, inventory=manager), loader)
-
-
-def hosts(system: str) -> list[str]:
-    return [host.name for host in inventory()[0].get_hosts(system)]
-
-
-def values(system: str) -> Any:
-    return inventory()[1][hosts(system)[0]]
 
 
 def faults(system: str) -> list[str]:
@@ -291,15 +271,49 @@ def test_flow_reviews_a_day_daily_and_a_week_weekly(cadence, days):
 def test_netpost_reads_the_log_of_its_database_and_backs_up_what_people_uploaded_netpost_db_04_bak_06():
     known = values("netpost")
     assert [source["name"] for source in known["log_rotation_sources"] if source.get("format") == "postgresql"] == ["database"]
+    wanted = known["database_review_recommended_settings"]
+    assert (wanted["log_temp_files"], wanted["log_checkpoints"]) == (">=0", "on")
+    assert "log_rotation" in steps_of("daily")
     (files,) = [one for one in known["backup_verification_sets"] if one["name"] == "files"]
     assert (files["required_files"], files["level"], files["expected"]["every"]) == (["*uploads/*"], 5, "daily")
     (daily,) = [one for one in known["backup_verification_sets"] if one["name"] == "database"]
     assert (daily["expected"]["every"], daily["maximum_rpo_hours"]) == ("daily", 1)
 
 
+def steps_of(cadence):
+    """The roles that a cadence runs, whatever the stage."""
+    stages = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"][cadence]
+    return {role for stage in stages.values() for role in stage}
+
+
+def evidence_of(system, item_id):
+    (item,) = [one for one in values(system)["maintenance_checklist"] if one["id"] == item_id]
+    return item
+
+
+def test_netpost_reviews_and_optimises_its_database_each_month_netpost_monthly_2():
+    assert {"database_review", "database_maintenance"} <= steps_of("monthly")
+    assert values("netpost").get("maintenance_skip", []) == []
+    assert values("netpost")["maintenance_postgresql"][0]["databases"] == ["netpost_production"]
+    item = evidence_of("netpost", "database-monthly")
+    assert ("monthly" in item["cadences"], set(item["evidence"])) == (True, {"postgresql_review", "postgresql_upkeep"})
+
+
+@pytest.mark.parametrize("cadence", sorted(CADENCES))
+def test_neff_measures_its_database_and_reads_its_backups_in_every_run_neff_mon_03(cadence):
+    assert {"database_review", "backup_verification"} <= steps_of(cadence)
+    known = values("neff_paving")
+    assert known["maintenance_targets"]["database_query_ms"] == 100  # the limit of postgresql.slow_statements
+    assert evidence_of("neff_paving", "database-watched").get("cadences") is None
+    (daily,) = [one for one in known["backup_verification_sets"] if one["name"] == "daily"]
+    assert (daily["expected"]["every"], daily["level"]) == ("daily", 5)
+    written = inventory()[1].raw_get(hosts("neff_paving")[0])["backup_verification_maximum_level"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) >= 2  # every byte
+
+
 def test_asr_looks_at_how_long_backups_take_what_is_in_them_and_at_room_for_the_next_window():
     known = values("asr_po")
-    database, files = known["backup_verification_sets"]
+    database, files, _off_site = known["backup_verification_sets"]
     assert "%H%M" in database["date_format"]
     assert (bool(files["required_files"]), files["level"]) == (True, 5)
     assert known["backup_verification_capacity_warning_days"] >= 60
@@ -311,11 +325,120 @@ def test_netpost_judges_by_its_alert_thresholds():
     assert (known["performance_review_memory_warning_percent"], known["performance_review_memory_critical_percent"]) == (80, 90)
 
 
-@pytest.mark.parametrize("system", ["flow_motion", "neff_paving"])
 @pytest.mark.parametrize(("cadence", "skipped"), [("weekly", ["patching"]), ("monthly", []), ("quarterly", [])])
-def test_updates_are_installed_monthly_not_weekly(system, cadence, skipped):
-    written = inventory()[1].raw_get(hosts(system)[0])["maintenance_skip"]
+def test_updates_are_installed_monthly_not_weekly(cadence, skipped):
+    written = inventory()[1].raw_get(hosts("neff_paving")[0])["maintenance_skip"]
     assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == skipped
+
+
+@pytest.mark.parametrize(("cadence", "scope"), [("weekly", "none"), ("monthly", "security"), ("quarterly", "security")])
+def test_flow_updates_dependencies_weekly_and_reviewed_packages_monthly(cadence, scope):
+    """flow-monthly-1: the list comes first, then an approval; flow-weekly-1 and 2 need no package of the system for that."""
+    written = inventory()[1].raw_get(hosts("flow_motion")[0])["patching_scope"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == scope
+    known = values("flow_motion")
+    assert "maintenance_skip" not in known
+    assert (known["patching_approval_required"], known["patching_approved"]) == (True, [])
+    assert any(duty["requirement"] == "flow-monthly-1" for duty in duties_of("flow_motion", cadence)) == (cadence != "weekly")
+    daily = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["daily"]
+    assert "patching" in daily["after"], "nobody could review what is not listed"
+
+
+def test_flow_restarts_containers_only_when_they_are_stopped_and_sees_them_all_again():
+    """flow-monthly-1 and 2: an update of Docker restarts every container; a reboot leaves those without a policy stopped."""
+    known = values("flow_motion")
+    assert {"name": "docker.service"} in known["maintenance_mode_services"]
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]
+    for cadence in ("monthly", "quarterly"):
+        assert "patching" in steps[cadence]["offline"]
+        assert "container_images" in steps[cadence]["after"]
+    assert known["patching_reboot_allowed"] is True
+    assert {"gateway", "gateway ready", "api"} <= {end["name"] for end in known["validation_endpoints"]}
+    [item] = [item for item in known["maintenance_checklist"] if item["id"] == "containers"]
+    assert item["evidence"] == ["container.gone", "container.restart_policy"]
+
+
+@pytest.mark.parametrize(
+    ("system", "update", "severity"), [("asr_po", [], "critical"), ("flow_motion", [], ""), ("neff_paving", ["*"], "")]
+)
+def test_node_updates_are_built_and_tested_outside_the_live_tree(system, update, severity):
+    """asr-07-2, flow-weekly-1, neff-monthly-04: never npm update or npm audit fix in the folder that the application runs from."""
+    [project] = values(system)["patching_node_projects"]
+    assert (project["build_first"], bool(project["test_command"])) == (True, True)
+    assert project.get("update", []) == update
+    assert project.get("update_severity", "") == severity
+    assert project.get("update_vulnerable", False) is (update == [])
+    assert project.get("audit", True) is True
+
+
+def test_asr_updates_only_what_is_critical_and_keeps_the_lock_file_from_before_asr_07_1_07_2():
+    known = values("asr_po")
+    [project] = known["patching_node_projects"]
+    assert (project["production_only"], project["update_severity"]) == (True, "critical")
+    assert f"{project['path']}/package-lock.json" in known["snapshot_paths"]
+
+
+def test_asr_takes_security_updates_only_and_holds_what_the_application_runs_on_asr_13_1():
+    known = values("asr_po")
+    assert known["patching_scope"] == "security"
+    kept = package_plan.Rules.of({"hold": known["patching_hold"]})
+    assert [name for name in ("nodejs", "nodejs-doc", "npm", "redis-server") if kept.keeps(name) != "held"] == []
+    assert kept.keeps("openssl") == ""
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["monthly"]
+    assert "patching" in steps["offline"], "a reboot has to come before the validation"
+
+
+def test_asr_updates_its_database_server_only_by_minor_releases_in_the_window_asr_13_2():
+    """Never with the other packages; and the server has to run while the application stands still."""
+    known = values("asr_po")
+    assert known["patching_postgresql"] == known["maintenance_postgresql"]
+    assert [one for one in known["maintenance_mode_services"] if "postgresql" in one["name"] and not one.get("keep_running")] == []
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["monthly"]
+    assert "patching" in steps["offline"]
+    transaction = (COLLECTION / "roles/cycle/tasks/transaction.yml").read_text()
+    places = [
+        transaction.index(words) for words in ("maintenance_mode_state: entered", "ops.maintenance.snapshot", "include_tasks: apply.yml")
+    ]
+    assert places == sorted(places)
+
+
+def test_asr_lists_pending_updates_of_every_kind_before_the_window_asr_01_4():
+    [item] = [item for item in values("asr_po")["maintenance_checklist"] if item["id"] == "updates-listed"]
+    assert item["phase"] == "pre"
+    assert {"patching.pending", "patching.overdue", "node.vulnerable", "postgresql_minor.pending"} <= set(item["evidence"])
+
+
+def test_flow_updates_python_services_within_their_ranges_and_tests_them_flow_weekly_2():
+    [service] = values("flow_motion")["patching_python_environments"]
+    assert service["requirements"].endswith("requirements.txt")
+    assert (service["update_vulnerable"], bool(service["test_command"]), service.get("audit", True)) == (True, True, True)
+    [item] = [item for item in values("flow_motion")["maintenance_checklist"] if item["id"] == "dependencies"]
+    assert "weekly" in item["cadences"]
+    assert "python_dependencies" in item["evidence"]
+
+
+def duties_of(system: str, cadence: str) -> list[dict[str, Any]]:
+    return [duty for duty in values(system)["maintenance_duties"] if cadence in duty.get("cadences", [cadence])]
+
+
+@pytest.mark.parametrize(
+    ("system", "requirement", "cadences"),
+    [
+        ("netpost", "netpost-weekly-07", ["weekly", "monthly", "quarterly"]),
+        ("netpost", "netpost-sec-06", ["weekly", "monthly", "quarterly", "deploy"]),
+        ("neff_paving", "neff-monthly-04", ["monthly"]),
+        ("flow_motion", "flow-weekly-1", ["weekly"]),
+    ],
+)
+def test_what_happens_in_a_repository_is_a_duty_that_somebody_signs(system, requirement, cadences):
+    for cadence in cadences:
+        assert [duty["id"] for duty in duties_of(system, cadence) if duty["requirement"] == requirement], cadence
+
+
+def test_netpost_changes_no_dependency_on_a_server_netpost_weekly_07():
+    """The lock file changes by a commit with a preview deployment; a server only audits."""
+    [project] = values("netpost")["patching_node_projects"]
+    assert (project.get("update", []), project.get("update_vulnerable", False), project.get("audit", True)) == ([], False, True)
 
 
 @pytest.mark.parametrize(
@@ -345,3 +468,74 @@ def test_netpost_looks_daily_for_what_is_overdue_and_installs_low_ones_quarterly
 def test_contacts_of_the_documents_are_carried(system, contacts):
     told_contacts = " ".join(values(system)["maintenance_contacts"].values())
     assert [contact for contact in contacts if contact not in told_contacts] == []
+
+
+WITH_DATABASE = ["asr_po", "neff_paving", "flow_motion", "netpost"]
+
+
+@pytest.mark.parametrize("system", WITH_DATABASE)
+def test_each_system_on_postgresql_can_be_drilled_as_a_whole_and_is_started_for_it(system):
+    (application,) = values(system)["backup_verification_applications"]
+    assert application["database"] in {one["name"] for one in values(system)["backup_verification_sets"]}
+    assert application["start"]["argv"][0].startswith("/usr/bin/")
+
+
+@pytest.mark.parametrize("system", WITH_DATABASE)
+def test_snapshots_are_sealed_for_environment_files_are_in_them_asr_03_3(system):
+    known = values(system)
+    assert any(".env" in path for path in known["snapshot_paths"])
+    assert (known["snapshot_encrypt_command"][0], known["snapshot_decrypt_command"][0]) == ("age", "age")
+    assert "age" in known["preflight_tools"]
+
+
+@pytest.mark.parametrize("system", ["asr_po", "neff_paving"])
+def test_a_release_leaves_out_what_users_own_and_the_environment_asr_03_2(system):
+    (release,) = values(system)["snapshot_releases"]
+    assert {"uploads", ".env"} <= set(release["data"])
+    assert release["version_file"] == "package.json"
+
+
+def test_flow_keeps_digests_and_volumes_and_its_database_stays_meanwhile_flow_pre_3():
+    known = values("flow_motion")
+    assert known["snapshot_containers"] is True
+    assert known["snapshot_volumes"]
+    assert {"name": "postgresql.service", "keep_running": True} in known["maintenance_mode_services"], "or it could not be dumped"
+
+
+def test_asr_fetches_a_backup_from_where_the_copies_lie_asr_14_6():
+    (off_site,) = [one for one in values("asr_po")["backup_verification_sets"] if one.get("kind") == "command"]
+    assert off_site["level"] >= 2
+
+
+def test_netpost_reads_its_backups_with_a_key_from_elsewhere_netpost_bak_03():
+    for declared in values("netpost")["backup_verification_sets"]:
+        assert (declared["encrypted"], "{key}" in declared["decrypt_command"], bool(declared["recovery_key"]["command"])) == (
+            True,
+            True,
+            True,
+        )
+        assert declared["pattern"].endswith(".age")
+
+
+def test_netpost_keeps_no_configuration_and_no_dump_in_clear_netpost_bak_05():
+    known = values("netpost")
+    assert known["snapshot_version_control"]["encrypt_command"][0] == "age"
+    assert known["snapshot_version_control"]["push"] is True
+    assert [server["encrypt_command"][0] for server in known["snapshot_postgresql"]] == ["age"]
+    assert [copy["encrypt_command"][0] for copy in known["snapshot_path_copies"]] == ["age"]
+
+
+def test_netpost_goes_back_to_the_deployment_before_and_asks_its_health_netpost_dep_12():
+    (deployment,) = values("netpost")["snapshot_deployments"]
+    assert deployment["rollback"][:2] == ["vercel", "rollback"]
+    assert any("{deployment}" in part for part in deployment["rollback"])
+    assert deployment["url"].endswith("/api/health")
+    assert deployment["promote"][:2] == ["vercel", "promote"]
+
+
+def test_netpost_gets_its_variables_and_a_deployment_after_a_restore_netpost_res_1():
+    told = [command for command in values("netpost")["site_commands"] if command["when"] == "restored"]
+    assert [command["name"] for command in told] == ["variables", "redeployment"], (
+        "a restart does not exist there, so the variables come first"
+    )
+    assert all(command["required"] for command in told)

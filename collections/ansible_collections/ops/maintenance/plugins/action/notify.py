@@ -22,6 +22,7 @@ from ansible_collections.ops.maintenance.plugins.plugin_utils.notices import (
     announcement,
     code_of,
     extension,
+    incident,
     length,
     overrun,
     spoken,
@@ -46,7 +47,7 @@ _CHANNEL = {
 }
 _NEEDS = [("kind", "mail", ("host", "sender", "to")), ("kind", "webhook", ("url", "url_file"), True), ("kind", "file", ("path",))]
 OPTIONS = {
-    "kind": {"type": "str", "default": "announcement", "choices": ["announcement", "overrun", "extension", "test"]},
+    "kind": {"type": "str", "default": "announcement", "choices": ["announcement", "overrun", "extension", "incident", "test"]},
     "channels": {"type": "list", "elements": "dict", "default": [], "options": _CHANNEL, "required_if": _NEEDS},
     "hosts": {"type": "list", "elements": "str", "default": []},
     "title": {"type": "str", "default": ""},
@@ -280,9 +281,16 @@ def _extension(system: str, given: dict[str, Any], now: datetime) -> tuple[Facts
     return facts, extension(facts)
 
 
+def _incident(system: str, given: dict[str, Any], now: datetime) -> tuple[Facts, Notice]:
+    if not given["reason"].strip():
+        raise InputError.of("reason", given["reason"], "what happened, in a sentence", "give it")
+    facts = _facts(system, given, None, None, now, planned=given["planned"] or [], reason=given["reason"])
+    return facts, incident(facts, control.run_id() or now.isoformat())
+
+
 def _test(system: str, given: dict[str, Any], now: datetime) -> tuple[Facts, Notice]:
     facts = _facts(system, given, None, None, now, services=[], planned=[])
     return facts, test_notice(facts, now)
 
 
-_KINDS = {"announcement": _announcement, "overrun": _overrun, "extension": _extension, "test": _test}
+_KINDS = {"announcement": _announcement, "overrun": _overrun, "extension": _extension, "incident": _incident, "test": _test}

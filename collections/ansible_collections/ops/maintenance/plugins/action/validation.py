@@ -44,9 +44,10 @@ def judge_body(body: dict[str, Any], check: dict[str, Any]) -> Finding:
     """Judge one assertion on the body of an answer.
 
     :param body: ``name``, ``content`` (base64 or nothing) and ``why`` there is no content.
-    :param check: ``query`` and, where the value must be a certain one, ``equals``.
+    :param check: ``query`` and, where the value must be a certain one, ``equals``; ``severity`` of another value.
     """
-    common: dict[str, Any] = {"id": "validation.body", "subject": body["name"], "threshold": f"critical unless {check['query']} fits"}
+    severity = check.get("severity") or "critical"
+    common: dict[str, Any] = {"id": "validation.body", "subject": body["name"], "threshold": f"{severity} unless {check['query']} fits"}
     if body["content"] is None:
         advice = "Mend the endpoint first."
         return Finding(state="unknown", summary=f"The body was not judged: {body['why']}.", advice=advice, **common)
@@ -60,7 +61,7 @@ def judge_body(body: dict[str, Any], check: dict[str, Any]) -> Finding:
     fits = same if wanted is not None else bool(found)
     expected = f"expected {wanted!r}" if wanted is not None else "expected something"
     return Finding(
-        state="ok" if fits else "critical",
+        state="ok" if fits else severity,
         summary=f"{check['query']} is {found!r}" + ("." if fits else f", {expected}."),
         value=found if isinstance(found, (str, int, float, bool)) else None,
         advice="" if fits else "Read the application's log from the time of this run.",

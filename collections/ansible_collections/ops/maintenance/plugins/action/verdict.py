@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -23,13 +25,23 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _result, given = self.validate_argument_spec({"fail_on": {"type": "str", "default": "failed", "choices": list(LEVELS)}})
+        _result, given = self.validate_argument_spec(
+            {
+                "fail_on": {"type": "str", "default": "failed", "choices": list(LEVELS)},
+                "of": {"type": "str", "default": "maintenance", "choices": ["maintenance", "scan"]},
+                "ids": {"type": "list", "elements": "str", "default": ["*"]},
+            }
+        )
         journal = os.environ.get(control.JOURNAL, "")
         if not journal or not os.path.exists(journal):
             return {**result, "failed": True, "msg": f"Nothing says how the run ended. {NO_JOURNAL}"}
-        problems, counts = judge(read_journal(journal).lines, given["fail_on"])
+        if given["of"] == "scan":
+            problems, counts = scanned(read_journal(journal).lines, given["fail_on"], given["ids"]), {}
+        else:
+            problems, counts = judge(read_journal(journal).lines, given["fail_on"])
         result.update(changed=False, hosts=counts, problems=problems, failed=bool(problems))
-        result["msg"] = " ".join(problems) if problems else f"Every host was maintained: {_told(counts)}."
+        fine = f"Every host was maintained: {_told(counts)}." if counts else "What was scanned meets the gate."
+        result["msg"] = " ".join(problems) if problems else fine
         return result
 
 
@@ -53,11 +65,33 @@ def judge(lines: list[dict[str, Any]], fail_on: str) -> tuple[list[str], dict[st
     records = [line for line in lines if line["kind"] == "record"]
     broken = [line for line in records if line["status"] == "failed" and outcomes.get(line["host"], {}).get("outcome") == "completed"]
     problems += [f"{line['host']}: {line['operation']} failed ({line['summary']})." for line in broken]
+    return [*problems, *_found(records, level)][:20], counts
+
+
+def scanned(lines: list[dict[str, Any]], fail_on: str, ids: Sequence[str] = ("*",)) -> list[str]:
+    """Return what speaks against a scan: nothing was looked at, a look failed, or something was found that nobody waived.
+
+    :param ids: patterns of the findings that the scan is for.
+    """
+    records = [
+        {**line, "findings": [found for found in line["findings"] if any(fnmatchcase(found["id"], pattern) for pattern in ids)]}
+        for line in lines
+        if line["kind"] == "record"
+    ]
+    problems = [f"{line['host']}: {line['operation']} failed ({line['summary']})." for line in records if line["status"] == "failed"]
+    if not any(line["findings"] for line in records):
+        problems.append("No finding: nothing was scanned.")
+    return [*problems, *_found(records, LEVELS.index(fail_on))][:20] if fail_on != "never" else []
+
+
+def _found(records: list[dict[str, Any]], level: int) -> list[str]:
+    """Say of each state that counts how many findings have it, waived ones left out."""
+    problems = []
     for state in LEVELS[2 : level + 1]:
         found = [f for line in records for f in line["findings"] if f["state"] == state and not f.get("waived")]
         if found:
             problems.append(f"{len(found)} findings are {state}; the first: {found[0]['summary']}")
-    return problems[:20], counts
+    return problems
 
 
 def _told(counts: dict[str, int]) -> str:

@@ -61,6 +61,7 @@ options:
 """
 
 import functools
+import gc
 import getpass
 import importlib
 import itertools
@@ -190,6 +191,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         roles = any(_role_name(role).startswith(_PREFIX) for role in play.roles)
         if roles or _is_inside(play.get_path()):
             self._begin()
+        # Each task is a fork of this process: what is loaded by now is kept from its garbage collector, and so is not copied.
+        gc.freeze()
 
     @_never_fails
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002 - Ansible names it
@@ -261,7 +264,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         }
 
     def _load_waivers(self) -> None:
-        path = self.get_option("waivers") or _waivers_beside(context.CLIARGS.get("inventory") or ())
+        path = self.get_option("waivers") or waivers.beside(context.CLIARGS.get("inventory") or ())
         if not path:
             return
         self._waiver_file = path
@@ -476,15 +479,6 @@ def _collection_version() -> str:
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             continue
     return ""
-
-
-def _waivers_beside(sources: tuple[str, ...]) -> str:
-    first = next(iter(sources), "")
-    if not first or "," in first:
-        return ""
-    path = Path(first).absolute()
-    beside = (path if path.is_dir() else path.parent) / "waivers.yml"
-    return str(beside) if beside.is_file() else ""
 
 
 def _is_inside(path: str | None) -> bool:

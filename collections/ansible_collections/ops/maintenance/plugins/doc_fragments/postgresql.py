@@ -105,6 +105,12 @@ options:
           - A second copy for people, mode 0600, with C({{time}}) in its name and C({{database}}) where there are several. Format V(custom) only.
         type: str
         default: ''
+      encrypt_command:
+        description:
+          - Argument list of a program that encrypts that copy for somebody else, who keeps the key. Empty keeps it in clear.
+        type: list
+        elements: str
+        default: []
 """
 
     RESTORE: str = f"""
@@ -126,4 +132,21 @@ options:
         type: list
         elements: str
         default: []
+"""
+
+    MINOR: str = f"""
+options:
+  servers:
+    description:
+      - The PostgreSQL servers of this host, version 13 or newer. Needs psycopg 3 or psycopg2 on the host, and a role that is a member of
+        C(pg_monitor). All clusters of a major version that run on the host have to be named, as they share the packages.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+{_SERVER}
+      replicas_expected:
+        description: How many replicas have to be connected while this server is the primary.
+        type: int
+        default: 0
 """

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Are the declared alert rules there, sound and not empty, and does what fires them answer. Looks only."""
+"""Are the declared alert rules there, sound, not empty and do they fire as their tests say; does what fires them answer and tell somebody."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import os
 import re
 import typing as t
 
-from . import http_probe
+from . import alert_delivery, alert_tests, http_probe
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .judge import many
 from .paths import open_regular
-from .record import Finding, Metric, Outcome, clean
+from .record import Action, Finding, Metric, Outcome, clean, status_of
 
 OPTIONS: dict[str, t.Any] = {
     "rules": {
@@ -26,6 +26,7 @@ OPTIONS: dict[str, t.Any] = {
             "path": {"type": "str", "required": True},
             "kind": {"type": "str", "default": "prometheus", "choices": ["alertmanager", "json", "prometheus"]},
             "alerts": {"type": "list", "elements": "str", "default": []},
+            "tests": {"type": "list", "elements": "str", "default": []},
         },
     },
     "endpoints": {
@@ -38,6 +39,7 @@ OPTIONS: dict[str, t.Any] = {
             "ca_file": {"type": "path"},
         },
     },
+    "deliveries": {"type": "list", "elements": "dict", "default": [], "options": alert_delivery.OPTIONS},
     "timeout_seconds": {"type": "float", "default": 10.0},
 }
 
@@ -66,17 +68,36 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         for entry in params["rules"]
         if not os.path.isabs(entry["path"])
     ]
-    return problems + [
-        problem for entry in params["endpoints"] for problem in refusal(http_probe.check_url, entry["url"], "endpoints[].url")
-    ]
+    for entry in params["rules"]:
+        problems += [
+            str(InputError.of("rules[].tests", path, "an absolute path or pattern", "write it from the root on"))
+            for path in entry["tests"]
+            if not os.path.isabs(path)
+        ]
+        if entry["tests"] and entry["kind"] != "prometheus":
+            problems.append(
+                f"rules[].tests are given for {entry['path']!r} of kind {entry['kind']}, expected kind prometheus; remove them."
+            )
+    for option in ("endpoints", "deliveries"):
+        problems += [problem for entry in params[option] for problem in refusal(http_probe.check_url, entry["url"], f"{option}[].url")]
+    return problems + [problem for entry in params["deliveries"] for problem in out_of_range(entry, ("wait_seconds",), 1, 600)]
 
 
-def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # noqa: ARG001 (looks only)
-    """Look at every file and ask every endpoint."""
+def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
+    """Look at every file, ask every endpoint, and send the test alerts that are asked for."""
     refuse(input_problems(params))
     findings = [finding for entry in params["rules"] for finding in _of_pattern(entry, host, params["timeout_seconds"])]
+    findings += [finding for entry in params["rules"] if entry["tests"] for finding in alert_tests.look(entry["tests"], host)]
     findings += [_health(entry, params["timeout_seconds"]) for entry in params["endpoints"]]
-    if not findings:
+    actions: list[Action] = []
+    for entry in params["deliveries"]:
+        if check_mode:
+            actions.append(Action(clean(entry["name"], 100), "test_alert", "due", "a test alert is to be sent"))
+            continue
+        finding, action = alert_delivery.Delivery(entry, host, params["timeout_seconds"]).send()
+        findings.append(finding)
+        actions += [action] if action.status == "changed" else []
+    if not findings and not actions:
         advice = "Declare the files of the rules, and where Prometheus or Alertmanager answer."
         findings = [Finding("alert_rules.file", "unknown", SUBJECT, "Nothing is declared, so nothing was looked at.", advice=advice)]
     bad = sum(finding.state != "ok" for finding in findings)
@@ -84,7 +105,13 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # n
         Metric("alert_rules.rules", f.subject, f.value, "count") for f in findings if f.id == "alert_rules.file" and f.value is not None
     ]
     return Outcome(
-        SUBJECT, "alert_rules", "ok", f"{bad} of {many(len(findings), 'finding')} need attention", findings=findings, metrics=metrics
+        SUBJECT,
+        "alert_rules",
+        status_of(actions, check_mode),
+        f"{bad} of {many(len(findings), 'finding')} need attention",
+        findings=findings,
+        metrics=metrics,
+        actions=actions,
     )
 
 
@@ -158,6 +185,9 @@ def _by_tool(path: str, kind: str, host: Host, timeout: float) -> int:
     except MaintenanceError as error:
         raise UnsoundError("unknown", str(error), f"Run {' '.join(tool)} by hand.") from None
     counted = _RULES.search(ran.stdout)
+    if ran.rc == 0 and "lint error" in ran.stderr:
+        said = " ".join(line.strip() for line in ran.stderr.splitlines() if line.strip() not in ("", "FAILED:"))
+        raise UnsoundError("warning", f"{tool[0]} warns: {clean(said, 300)}", "Remove what is there twice; Prometheus loads both.")
     if ran.rc or "FAILED" in ran.stdout or "FAILED" in ran.stderr:
         lines = [line for line in f"{ran.stdout}\n{ran.stderr}".splitlines() if line.strip() and not line.startswith("Checking ")]
         raise UnsoundError(

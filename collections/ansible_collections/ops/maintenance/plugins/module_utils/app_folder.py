@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import stat
+import tempfile
 import typing as t
 
 from .errors import InputError, MaintenanceError
@@ -39,6 +41,24 @@ class AppFolder:
         """Refuse a folder without this regular file."""
         if not os.path.isfile(os.path.join(self.path, name)):
             raise InputError.of(option, self.path, f"a folder with {name}", "correct the path or create the file")
+
+    @contextlib.contextmanager
+    def copy(self, without: t.Collection[str]) -> t.Iterator[AppFolder]:
+        """Give a copy of the folder that belongs to the same owner and goes afterwards.
+
+        :param without: names directly in the folder that are left out.
+        """
+        with tempfile.TemporaryDirectory(prefix="ops_maintenance_build_") as place:
+            os.chown(place, self.owner.st_uid, self.owner.st_gid)
+            self.hand_over([name for name in sorted(os.listdir(self.path)) if name not in without], place)
+            yield AppFolder(self.host, place, "the copy")
+
+    def hand_over(self, names: t.Sequence[str], target: str) -> None:
+        """Copy files and folders of this folder into another one of the same owner, as that owner."""
+        paths = [os.path.join(self.path, name) for name in names]
+        ran = self.host.run([*_become(self.owner), "cp", "-a", "--reflink=auto", "--", *paths, target], timeout=900)
+        if ran.rc != 0:
+            raise MaintenanceError(f"{self.path} could not be copied to {target}: {ran.why()}")
 
 
 class Copies:

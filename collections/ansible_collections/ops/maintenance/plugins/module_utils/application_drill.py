@@ -182,6 +182,11 @@ class Drill:
             self._database(backups[self.application["database"]], target.folder or "")
 
     def _files(self, files: t.Sequence[tree.Restored], folder: str) -> None:
+        if not files:
+            advice = "Back up its files and configuration too, and declare the sets in files; code and keys come from nowhere else."
+            words = "no backup of its files and configuration is declared, so only its database comes back"
+            self.find("drill.files", "unknown", words, advice=advice)
+            return
         wrong = [text for restored in files for text in restored.wrong]
         evidence, notes = wrong[:_SHOWN], [note for restored in files for note in restored.notes]
         words = f"{many(sum(restored.files for restored in files), 'file')}, {human_bytes(sum(r.size for r in files))} restored"
@@ -190,7 +195,7 @@ class Drill:
             wrong = list(tree.against_manifest(folder, manifest))
             evidence = wrong[:_SHOWN]
             words += f", each as {os.path.basename(manifest)} says"
-        elif not manifest and self.application["files"]:
+        elif not manifest:
             notes.append("whether they are what they were: no manifest is declared")
         if wrong:
             words = f"{len(wrong)} wrong, first: {wrong[0]}"
@@ -266,6 +271,10 @@ class Drill:
         if not start:
             advice = "Declare start: the application's own program, and the address that tells whether it works."
             self.find("drill.application", "unknown", "nothing is declared that would tell whether it works (start)", advice=advice)
+            return
+        if self.around.check_mode:
+            advice = "Run the drill without check mode; it touches nothing that lives either."
+            self.find("drill.application", "unknown", "it was not started, for check mode starts nothing", advice=advice)
             return
         paths = [part["path"] for part in self.application["files"]]
         said = unit.try_out(start, folder, paths, place, self.sets.get(self.application["database"], {}).get("database", ""))

@@ -23,7 +23,6 @@ from .backup_repository import (
     Ladder,
     Tool,
     entry,
-    environment_of,
     moment_of,
     name_of,
     timed,
@@ -75,11 +74,6 @@ class Command:
         if not command["maximum_bytes"] > 0:
             option = f"command.maximum_bytes of set {name}"
             yield str(InputError.of(option, command["maximum_bytes"], "the largest size that may be fetched, in bytes", "give it"))
-        try:
-            environment_of(command["environment_file"], f"command.environment_file of set {name}")
-            identity(command["os_user"])
-        except InputError as error:
-            yield str(error)
 
     def listed(self, declared: Declared, around: Around) -> Listing:
         """List what the command prints: a line of size, time and name for each, or such objects as JSON."""

@@ -8,7 +8,7 @@ import os
 import typing as t
 from collections import Counter
 
-from . import application_drill
+from . import application_drill, backup_keys
 from .backup_adaptors import ADAPTORS, CHOICES, set_options
 from .backup_encryption import command_problems
 from .backup_sets import Declared, check_date_format
@@ -63,6 +63,7 @@ _SET: dict[str, t.Any] = {
     "minimum_history_days": {"type": "float", "default": 0.0},
     "encrypted": {"type": "bool", "default": False},
     "decrypt_command": {"type": "list", "elements": "str", "default": []},
+    **backup_keys.OPTIONS,
     **set_options(),
 }
 
@@ -110,6 +111,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     problems += [f"kinds has {kind!r}, expected {', '.join(CHOICES)}; correct it." for kind in params["kinds"] if kind not in CHOICES]
     for declared in params["sets"]:
         problems += command_problems(declared["decrypt_command"], f"decrypt_command of set {declared['name']}")
+        problems += backup_keys.problems(declared)
         if declared["kind"] in ADAPTORS:
             problems += ADAPTORS[declared["kind"]].problems(declared, params)
     problems += application_drill.problems(params)

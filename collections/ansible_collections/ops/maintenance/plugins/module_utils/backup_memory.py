@@ -15,7 +15,7 @@ from .backup_sets import Backup, Declared, Listing
 from .backup_work import Run, finding_of, why_not_fresh
 from .forecast import Point, appended, days_until
 from .judge import below_limit, from_limit, human_bytes, limits
-from .paths import write_state
+from .kept_state import keep_state
 from .record import Finding, Metric
 
 PROOFS = "backup_proofs.json"
@@ -76,8 +76,8 @@ def keep(work: Run) -> None:
         work.history[part] = {name: kept for name, kept in work.history.get(part, {}).items() if name in names}
     stamp = work.host.now().isoformat(timespec="seconds")
     sets = {name: proof for name, proof in work.proofs.items() if name in names}
-    write_state(work.params["state_dir"], HISTORY, work.history)
-    write_state(work.params["state_dir"], PROOFS, {"updated": stamp, "run_id": work.params["run_id"], "sets": sets})
+    work.findings += keep_state(work.params["state_dir"], HISTORY, work.history)
+    work.findings += keep_state(work.params["state_dir"], PROOFS, {"updated": stamp, "run_id": work.params["run_id"], "sets": sets})
 
 
 def capacity(work: Run) -> None:

@@ -37,7 +37,7 @@ COPY public.sample (id, text) FROM stdin;
 _DECLARED: dict[str, t.Any] = {
     "name": "self test", "layout": "files", "pattern": "*", "manifest": "", "date_format": "", "level": 4,
     "required_tables": ["sample"], "required_files": [], "application_id": 0, "count_tables": [], "sentinel": None,
-    "source": "", "decrypt_command": [], "count_change_percent": 0.0, "maximum_rpo_hours": 0.0, "maximum_age_hours": 1.0,
+    "source": "", "decrypt_command": [], "recovery_key": None, "count_change_percent": 0.0, "maximum_rpo_hours": 0.0, "maximum_age_hours": 1.0,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import typing as t
 
-from . import application_drill, backup_objectives, backup_self_test
+from . import application_drill, backup_keys, backup_objectives, backup_self_test
 from .backup_adaptor import Climb
 from .backup_adaptors import ADAPTORS
 from .backup_inputs import OPTIONS, check_declared, input_problems, needs_root
@@ -41,8 +41,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     params = {**params, "known": set(declared_sets), "sets": [{**declared, "level": level_of(declared, params)} for declared in wanted]}
     history, proofs = read_state(params["state_dir"], HISTORY), read_state(params["state_dir"], PROOFS)
     work = Run(params, check_mode, host, zone, history, proofs.get("sets", {}))
-    failed = [set_["name"] for set_ in params["sets"] if not _verify_set(set_, work)]
-    _applications(work, declared_sets)
+    with backup_keys.fetched(_to_read(params, declared_sets), params["scratch"]) as keys:
+        failed = [set_["name"] for set_ in params["sets"] if not _verified(set_, keys.get(set_["name"]), work)]
+        _applications(work, {**declared_sets, **{name: key.declared for name, key in keys.items()}})
     capacity(work)
     if not params["sets"]:
         work.findings.append(
@@ -65,6 +66,14 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             outcome,
         )
     return outcome
+
+
+def _to_read(params: t.Mapping[str, t.Any], declared_sets: t.Mapping[str, Declared]) -> list[Declared]:
+    """Return the sets whose backups are opened in this run: by themselves, or for an application."""
+    names = {declared["name"] for declared in params["sets"] if declared["level"]}
+    for application in params["applications"]:
+        names |= {application["database"], *(part["set"] for part in application["files"])}
+    return [declared for name, declared in declared_sets.items() if name in names]
 
 
 def level_of(declared: Declared, params: t.Mapping[str, t.Any]) -> int:
@@ -90,6 +99,17 @@ def _outcome(work: Run) -> Outcome:
 
 
 # One set -------------------------------------------------------------------------------------------------------------
+
+
+def _verified(declared: Declared, key: backup_keys.Key | None, work: Run) -> bool:
+    """Judge one set with the key that was fetched for it."""
+    name, before = declared["name"], len(work.findings)
+    asked = {**declared, "decrypt_command": key.declared["decrypt_command"]} if key else declared
+    succeeded = _verify_set(asked, work)
+    encrypted = any(found.id == "backup.encryption" and found.state == "ok" for found in work.findings[before:])
+    found = backup_keys.finding(declared, key if declared["level"] else None, work.proofs.get(name, {}).get("level", -1), encrypted)
+    work.findings += [found] if found else []
+    return succeeded
 
 
 def _verify_set(declared: Declared, work: Run) -> bool:

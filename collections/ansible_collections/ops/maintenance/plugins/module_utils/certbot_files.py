@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from . import security_x509
 from .errors import MaintenanceError
 from .host import Host
-from .record import Finding
-from .security_common import read_small, shown, unknown, why_unread
+from .record import Finding, unknown
+from .security_common import read_small, shown, why_unread
 from .security_x509 import Certificate
 
 _SETTING = re.compile(r"^\s*([A-Za-z0-9_-]+)\s*=\s*(.*?)\s*$", re.M)

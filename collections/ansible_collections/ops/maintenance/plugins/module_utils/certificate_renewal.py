@@ -9,13 +9,12 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from . import certbot_files, security_tls, security_x509
+from . import certbot_files, certbot_run, security_tls, security_x509
 from .certbot_files import Lineage
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import below_limit, limits, many
-from .record import Action, Finding, Metric, Outcome, clean, status_of
-from .security_common import unknown
+from .record import Action, Finding, Metric, Outcome, status_of, unknown
 from .security_x509 import Certificate
 
 OPTIONS: dict[str, t.Any] = {
@@ -40,13 +39,10 @@ OPTIONS: dict[str, t.Any] = {
     "rehearse": {"type": "bool", "default": False},
     "renew_before_days": {"type": "float", "default": 30.0},
     "critical_days": {"type": "float", "default": 7.0},
+    "authority_ca_file": {"type": "path", "default": ""},
     "timeout_seconds": {"type": "float", "default": 300.0},
     "minimum_seconds": {"type": "int", "default": 300},
 }
-_UNREACHABLE = re.compile(
-    r"Max retries exceeded|NameResolutionError|name resolution|Network is unreachable|Connection refused|timed? ?out|No route to host",
-    re.IGNORECASE,
-)
 _WAIT_SECONDS = 5.0
 
 Declared = t.Mapping[str, t.Any]
@@ -107,18 +103,23 @@ class Renewal:
         """Return how long the certificate, or the first of its chain to end, is good for."""
         return (min(one.not_after for one in seen.chain) - self.host.now().timestamp()) / 86400
 
-    def limit(self, lineage: Lineage) -> float:
-        """Return from when on a renewal is due."""
-        stated = lineage.renew_before_days
-        return self.params["renew_before_days"] if stated is None else stated
+    def limit(self, seen: Seen) -> float:
+        """Return from when on a renewal is due: by its renewal file, or as declared, but no earlier than in its last third."""
+        stated = seen.lineage.renew_before_days
+        lifetime = (seen.chain[0].not_after - seen.chain[0].not_before) / 86400
+        return min(self.params["renew_before_days"], lifetime / 3) if stated is None else stated
 
     def is_due(self, seen: Seen) -> bool:
-        """Whether the certificate is to be renewed now."""
-        return bool(seen.chain) and self.days_left(seen) < self.limit(seen.lineage)
+        """Whether the certificate itself is to be renewed now; an authority above it that ends first is no reason to order daily."""
+        return bool(seen.chain) and (seen.chain[0].not_after - self.host.now().timestamp()) / 86400 < self.limit(seen)
 
     def _expiry(self, seen: Seen) -> Finding:
         days = self.days_left(seen)
-        warning, critical = self.limit(seen.lineage), self.params["critical_days"]
+        warning = self.limit(seen)
+        critical = min(self.params["critical_days"], warning / 2)
+        advice = "Let the run renew it (renew), and see why the timer has not (/var/log/letsencrypt)."
+        if not self.is_due(seen):
+            advice = "An authority in its chain ends before it does: order it anew (certbot renew --force-renewal)."
         state = "critical" if days <= 0 else below_limit(days, warning, critical)
         return Finding(
             "certificate.expiry",
@@ -128,7 +129,7 @@ class Renewal:
             round(days, 2),
             "days",
             limits("days", warning, critical, low=True),
-            advice="" if state == "ok" else "Let the run renew it (renew), and see why the timer has not (/var/log/letsencrypt).",
+            advice="" if state == "ok" else advice,
             evidence=[f"names: {', '.join(seen.chain[0].names[:10])}", f"sha256 {seen.fingerprint}"],
         )
 
@@ -183,43 +184,18 @@ class Renewal:
             return []
         return [security_x509.fingerprint(block) for block in security_x509.split(ran.stdout.encode())[0]]
 
-    def certbot(self, *arguments: str) -> tuple[bool, str]:
-        """Run ``certbot renew``; return whether it ended well, and its last words."""
-        folders = [f"--{name.replace('_', '-')}={self.params[name]}" for name in ("config_dir", "work_dir", "logs_dir")]
-        argv = ["certbot", "renew", "--non-interactive", "--no-random-sleep-on-renew", *folders, *arguments]
-        ran = self.host.run(argv, timeout=self.params["timeout_seconds"])
-        text = f"{ran.stdout}\n{ran.stderr}"
-        told = [
-            line.strip() for line in text.splitlines() if _UNREACHABLE.search(line) or line.startswith(("Failed to renew", "All simulated"))
-        ]
-        return ran.rc == 0 and "The following simulated renewals failed" not in text, clean(told[0] if told else ran.why(), 300)
-
-    def rehearse(self, lineage: Lineage) -> Finding:
-        """Let certbot rehearse a renewal with the authority's test service."""
-        try:
-            well, said = self.certbot("--dry-run", f"--cert-name={lineage.name}")
-        except MaintenanceError as error:
-            well, said = False, str(error)
-        if well:
-            return Finding("certificate.rehearsal", "ok", lineage.name, "A rehearsed renewal succeeded.")
-        if _UNREACHABLE.search(said) or "is not installed" in said:
-            advice = "Let the host reach the authority, or look from where it can; until then nobody knows whether a renewal works."
-            return unknown("certificate.rehearsal", lineage.name, f"Whether a renewal would succeed is not known: {said}", advice)
-        advice = "Correct what the authority could not check (DNS, port 80, the plugin) before the certificate ends."
-        return Finding("certificate.rehearsal", "warning", lineage.name, f"A rehearsed renewal failed: {said}", advice=advice)
-
     def renew(self, seen: Seen) -> Action:
         """Renew a certificate and look whether there is a newer one."""
         name = seen.lineage.name
         before = {"days_left": round(self.days_left(seen), 1), "sha256": seen.fingerprint}
         try:
-            well, said = self.certbot(f"--cert-name={name}")
+            ran = certbot_run.run(self.host, self.params, f"--cert-name={name}", "--force-renewal")
             chain = seen.lineage.chain(self.host)
         except MaintenanceError as error:
             return Action(name, "renew", "failed", f"{name} was not renewed: {error}", before)
         after = Seen(seen.lineage, seen.declared, chain)
-        if not well or chain[0].fingerprint == seen.fingerprint or chain[0].not_after <= seen.chain[0].not_after:
-            return Action(name, "renew", "failed", f"{name} was not renewed: {said}", before, {"sha256": chain[0].fingerprint})
+        if not ran.is_well or chain[0].fingerprint == seen.fingerprint or chain[0].not_after <= seen.chain[0].not_after:
+            return Action(name, "renew", "failed", f"{name} was not renewed: {ran.said}", before, {"sha256": chain[0].fingerprint})
         days = round(self.days_left(after), 1)
         return Action(
             name, "renew", "changed", f"{name} is good for {days:g} days now", before, {"days_left": days, "sha256": after.fingerprint}
@@ -241,7 +217,7 @@ class Renewal:
         end = self.host.now().timestamp() + _WAIT_SECONDS
         while True:
             found = self.look(seen.lineage)
-            is_settled = all(finding.state == "ok" for finding in found.findings if finding.check == "certificate.served")
+            is_settled = all(finding.state == "ok" for finding in found.findings if finding.id == "certificate.served")
             if is_settled or self.host.now().timestamp() > end:
                 return found
             self.host.sleep(0.2)
@@ -252,9 +228,9 @@ def input_problems(params: Declared) -> list[str]:
     problems = out_of_range(params, ("renew_before_days", "critical_days", "minimum_seconds")) + out_of_range(
         params, ("timeout_seconds",), 1
     )
-    for folder in ("config_dir", "work_dir", "logs_dir"):
-        if not os.path.isabs(params[folder]):
-            problems.append(str(InputError.of(folder, params[folder], "an absolute path", "correct it")))
+    for path in ("config_dir", "work_dir", "logs_dir", *(["authority_ca_file"] if params["authority_ca_file"] else [])):
+        if not os.path.isabs(params[path]):
+            problems.append(str(InputError.of(path, params[path], "an absolute path", "correct it")))
     names = [item["name"] for item in params["certificates"]]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems += [f"certificates has {name!r} more than once, expected each name once; remove one." for name in twice]
@@ -301,7 +277,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         if any(action.status == "changed" for action in done):
             seen = work.look_again(seen)
         if params["rehearse"] and not check_mode and not late:
-            seen.findings.append(work.rehearse(lineage))
+            seen.findings.append(certbot_run.rehearsal(host, params, lineage))
         findings += seen.findings
         actions += done
         metrics += [Metric("certificate.days_left", lineage.name, round(work.days_left(seen), 2), "days")] if seen.chain else []

@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import typing as t
 from dataclasses import dataclass
 
 from . import image_scan
+from .container_engine import Engine, Image, Running
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import many
-from .paths import read_state, write_state
-from .record import Finding, Metric, Outcome, clean
-from .security_common import unknown
+from .kept_state import keep_state
+from .paths import read_state
+from .record import Finding, Metric, Outcome, clean, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "engine": {"type": "str", "choices": ["auto", "docker", "podman"], "default": "auto"},
@@ -30,7 +30,6 @@ OPTIONS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "float", "default": 60.0},
 }
 _STATE = "container_images.json"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"^(?P<name>[^@\s]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$")
 
 
@@ -66,109 +65,6 @@ class Reference:
         return f"{self.name}:{self.tag}"
 
 
-@dataclass(frozen=True)
-class Running:
-    """A container; ``image`` is the id of what it runs."""
-
-    name: str
-    image: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class Image:
-    """A local image and the digests under which registries know it."""
-
-    id: str
-    digests: tuple[str, ...]
-
-
-def bare_id(text: t.Any) -> str:
-    """Return an image id without the name of its hash."""
-    return str(text).replace("sha256:", "")
-
-
-def parse_containers(text: str) -> list[Running]:
-    """Read ``docker inspect`` or ``podman inspect`` of containers."""
-    found = []
-    for item in _list(text):
-        config = item.get("Config") or {}
-        reference = str(item.get("ImageName") or config.get("Image") or "")
-        found.append(Running(str(item.get("Name", "")).lstrip("/"), bare_id(item.get("Image")), reference))
-    return sorted(found, key=lambda container: container.name)
-
-
-def parse_images(text: str) -> list[Image]:
-    """Read ``docker image inspect``."""
-    return [
-        Image(
-            bare_id(item.get("Id")),
-            tuple(sorted({found[0] for found in map(_DIGEST.findall, map(str, item.get("RepoDigests") or [])) if found})),
-        )
-        for item in _list(text)
-    ]
-
-
-def _list(text: str) -> list[dict[str, t.Any]]:
-    try:
-        data = json.loads(text or "[]")
-    except ValueError as error:
-        raise MaintenanceError(f"the engine's answer is no JSON ({error})") from error
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise MaintenanceError("the engine did not answer with a list of objects")
-    return data
-
-
-class Engine:
-    """docker or podman on one host."""
-
-    def __init__(self, host: Host, command: str, timeout: float) -> None:
-        self.host = host
-        self.command = command
-        self.timeout = timeout
-
-    def containers(self) -> list[Running]:
-        """Return what runs.
-
-        :raises MaintenanceError: the engine does not answer.
-        """
-        ids = self._answer("ps", "--quiet", "--no-trunc").split()
-        # One that ended meanwhile is left out of the answer, which then ends with an error.
-        return parse_containers(self.host.run([self.command, "inspect", "--type", "container", *ids]).stdout) if ids else []
-
-    def image(self, reference: str) -> Image | None:
-        """Return a local image, ``None`` when there is none of that name."""
-        ran = self.host.run([self.command, "image", "inspect", reference])
-        if ran.rc != 0:
-            if re.search(r"no such image|image not known|failed to find image", ran.stderr, re.IGNORECASE):
-                return None
-            raise MaintenanceError(ran.why())
-        return next(iter(parse_images(ran.stdout)), None)
-
-    def remote_digest(self, reference: Reference) -> str:
-        """Ask the registry which digest a tag has now.
-
-        :raises MaintenanceError: it does not answer, or the host has nothing to ask it with.
-        """
-        if self.host.which("skopeo"):
-            argv = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{reference.tagged}"]
-        elif self.command == "docker":
-            argv = ["docker", "buildx", "imagetools", "inspect", reference.tagged, "--format", "{{.Manifest.Digest}}"]
-        else:
-            raise MaintenanceError("skopeo is not installed")
-        ran = self.host.run(argv, timeout=self.timeout)
-        digest = _DIGEST.fullmatch(ran.stdout.strip())
-        if ran.rc != 0 or digest is None:
-            raise MaintenanceError(ran.why())
-        return digest.group()
-
-    def _answer(self, *arguments: str) -> str:
-        ran = self.host.run([self.command, *arguments])
-        if ran.rc != 0:
-            raise MaintenanceError(ran.why())
-        return ran.stdout
-
-
 def current_finding(engine: Engine, container: Running, remote: bool) -> Finding:
     """Compare what a container runs with what its reference points to now, locally and (where asked) in the registry."""
     reference = Reference.of(container.reference)
@@ -201,7 +97,7 @@ def _against_registry(engine: Engine, container: Running, reference: Reference, 
         return _judged(
             "unknown", container, f"{reference} was built here; no registry knows it.", "Name it in ignore, or push what is built."
         )
-    digest = engine.remote_digest(reference)
+    digest = engine.remote_digest(reference.tagged)
     if digest in running.digests:
         return _judged("ok", container, f"It runs what {reference} is in the registry.")
     said = f"The registry has another {reference}: {digest[:19]}…"
@@ -226,6 +122,39 @@ def floating_finding(containers: t.Sequence[Running]) -> Finding:
         "warning from 1",
         advice="Name a version, or better a digest, so that a new container is what was tested." if found else "",
         evidence=[f"{name}: {reference}" for name, reference in found][:20],
+    )
+
+
+def restart_finding(containers: t.Sequence[Running]) -> Finding:
+    """Name the containers that a reboot would leave stopped."""
+    found = [container.name for container in containers if not container.comes_back]
+    return Finding(
+        "container.restart_policy",
+        "warning" if found else "ok",
+        "containers",
+        f"{many(len(found), 'container')} of {len(containers)} would not come back after a reboot.",
+        len(found),
+        "count",
+        "warning from 1",
+        advice="Give them the restart policy unless-stopped or always, or name those that are meant to end in ignore." if found else "",
+        evidence=found[:20],
+    )
+
+
+def gone_finding(before: t.Iterable[str], containers: t.Sequence[Running], ignored: t.Sequence[str]) -> Finding:
+    """Name the containers that ran at the last run and do not now."""
+    there = {container.name for container in containers}
+    gone = sorted(name for name in before if name not in there and not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored))
+    return Finding(
+        "container.gone",
+        "warning" if gone else "ok",
+        "containers",
+        f"{many(len(gone), 'container')} that ran at the last run {'does' if len(gone) == 1 else 'do'} not run now.",
+        len(gone),
+        "count",
+        "warning from 1",
+        advice="Look at its log and start it; nothing is to be done where it was replaced or taken out on purpose." if gone else "",
+        evidence=gone[:20],
     )
 
 
@@ -287,6 +216,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         finding = unknown("container.image_current", "containers", f"What runs is not known: {clean(str(error))}", advice)
         return Outcome("containers", "container_images", "ok", finding.summary, findings=[finding])
     findings = [current_finding(engine, container, params["remote"]) for container in containers] + [floating_finding(containers)]
+    findings += [restart_finding(containers), gone_finding(read_state(params["state_dir"], _STATE), containers, params["ignore"])]
     metrics = [Metric("container.running", "containers", len(containers), "count")]
     if params["scanner"] != "none":
         for image in sorted({container.image for container in containers}):
@@ -307,7 +237,7 @@ def _outcome(
     before = read_state(params["state_dir"], _STATE)
     after = {container.name: _digest(engine, container) for container in containers}
     if not check_mode and after != before:
-        write_state(params["state_dir"], _STATE, after)
+        findings = [*findings, *keep_state(params["state_dir"], _STATE, after)]
     changed = sum(before.get(name) not in (None, digest) for name, digest in after.items())
     return Outcome(
         subject="containers",

@@ -10,6 +10,7 @@ import os
 import typing as t
 from dataclasses import dataclass
 
+from . import container_engine
 from .errors import InputError, MaintenanceError, out_of_range, refuse
 from .host import Host
 from .judge import human_bytes, many
@@ -29,7 +30,6 @@ BOUND_BY_THEMSELVES = frozenset(("local",))
 
 _INFO = '{"driver":{{json .LoggingDriver}},"root":{{json .DockerRootDir}}}'
 _CONTAINER = '{"id":{{json .Id}},"name":{{json .Name}},"log":{{json .HostConfig.LogConfig}},"path":{{json .LogPath}}}'
-_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,15 @@ def _unknown(finding_id: str, summary: str, advice: str) -> Finding:
 
 def _asked(host: Host, argv: t.Sequence[str], timeout: float) -> str:
     ran = host.run(argv, timeout=timeout)
-    if not ran.stdout.strip() or (ran.rc and argv[1] != "inspect"):  # a container may have gone since it was listed
+    if not ran.stdout.strip() or ran.rc:
         raise MaintenanceError(ran.why())
     return ran.stdout
 
 
 def _containers(host: Host, root: str, timeout: float) -> list[Container]:
-    listed = host.run(["docker", "ps", "--all", "--quiet", "--no-trunc"], timeout=timeout)
-    if listed.rc:
-        raise MaintenanceError(listed.why())
-    ids, found = listed.stdout.split(), []
-    for first in range(0, len(ids), _AT_ONCE):
-        argv = ["docker", "inspect", "--type", "container", "--format", _CONTAINER, *ids[first : first + _AT_ONCE]]
-        found += parse_containers(_asked(host, argv, timeout), root)
-    return found
+    ids = container_engine.listed(host, "docker", "--all", timeout=timeout)
+    texts = container_engine.inspected(host, "docker", ids, "--format", _CONTAINER, timeout=timeout)
+    return [one for text in texts for one in parse_containers(text, root)]
 
 
 def _daemon(params: t.Mapping[str, t.Any], driver: str | None) -> Finding:

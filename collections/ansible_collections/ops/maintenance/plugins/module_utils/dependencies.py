@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from . import osv
 from .app_folder import Copies
+from .dependencies_known import with_news
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal
 from .host import Host
 from .judge import many
 from .paths import write_state
-from .record import Action, Finding, Metric, Outcome, status_of
+from .record import Action, Finding, Metric, Outcome, status_of, unknown
 
 LIMITS: dict[str, t.Any] = {
     "registry_timeout_seconds": {"type": "int", "default": 60},
@@ -67,25 +68,27 @@ class Updater(t.Protocol):
         """Return what is wrong after the change, empty when nothing is."""
 
 
-def unknown(identifier: str, subject: str, why: str, advice: str, **more: t.Any) -> Finding:
-    """Return a finding for something that could not be looked at."""
-    return Finding(identifier, "unknown", subject, why, advice=advice, **more)
+def vulnerable_finding(
+    identifier: str, subject: str, lines: t.Sequence[str], count: int, asked: str = "", milder: int = 0, **more: t.Any
+) -> Finding:
+    """Judge a number of known vulnerabilities; ``lines`` show them.
 
-
-def vulnerable_finding(identifier: str, subject: str, lines: t.Sequence[str], count: int, **more: t.Any) -> Finding:
-    """Judge a number of known vulnerabilities; ``lines`` show them."""
+    :param asked: the least severity that counts, in words.
+    :param milder: how many there are below that.
+    """
+    besides = f" {milder} milder ones do not count." if milder else ""
     if not count:
-        return Finding(identifier, "ok", subject, "No known vulnerability affects it.", 0, "count", **more)
+        return Finding(identifier, "ok", subject, f"No known vulnerability{asked} affects it.{besides}", 0, "count", **more)
     return Finding(
         identifier,
         "warning",
         subject,
-        f"{count} known vulnerabilities affect it.",
+        f"{count} known vulnerabilities{asked} affect it.{besides}",
         count,
         "count",
-        "warning from 1",
+        f"warning from 1{asked}",
         advice="Name the package for the update, or raise its allowed range where that keeps the fix out.",
-        evidence=list(lines)[:20],
+        evidence=list(lines),
         **more,
     )
 
@@ -170,6 +173,7 @@ def run_all(
             findings += _taken_back(kind, assessed.subject, done)
         findings += assessed.findings
         metrics += assessed.metrics
+    findings = with_news(kind, findings, params, check_mode)
     failed = [action.summary for action in actions if action.status == "failed"]
     # An update that was taken back leaves the host as it was: a finding, and no reason to end a run.
     standing = [action for action in actions if action.status != "failed"]
@@ -250,7 +254,8 @@ def input_problems(params: t.Mapping[str, t.Any], option: str) -> list[str]:
     """Return what cannot be meant of the declared environments or projects, one sentence each, from the input alone."""
     problems = out_of_range(params, LIMITS)
     for declared in params[option]:
-        problems += [problem for name in declared["update"] for problem in refusal(check_names, f"{option}.update", [name])]
+        names = [name for name in declared["update"] if name != "*" or option != "projects"]
+        problems += [problem for name in names for problem in refusal(check_names, f"{option}.update", [name])]
         if not os.path.isabs(declared["path"]):
             problems.append(str(InputError.of(f"{option}.path", declared["path"], "an absolute path", "write it from the root on")))
     return problems

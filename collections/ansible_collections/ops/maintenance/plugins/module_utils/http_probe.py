@@ -81,11 +81,17 @@ def fetch(
     return answer
 
 
-def _ask(url: str, timeout: float, headers: t.Mapping[str, str], ca_file: str | None) -> Answer:
+def post(url: str, body: bytes, *, timeout: float = 10, ca_file: str | None = None) -> Answer:
+    """POST JSON to a URL."""
+    check_url(url, "url")
+    return _ask(url, timeout, {"Content-Type": "application/json"}, ca_file, body)
+
+
+def _ask(url: str, timeout: float, headers: t.Mapping[str, str], ca_file: str | None, body: bytes | None = None) -> Answer:
     handlers: list[urllib.request.BaseHandler] = [_AsItIs(), urllib.request.ProxyHandler({})]
     if url.startswith("https:"):
         handlers.append(urllib.request.HTTPSHandler(context=_trust(ca_file)))
-    request = urllib.request.Request(url, headers={"User-Agent": "ops.maintenance", **headers})  # noqa: S310 - see check_url
+    request = urllib.request.Request(url, body, headers={"User-Agent": "ops.maintenance", **headers})  # noqa: S310 - see check_url
     started = time.monotonic()
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as response:

@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import typing as t
 from collections import Counter
 from datetime import datetime, timezone
 
 from .errors import MaintenanceError
 from .host import Host
+from .paths import open_regular
 
 SEVERITIES = ("critical", "high", "medium", "low", "negligible", "unknown")
+_LIMIT = 256 * 1024 * 1024
 _FRACTION = re.compile(r"\.\d+")
 
 
@@ -52,12 +56,14 @@ def parse_time(text: t.Any) -> datetime | None:
 def parse_trivy(text: str) -> list[Vulnerability]:
     """Read ``trivy image --format json``.
 
-    :raises MaintenanceError: it names nothing that was looked at; an image without any package is not a sound one.
+    :raises MaintenanceError: it names nothing that was looked at; an image without any package is not a sound one. Nor is one of a
+        system whose support has ended, for which nobody lists vulnerabilities any more.
     """
-    results = _object(text).get("Results")
+    data = _object(text)
+    results, system = data.get("Results"), _in(data, "Metadata", "OS")
     if not isinstance(results, list) or not results:
         raise MaintenanceError("the scanner recognised nothing in the image")
-    return [
+    found = [
         Vulnerability(
             str(item.get("VulnerabilityID", "")),
             _severity(item.get("Severity")),
@@ -65,28 +71,33 @@ def parse_trivy(text: str) -> list[Vulnerability]:
             str(item.get("InstalledVersion", "")),
             str(item.get("FixedVersion") or ""),
         )
-        for result in results
-        for item in result.get("Vulnerabilities") or []
+        for item in _objects(part for result in _objects(results) for part in result.get("Vulnerabilities") or [])
     ]
+    if not found and system.get("EOSL"):
+        raise MaintenanceError(f"support of {system.get('Family')} {system.get('Name')} has ended, so that none is listed any more")
+    return found
 
 
 def parse_grype(text: str) -> Scan:
     """Read ``grype -o json``, which says itself how old its database is.
 
-    :raises MaintenanceError: the answer has no list of matches.
+    :raises MaintenanceError: the answer has no list of matches, or an empty one because nobody looks after the system any more.
     """
     data = _object(text)
     matches = data.get("matches")
     if not isinstance(matches, list):
         raise MaintenanceError("the scanner gave no list of matches")
-    database = (data.get("descriptor") or {}).get("db") or {}
-    built = database.get("built") or (database.get("status") or {}).get("built")
-    return Scan([_grype_match(match) for match in matches], parse_time(built))
+    if not matches and data.get("alertsByPackage"):
+        raise MaintenanceError("the scanner warns that support of the system in the image has ended or is not known")
+    database = _in(data, "descriptor", "db")
+    built = database.get("built") or _in(database, "status").get("built")
+    return Scan([_grype_match(match) for match in _objects(matches)], parse_time(built))
 
 
 def _grype_match(match: t.Mapping[str, t.Any]) -> Vulnerability:
-    found, artifact = match.get("vulnerability") or {}, match.get("artifact") or {}
-    fixed = ", ".join(map(str, (found.get("fix") or {}).get("versions") or []))
+    found, artifact = _in(match, "vulnerability"), _in(match, "artifact")
+    versions = _in(found, "fix").get("versions")
+    fixed = ", ".join(map(str, versions if isinstance(versions, list) else []))
     name, version = str(artifact.get("name", "")), str(artifact.get("version", ""))
     return Vulnerability(str(found.get("id", "")), _severity(found.get("severity")), name, version, fixed)
 
@@ -94,7 +105,7 @@ def _grype_match(match: t.Mapping[str, t.Any]) -> Vulnerability:
 def parse_trivy_database(text: str) -> datetime | None:
     """Read from ``trivy version --format json`` when its database was made."""
     try:
-        return parse_time((_object(text).get("VulnerabilityDB") or {}).get("UpdatedAt"))
+        return parse_time(_in(_object(text), "VulnerabilityDB").get("UpdatedAt"))
     except MaintenanceError:
         return None
 
@@ -102,10 +113,29 @@ def parse_trivy_database(text: str) -> datetime | None:
 def _object(text: str) -> dict[str, t.Any]:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MaintenanceError(f"the scanner's answer is no JSON ({error})") from error
     if not isinstance(data, dict):
         raise MaintenanceError("the scanner did not answer with an object")
+    return data
+
+
+def _objects(items: t.Iterable[t.Any]) -> list[dict[str, t.Any]]:
+    """Return items that have to be objects.
+
+    :raises MaintenanceError: one is none, so what it says is not known.
+    """
+    found = list(items)
+    if not all(isinstance(item, dict) for item in found):
+        raise MaintenanceError("the scanner's answer has another form than is known")
+    return found
+
+
+def _in(data: t.Mapping[str, t.Any], *names: str) -> t.Mapping[str, t.Any]:
+    """Return an object inside others, an empty one where it is not there."""
+    for name in names:
+        inner = data.get(name)
+        data = inner if isinstance(inner, dict) else {}
     return data
 
 
@@ -143,17 +173,32 @@ def scan(host: Host, scanner: str, image: str, timeout: float) -> Scan:
 
     :raises MaintenanceError: it gave no answer that can be believed.
     """
-    if scanner == "trivy":
-        ran = host.run(
-            ["trivy", "image", "--quiet", "--format", "json", "--scanners", "vuln", "--timeout", f"{timeout:.0f}s", image], timeout=timeout
-        )
-    else:
-        ran = host.run(["grype", "--quiet", "--output", "json", image], timeout=timeout)
-    if ran.rc != 0:
-        raise MaintenanceError(ran.why())
+    # An answer may have many megabytes, so it goes to a file.
+    with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
+        path = os.path.join(folder, "answer.json")
+        if scanner == "trivy":
+            options = ["--format", "json", "--scanners", "vuln", "--exit-code", "0", "--timeout", f"{timeout:.0f}s", "--output", path]
+            ran = host.run(["trivy", "image", "--quiet", *options, image], timeout=timeout)
+        else:
+            ran = host.run(["grype", "--quiet", "--output", "json", "--file", path, image], timeout=timeout)
+        # grype ends with 2 when it finds what its configuration forbids, and has then said all.
+        if ran.rc != 0 and not (scanner == "grype" and ran.rc == 2 and os.path.exists(path)):
+            raise MaintenanceError(ran.why())
+        text = _answer(path)
     if scanner == "grype":
-        return parse_grype(ran.stdout)
-    return Scan(parse_trivy(ran.stdout), parse_trivy_database(host.run(["trivy", "version", "--format", "json"]).stdout))
+        return parse_grype(text)
+    return Scan(parse_trivy(text), parse_trivy_database(host.run(["trivy", "version", "--format", "json"]).stdout))
+
+
+def _answer(path: str) -> str:
+    try:
+        with open_regular(path) as source:
+            data = source.read(_LIMIT + 1)
+    except OSError as error:
+        raise MaintenanceError(f"the scanner wrote no answer ({error.strerror})") from error
+    if len(data) > _LIMIT:
+        raise MaintenanceError(f"the scanner's answer is larger than {_LIMIT} bytes")
+    return data.decode("utf-8", "replace")
 
 
 def age_days(found: Scan, now: datetime) -> float | None:

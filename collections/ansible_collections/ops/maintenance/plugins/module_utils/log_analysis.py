@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 
 from .errors import InputError, out_of_range, refusal, refuse
 from .host import Host
+from .kept_state import keep_state
+from .log_database import EARLY
 from .log_docker import containers_of
 from .log_forms import FORMS
 from .log_history import KEPT_DAYS, Look, learn
@@ -24,14 +26,15 @@ from .log_lines import Clock, zone_of
 from .log_report import metrics_of, summary_of, write_report
 from .log_resume import remember
 from .log_scan import Scanned, Source, fill, scan
+from .log_tally import Tally
 from .log_verdicts import judge, nothing_declared, unproven
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, Json, Outcome
 
 LIMITS = {
     "error_limit": "int", "auth_failure_limit": "int", "brute_force_limit": "int", "rate_limited_limit": "int",
     "unparsed_percent": "float", "server_error_percent": "float", "deadlock_limit": "int", "latency_p95_seconds": "float",
-    "anomaly_factor": "float",
+    "anomaly_factor": "float", "checkpoint_limit": "int", "temporary_daily_bytes": "int",
 }  # fmt: skip
 """Limits for all sources, each of which may have its own."""
 
@@ -62,6 +65,8 @@ OPTIONS: dict[str, t.Any] = {
     "unparsed_percent": {"type": "float", "default": 5.0},
     "server_error_percent": {"type": "float", "default": 5.0},
     "deadlock_limit": {"type": "int", "default": 0},
+    "checkpoint_limit": {"type": "int", "default": 0},
+    "temporary_daily_bytes": {"type": "int", "default": 10737418240},
     "latency_p95_seconds": {"type": "float", "default": 0.0},
     "anomaly_factor": {"type": "float", "default": 3.0},
     "report": {"type": "str", "default": ""},
@@ -104,7 +109,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         if report:
             write_report(report, scanned, findings, since, until, started)
         if until == math.inf:  # a look at the past is not where the next run goes on
-            write_state(params["state_dir"], STATE, {**state, scope: _state(scanned, earlier, look)})
+            outcome.findings += keep_state(params["state_dir"], STATE, {**state, scope: _state(scanned, earlier, look)})
     outcome.after = {"report": report} if report and not check_mode else {}
     outcome.returned = {"report": report, "errors": {one.source.name: one.tally.errors() for one in scanned}}
     return outcome
@@ -278,17 +283,36 @@ def _is_young(kept: Json, now: datetime) -> bool:
 
 
 def proves_itself(now: float) -> bool:
-    """Count a planted log that holds an error, failed logins, a disk error and a broken line; say whether all are seen."""
+    """Count planted logs that hold errors, failed logins and what a database tells of; say whether all are seen."""
     stamp = datetime.fromtimestamp(now - 60, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = [
         {"timestamp": stamp, "level": "ERROR", "message": "disk I/O error on page 7"},
         {"timestamp": stamp, "level": "WARNING", "message": "Authentication failed for user eve from 192.0.2.1"},
         {"timestamp": "2001-01-01T00:00:00Z", "level": "ERROR", "message": "too old to count"},
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "planted.jsonl")
-        with open(path, "w", encoding="utf-8") as planted:
-            planted.write("".join(json.dumps(line) + "\n" for line in lines) + '{"timestamp": "' + stamp + '", "lev\n')
-        tally = scan([Source("planted", [path])], now - 3600, now)[0].tally
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"timestamp": "' + stamp + '", "lev\n'
+    tally = _planted(text, "auto", now)
     seen = (tally.lines, tally.unparsed, tally.outside, tally.errors(), tally.tags["auth_failures"], tally.tags["io_errors"])
-    return seen == (4, 1, 1, 1, 1, 1) and bool(re.match(r"disk I/O error on page <n>$", next(iter(tally.templates), "")))
+    is_seen = seen == (4, 1, 1, 1, 1, 1) and bool(re.match(r"disk I/O error on page <n>$", next(iter(tally.templates), "")))
+    return is_seen and _proves_itself_on_a_database(now)
+
+
+def _proves_itself_on_a_database(now: float) -> bool:
+    stamp = datetime.fromtimestamp(now - 60, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.000 UTC [7] ")
+    said = (
+        "ERROR:  deadlock detected",
+        "LOG:  checkpoints are occurring too frequently (1 second apart)",
+        'LOG:  temporary file: path "x", size 7',
+    )
+    tally = _planted("".join(f"{stamp}{line}\n" for line in said), "postgresql", now)
+    seen = (tally.unparsed, tally.tags["deadlocks"], tally.tags[EARLY], dict(tally.temporary_sizes))
+    return seen == (0, 1, 1, {b"7": 1})
+
+
+def _planted(text: str, form: str, now: float) -> Tally:
+    """Count a log of the last hour."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "planted.log")
+        with open(path, "w", encoding="utf-8") as planted:
+            planted.write(text)
+        return scan([Source("planted", [path], form)], now - 3600, now)[0].tally

@@ -8,6 +8,7 @@ import math
 import typing as t
 
 from .log_access import ACCESS_LINE, LATENCY, TAG_OF_STATUS, Network, client_behind, level_of_status
+from .log_database import database_event
 from .log_forms import CONTINUED, PARSERS, RECORD_LIMIT_BYTES, Event, Parser, begins_csv_record
 from .log_lines import Clock, json_record, level_of_record
 from .log_shape import ACCOUNT_KEYS, ADDRESS_KEYS, ENDPOINT_KEYS, TEXT_LIMIT_BYTES, first_text, text_of_record
@@ -29,7 +30,7 @@ class LineCounter:
     """
 
     def __init__(self, form: str, clock: Clock, since: float = 0.0, until: float = math.inf, proxies: t.Sequence[Network] = ()) -> None:
-        self.tally = Tally()
+        self.tally = Tally(is_database=form.startswith("postgresql"))
         self.form = form
         self.clock = clock
         self.since = since
@@ -91,6 +92,15 @@ class LineCounter:
                 self.tally.latencies[event.latency] += 1
             for tag in tags_of(text):
                 self.tagged(tag, text, event.account, event.address, times=event.times)
+            if self.tally.is_database:
+                self._of_database(text)
+
+    def _of_database(self, text: bytes) -> None:
+        tag, size = database_event(text)
+        if tag:
+            self.tagged(tag, text, b"", b"")
+        if size:
+            self.tally.temporary_sizes[size] += 1
 
     def _csv_line(self, line: bytes) -> None:
         """Collect the lines of a CSV record, whose quoted fields may hold line ends."""

@@ -71,6 +71,7 @@ def find_files(patterns: t.Iterable[str], option: str = "paths") -> Found:
         fixed = next((i for i, part in enumerate(parts[:-1]) if _is_wild(part)), max(len(parts) - 1, 0))
         _match("/" + "/".join(parts[:fixed]), parts[fixed:], found, seen)
     found.files.sort()
+    found.problems = list(dict.fromkeys(found.problems))
     return found
 
 
@@ -78,17 +79,22 @@ def _is_wild(part: str) -> bool:
     return any(sign in part for sign in "*?[")
 
 
-def _match(folder: str, parts: list[str], found: Found, seen: set[tuple[int, int]]) -> None:
+def _listed(folder: str, found: Found) -> list[os.DirEntry[str]]:
     try:
         if os.path.islink(folder):
             found.problems.append(f"{folder} is a symbolic link and was not entered; name {os.path.realpath(folder)}")
-            return
+            return []
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            return sorted(listing, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
     except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            found.problems.append(f"{folder} could not be read: {error.strerror}")
-        return
+        found.problems.append(f"{folder} could not be read: {error.strerror}")
+        return []
+
+
+def _match(folder: str, parts: list[str], found: Found, seen: set[tuple[int, int]]) -> None:
+    entries = _listed(folder, found)
     if not parts:
         return
     head, rest = parts[0], parts[1:]
@@ -104,6 +110,8 @@ def _match(folder: str, parts: list[str], found: Found, seen: set[tuple[int, int
                 found.problems.append(f"{entry.path} is a folder, expected a file")
         elif not rest and head != "**":
             _take(entry, found, seen)
+        elif entry.is_symlink() and entry.is_dir():
+            found.problems.append(f"{entry.path} is a symbolic link and was not entered; name {os.path.realpath(entry.path)}")
 
 
 def _take(entry: os.DirEntry[str], found: Found, seen: set[tuple[int, int]]) -> None:

@@ -11,13 +11,14 @@ import typing as t
 
 from .errors import MaintenanceError
 from .host import Host
+from .kept_state import keep_state
 from .log_files import SUFFIX
 from .log_folders import space_of
 from .log_keeper import Keeper
 from .log_retention_record import actions_of, findings_of, metrics_of, nothing_declared, summary_of
 from .log_rules import parse_rules
 from .log_work import Work
-from .paths import ensure_private_folder, open_root, read_state, write_state
+from .paths import ensure_private_folder, open_root, read_state
 from .record import Outcome, clean, status_of
 
 OPTIONS: dict[str, t.Any] = {
@@ -72,9 +73,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         actions=actions,
     )
     if not check_mode:
-        write_state(params["state_dir"], STATE, keeper.dates)
+        outcome.findings += keep_state(params["state_dir"], STATE, keeper.dates)
         if outcome.is_change:
-            write_state(params["state_dir"], LISTS, _lists(works))
+            outcome.findings += keep_state(params["state_dir"], LISTS, _lists(works))
     return outcome
 
 

@@ -15,6 +15,7 @@ TEMPLATES_LIMIT = 2_000
 EXAMPLES_LIMIT = 5
 
 _BOUNDED = ("accounts", "auth_addresses", "limited_addresses", "limited_endpoints", "addresses")
+_NUMBERS = ("latencies", "temporary_sizes")
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Tally:
     addresses: Counter[bytes] = field(default_factory=Counter)
     statuses: Counter[bytes] = field(default_factory=Counter)
     latencies: Counter[bytes] = field(default_factory=Counter)
+    temporary_sizes: Counter[bytes] = field(default_factory=Counter)
+    is_database: bool = False
     inexact: dict[str, int] = field(default_factory=dict)
     """Counters that had to forget rare keys, and by how much a count may be too low."""
 
@@ -78,7 +81,8 @@ class Tally:
             self.add_template(text, template.level, template.example, template.count)
         for tag, examples in other.examples.items():
             self.examples[tag] = (self.examples.get(tag, []) + examples)[:EXAMPLES_LIMIT]
-        for name in (*_BOUNDED, "statuses", "latencies"):
+        self.is_database = self.is_database or other.is_database
+        for name in (*_BOUNDED, *_NUMBERS, "statuses"):
             getattr(self, name).update(getattr(other, name))
         for name, lost in other.inexact.items():
             self.inexact[name] = self.inexact.get(name, 0) + lost
@@ -99,9 +103,10 @@ class Tally:
 
     def bound(self) -> None:
         """Keep memory bounded: forget the rarest keys of a counter that has too many, and say so."""
-        if len(self.latencies) > KEYS_LIMIT:
-            self.latencies = _rounded(self.latencies)
-            self.inexact["latencies"] = 0
+        for name in _NUMBERS:
+            if len(getattr(self, name)) > KEYS_LIMIT:
+                setattr(self, name, _rounded(getattr(self, name)))
+                self.inexact[name] = 0
         for name in _BOUNDED:
             counter: Counter[bytes] = getattr(self, name)
             if len(counter) > KEYS_LIMIT:
@@ -110,9 +115,9 @@ class Tally:
                 setattr(self, name, Counter(dict(kept)))
 
 
-def _rounded(latencies: Counter[bytes]) -> Counter[bytes]:
+def _rounded(numbers: Counter[bytes]) -> Counter[bytes]:
     """Return counted numbers with three digits that count, so that there are never many different ones."""
     fewer: Counter[bytes] = Counter()
-    for value, count in latencies.items():
+    for value, count in numbers.items():
         fewer[b"%.3g" % float(value)] += count
     return fewer

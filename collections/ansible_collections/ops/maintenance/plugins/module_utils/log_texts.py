@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import ipaddress
 import re
 
 from .log_shape import TEXT_LIMIT_BYTES
@@ -36,6 +38,7 @@ _TAG_PATTERNS = tuple(
     )
 )
 _ADDRESS = re.compile(rb"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9A-Fa-f:]*::?[0-9A-Fa-f:]*:)[0-9A-Fa-f:]{6,39})(?![\w:])")
+_FROM = re.compile(rb".* from (\S+)( port \d+)?(?: ssh2.*| \[preauth\])?$", re.DOTALL)
 _ACCOUNT = re.compile(
     rb"(?i)\b(?:(?:for )?(?:invalid )?user(?:name)?|account|login|for|ruser|logname)[ =:]+[\"'<]?"
     rb"([A-Za-z0-9_][\w.@+$-]{0,63})"
@@ -90,6 +93,18 @@ def account_in(text: bytes) -> bytes:
 
 
 def address_in(text: bytes) -> bytes:
-    """Return the first IP address in a text; empty where there is none."""
-    found = _ADDRESS.search(text)
-    return found.group() if found else b""
+    """Return the IP address that a text is about; empty where there is none.
+
+    A client chooses the account's name, so where a line ends with ``from <address>``, as those of sshd do, that is the true one.
+    """
+    ending = _FROM.match(text)
+    last = _first_address(ending[1]) if ending else b""
+    return last if last or (ending and ending[2]) else _first_address(text)
+
+
+def _first_address(text: bytes) -> bytes:
+    for found in _ADDRESS.findall(text):
+        with contextlib.suppress(ValueError):  # a time of day looks like one
+            ipaddress.ip_address(found.decode("ascii"))
+            return bytes(found)
+    return b""

@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from .judge import from_limit, many
+from .log_database import database_findings
 from .log_history import LEAST_LOOKS, Look, compare, patterns_against
 from .log_journal import host_since, is_persistent
 from .log_report import percentile
@@ -184,6 +185,8 @@ def _counted(one: Scanned, limits: Limits, history: Json, look: Look, budget: in
         findings += [_server_errors(one, limits["server_error_percent"]), _clients(one)]
     if limits["latency_p95_seconds"] and one.tally.records:
         findings.append(_latency(one, limits["latency_p95_seconds"]))
+    if one.tally.is_database:
+        findings += database_findings(one.source.name, one.tally, limits)
     return findings
 
 

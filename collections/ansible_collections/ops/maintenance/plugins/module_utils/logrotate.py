@@ -16,9 +16,10 @@ from . import log_files, logrotate_files, logrotate_self_test
 from .errors import InputError, MaintenanceError, VerifyError, refuse
 from .host import Host
 from .judge import from_limit, many
+from .kept_state import keep_state
 from .logrotate_lint import Look, lint
 from .logrotate_tree import read_tree
-from .paths import open_regular, read_state, write_state
+from .paths import open_regular, read_state
 from .record import Action, Finding, Metric, Outcome, clean, status_of
 
 OPTIONS: dict[str, t.Any] = {
@@ -157,7 +158,7 @@ def _lint(params: t.Mapping[str, t.Any], check_mode: bool, host: Host, ran: floa
     )  # fmt: skip
     findings, sizes = lint(params["config"], read_tree(params["config"]), look)
     if not check_mode:
-        write_state(params["state_dir"], SIZES, sizes)
+        findings = [*findings, *keep_state(params["state_dir"], SIZES, sizes)]
     return _proven(findings) if params["self_test"] else findings
 
 

@@ -23,6 +23,17 @@ def states(services: t.Sequence[Plan]) -> dict[str, str]:
     return {service["name"]: word(undo.is_active(service)) for service in services}
 
 
+def shown(unit: dict[str, t.Any], name: str) -> str:
+    """Return a property of a unit, as systemd has it; empty when it does not tell."""
+    told = undo.run(["systemctl", "show", "--property", name, "--value", "--", unit["name"]])
+    return told.stdout.strip() if told.returncode == 0 else ""
+
+
+def listed(names: t.Sequence[str]) -> str:
+    """Name them all."""
+    return ", ".join(names) if names else "nothing"
+
+
 def due(plan: Plan) -> list[Action]:
     """Return what entering would stop."""
     before, after = {"state": "active"}, {"state": "stopped"}

@@ -9,13 +9,13 @@ import os
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, unknown, vulnerable_finding
-from .errors import MaintenanceError, refuse
+from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, vulnerable_finding
+from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host, Ran
 from .node_lock import Lock, declared_names
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "projects": {
@@ -26,13 +26,19 @@ OPTIONS: dict[str, t.Any] = {
             "path": {"type": "path", "required": True},
             "update": {"type": "list", "elements": "str", "default": []},
             "update_vulnerable": {"type": "bool", "default": False},
+            "update_severity": {"type": "str", "choices": ["", "low", "moderate", "high", "critical"], "default": ""},
+            "build_first": {"type": "bool", "default": False},
             **AUDIT,
             "production_only": {"type": "bool", "default": False},
+            "audit_level": {"type": "str", "choices": ["critical", "high", "moderate", "low", "info"], "default": "info"},
             "test_command": {"type": "list", "elements": "str", "default": []},
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
+ALL = "*"
+"""Stands for every package that package.json names, in ``update``."""
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _SEVERITIES = ("critical", "high", "moderate", "low", "info")
 
@@ -59,9 +65,10 @@ def parse_outdated(text: str) -> dict[str, Outdated]:
     return found
 
 
-def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
+def parse_audit(text: str, level: str = "info") -> tuple[dict[str, int], list[str]]:
     """Read ``npm audit --json``: a count by severity, and a line for each vulnerable package, worst first.
 
+    :param level: lines of packages that are less severe are left out; npm's own option changes nothing but its exit code.
     :raises MaintenanceError: npm reported an error, or the answer has no counts.
     """
     data = _answer(text)
@@ -69,15 +76,30 @@ def parse_audit(text: str) -> tuple[dict[str, int], list[str]]:
     if not isinstance(counts, dict):
         raise MaintenanceError("npm audit gave no counts")
     found = [item for item in (data.get("vulnerabilities") or {}).values() if isinstance(item, dict)]
+    milder = set(_SEVERITIES) - set(_from(level))
     order = {name: rank for rank, name in enumerate(_SEVERITIES)}
     found.sort(key=lambda item: (order.get(str(item.get("severity")), 9), str(item.get("name"))))
-    return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found]
+    return {name: int(counts.get(name, 0)) for name in _SEVERITIES}, [_line(item) for item in found if item.get("severity") not in milder]
 
 
-def fixable(text: str) -> list[str]:
-    """Return the vulnerable packages of ``npm audit --json`` that have a fix within the declared ranges."""
+def _from(level: str) -> tuple[str, ...]:
+    """Return a severity and all that are worse."""
+    return _SEVERITIES[: _SEVERITIES.index(level) + 1]
+
+
+def fixable(text: str, least: str = "") -> list[str]:
+    """Return the vulnerable packages of ``npm audit --json`` that have a fix within the declared ranges.
+
+    :param least: leave out what is less severe; what says no severity is.
+    """
     found = _answer(text).get("vulnerabilities") or {}
-    return sorted(name for name, item in found.items() if isinstance(item, dict) and item.get("fixAvailable") is True)
+    items = {name: item for name, item in found.items() if isinstance(item, dict) and item.get("fixAvailable") is True}
+    return sorted(name for name, item in items.items() if reaches(str(item.get("severity")), least))
+
+
+def reaches(severity: str, least: str) -> bool:
+    """Whether a severity is the least one asked for, or a worse one."""
+    return not least or severity in _from(least)
 
 
 def _line(item: t.Mapping[str, t.Any]) -> str:
@@ -111,6 +133,7 @@ class Project:
         self.params = params
         self.fixes: list[str] = []
         self.wanted = set(declared["update"])
+        self.named: set[str] = set()
         self.folder = AppFolder(host, declared["path"], "projects.path")
         self.folder.require_file("package.json", "projects.path")
 
@@ -120,7 +143,7 @@ class Project:
         paths = (os.path.join(self.folder.path, name) for name in _LOCKS)
         return next((path for path in paths if os.path.isfile(path)), "")
 
-    def npm(self, *arguments: str, timeout: float) -> Ran:
+    def npm(self, *arguments: str, timeout: float, folder: AppFolder | None = None) -> Ran:
         """Run npm as the owner, with a cache of its own that goes afterwards."""
         with tempfile.TemporaryDirectory(prefix="ops_maintenance_npm_") as cache:
             os.chown(cache, self.folder.owner.st_uid, self.folder.owner.st_gid)
@@ -133,7 +156,7 @@ class Project:
                 "npm_config_fetch_timeout": wait,
                 "npm_config_force": "false",
             }
-            return self.folder.run(["npm", *arguments], timeout=timeout, env=env)
+            return (folder or self.folder).run(["npm", *arguments], timeout=timeout, env=env)
 
     def locked(self) -> Lock:
         """Read the lock file."""
@@ -151,7 +174,7 @@ class Project:
     def assess(self) -> Assessed:
         """Look at everything."""
         found = Assessed(self.folder.path)
-        self.fixes = []
+        self.fixes, self.named = [], set()
         why = self._blind()
         if self.declared["audit"]:
             finding, metrics = self._offline() if self.declared["advisories"] else self._audit() if not why else (self._unseen(why), [])
@@ -161,10 +184,9 @@ class Project:
             found.findings.append(unknown("node.outdated", self.folder.path, f"Not known: {why}.", _BLIND))
             return found
         finding, found.changes = self._outdated()
-        named = {change.name for change in found.changes}
         pinned = self.frozen()
         for name in self.fixes:
-            if name not in named:
+            if name not in self.named:
                 found.changes.append(Change(name, pinned.get(f"node_modules/{name}", "several"), "fixed version in range"))
         found.findings.append(finding)
         return found
@@ -191,7 +213,8 @@ class Project:
         audited.skipped += [package.name for package in lock.packages if not package.registry]
         audited.skipped += lock.missing(self._declared_names(production))
         if self.declared["update_vulnerable"]:
-            self.wanted |= set(audited.packages)
+            least = self.declared["update_severity"]
+            self.wanted |= {advisory.package for advisory in audited.advisories if reaches(advisory.severity, least)}
         finding = audit_finding("node.vulnerable", self.folder.path, audited, self.declared["own_packages"])
         return finding, [Metric("node.vulnerable_packages", self.folder.path, len(audited.packages), "count")]
 
@@ -205,18 +228,22 @@ class Project:
 
     def _audit(self) -> tuple[Finding, list[Metric]]:
         arguments = ["--omit=dev"] if self.declared["production_only"] else []
+        level = self.declared["audit_level"]
         try:
             ran = self.npm("audit", "--json", *arguments, timeout=300)
-            counts, lines = parse_audit(ran.stdout)
-            self.fixes = fixable(ran.stdout) if self.declared["update_vulnerable"] else []
+            counts, lines = parse_audit(ran.stdout, level)
+            self.fixes = fixable(ran.stdout, self.declared["update_severity"]) if self.declared["update_vulnerable"] else []
         except (MaintenanceError, ValueError) as error:
             advice = "Make the registry reachable for the host (npm config set registry, proxy)."
             said = f"Vulnerabilities are not known: {error}"
             return unknown("node.vulnerable", self.folder.path, said, advice), []
         metrics = [Metric(f"node.vulnerable_{s}", self.folder.path, n, "count") for s, n in counts.items()]
         not_covered = "development dependencies" if self.declared["production_only"] else ""
-        count = sum(counts.values())
-        return vulnerable_finding("node.vulnerable", self.folder.path, lines, count, not_covered=not_covered), metrics
+        count = sum(counts[severity] for severity in _from(level))
+        milder = sum(counts.values()) - count
+        asked = "" if level == "info" else f" of severity {level} or worse"
+        finding = vulnerable_finding("node.vulnerable", self.folder.path, lines, count, asked, milder, not_covered=not_covered)
+        return finding, metrics
 
     def _outdated(self) -> tuple[Finding, list[Change]]:
         subject = self.folder.path
@@ -228,8 +255,9 @@ class Project:
         except (MaintenanceError, ValueError) as error:
             advice = "Make the registry reachable for the host (npm config set registry, proxy)."
             return unknown("node.outdated", subject, f"What is outdated is not known: {error}", advice), []
-        named = {name: item for name, item in outdated.items() if name in self.wanted}
+        named = {name: item for name, item in outdated.items() if ALL in self.wanted or name in self.wanted}
         changes = [Change(n, i.current, i.wanted) for n, i in sorted(named.items()) if i.current != i.wanted]
+        self.named = {change.name for change in changes}
         return (
             Finding(
                 "node.outdated",
@@ -247,26 +275,47 @@ class Project:
 
     def update(self, changes: t.Sequence[Change]) -> None:
         """Update the named packages, and fix vulnerable ones, within their ranges; never with force."""
+        if not self.declared["build_first"]:
+            self._change(self.folder, changes)
+            return
+        with self.folder.copy(without=("node_modules", ".git")) as built:
+            self._change(built, changes)
+            problem = self._wrong(built)
+            if problem:
+                raise VerifyError(f"it does not work in a copy, and the project was not touched: {problem}")
+            built.hand_over(
+                [name for name in ("package.json", *_LOCKS) if os.path.isfile(os.path.join(built.path, name))], self.folder.path
+            )
+        ran = self.npm("ci", "--no-audit", timeout=self.params["test_timeout_seconds"])
+        if ran.rc != 0:
+            raise MaintenanceError(ran.why())
+
+    def _change(self, folder: AppFolder, changes: t.Sequence[Change]) -> None:
         timeout = self.params["test_timeout_seconds"]
-        names = [change.name for change in changes if change.name in self.wanted]
+        # npm audit fix knows no severity, so what is chosen by it is updated by name.
+        chosen = set(self.fixes) if self.declared["update_severity"] else set()
+        names = [change.name for change in changes if change.name in self.named | chosen]
         if names:
-            ran = self.npm("update", "--no-audit", "--", *names, timeout=timeout)
+            ran = self.npm("update", "--no-audit", "--", *names, timeout=timeout, folder=folder)
             if ran.rc != 0:
                 raise MaintenanceError(ran.why())
-        if self.fixes:
-            ran = self.npm("audit", "fix", "--json", timeout=timeout)
+        if self.fixes and not chosen:
+            ran = self.npm("audit", "fix", "--json", timeout=timeout, folder=folder)
             if ran.rc not in (0, 1) or "npm error" in ran.stderr:  # 1: something without a fix in range is left
                 raise MaintenanceError(ran.why())
 
     def check(self) -> str:
         """Check that what is installed fits the lock file, and run the build or test command."""
-        ran = self.npm("ls", "--json", timeout=120)
+        return self._wrong(self.folder)
+
+    def _wrong(self, folder: AppFolder) -> str:
+        ran = self.npm("ls", "--json", timeout=120, folder=folder)
         if ran.rc != 0:
             return f"npm ls: {ran.why()}"
         command = self.declared["test_command"]
         if not command:
             return ""
-        ran = self.folder.run(command, timeout=self.params["test_timeout_seconds"])
+        ran = folder.run(command, timeout=self.params["test_timeout_seconds"])
         return "" if ran.rc == 0 else f"the test command failed: {ran.why()}"
 
 

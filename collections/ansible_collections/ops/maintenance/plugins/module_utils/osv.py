@@ -88,6 +88,7 @@ class Advisory:
     ids: tuple[str, ...]
     fixed: str
     summary: str = ""
+    severity: str = ""
 
 
 @dataclass
@@ -102,10 +103,15 @@ class Database:
 
     def is_older(self, now: datetime, days: float) -> bool:
         """Whether its newest record is older than so many days, or has no date."""
-        try:
-            return now - datetime.fromisoformat(self.modified[:19] + "+00:00") > timedelta(days=days)
-        except ValueError:
-            return True
+        return is_older(self.modified, now, days)
+
+
+def is_older(modified: str, now: datetime, days: float) -> bool:
+    """Whether a record's time is older than so many days, or none."""
+    try:
+        return now - datetime.fromisoformat(modified[:19] + "+00:00") > timedelta(days=days)
+    except ValueError:
+        return True
 
 
 def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> Database:
@@ -116,7 +122,7 @@ def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> D
     database = Database(ecosystem)
     names = {ecosystem.normal_name(name) for name in wanted}
     try:
-        for text in _texts(path):
+        for text in texts(path):
             _add(database, text, names)
     except (OSError, zipfile.BadZipFile) as error:
         advice = "fetch the database of the ecosystem"
@@ -124,8 +130,14 @@ def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> D
     return database
 
 
-def _texts(path: str) -> t.Iterator[bytes]:
-    if os.path.isdir(path):
+def is_folder(path: str) -> bool:
+    """Whether a database is a folder of records."""
+    return os.path.isdir(path)
+
+
+def texts(path: str) -> t.Iterator[bytes]:
+    """Yield the records of a folder of ``.json`` files, a ``.zip`` of them, or one file."""
+    if is_folder(path):
         with os.scandir(path) as found:
             for entry in sorted(found, key=lambda entry: entry.name):
                 if entry.name.endswith(".json") and entry.is_file():
@@ -204,6 +216,13 @@ def fixed_version(version: str, affected: t.Mapping[str, t.Any], ecosystem: Ecos
     return min(above)[1] if above else ""
 
 
+def severity_word(record: t.Mapping[str, t.Any], affected: t.Mapping[str, t.Any]) -> str:
+    """Return the word that a record has for the severity in a package, in lower case; empty when it has none."""
+    places = (affected.get("ecosystem_specific"), affected.get("database_specific"), record.get("database_specific"))
+    words = (place.get(key) for place in places if isinstance(place, dict) for key in ("severity", "urgency"))
+    return next((word.lower() for word in words if isinstance(word, str) and word), "")
+
+
 def match(database: Database, installed: t.Iterable[tuple[str, str]]) -> tuple[list[Advisory], list[str]]:
     """Return the advisories that affect what is installed, and the packages whose version cannot be compared.
 
@@ -220,5 +239,7 @@ def match(database: Database, installed: t.Iterable[tuple[str, str]]) -> tuple[l
             if verdict:
                 ids = (str(record.get("id", "")), *map(str, record.get("aliases", [])))
                 fixed = fixed_version(version, affected, ecosystem)
-                found[name, version, ids[0]] = Advisory(name, version, ids, fixed, str(record.get("summary", "")))
+                found[name, version, ids[0]] = Advisory(
+                    name, version, ids, fixed, str(record.get("summary", "")), severity_word(record, affected)
+                )
     return list(found.values()), sorted(set(unclear))

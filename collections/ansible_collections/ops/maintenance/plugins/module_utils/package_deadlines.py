@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from .apt_packages import Pending, Update
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import human_seconds, many
+from .kept_state import keep_state
 from .package_severity import SEVERITIES, Severity
 from .package_severity import moment as moment_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding
 
 STATE = "package_deadlines.json"
@@ -56,10 +57,15 @@ class Due:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """All pending security updates with their deadlines, and what could not be known of them."""
+    """All pending security updates with their deadlines, and what could not be known of them.
+
+    :param doubt: why a severity that the advisories do not name may exist all the same, such as their age.
+    """
 
     due: tuple[Due, ...] = ()
     problem: str = ""
+    doubt: str = ""
+    unkept: tuple[Finding, ...] = ()
 
     @property
     def overdue(self) -> list[Due]:
@@ -141,16 +147,15 @@ def read(state_dir: str) -> tuple[dict[str, t.Any], str]:
     return (state, "") if isinstance(state.get("seen", {}), dict) else ({}, f"{state_dir}/{STATE} is not what this role wrote.")
 
 
-def keep(state_dir: str, state: t.Mapping[str, t.Any]) -> None:
-    """Keep it for the next run."""
-    write_state(state_dir, STATE, state)
+def keep(state_dir: str, state: t.Mapping[str, t.Any]) -> list[Finding]:
+    """Keep it for the next run; return a finding when that is not possible."""
+    return keep_state(state_dir, STATE, state)
 
 
-def mark_window(state_dir: str, now: datetime) -> None:
+def mark_window(state_dir: str, now: datetime) -> list[Finding]:
     """Remember that a run could install at this time: what was to be had before it and is still pending then is late."""
     state, problem = read(state_dir)
-    if not problem:
-        keep(state_dir, {**state, "window": now.isoformat()})
+    return [] if problem else keep(state_dir, {**state, "window": now.isoformat()})
 
 
 def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: datetime) -> Finding:
@@ -159,6 +164,7 @@ def overdue_finding(deadlines: Deadlines, pending: Pending, fresh: bool, now: da
     guessed = deadlines.guessed
     said = f"the severity of {many(len(guessed), 'update')}, treated as {guessed[0].level}" if guessed else ""
     unknown = pending.blind() or deadlines.problem or ("" if fresh or late else "the lists could not be refreshed and may be old")
+    said = "; ".join(filter(None, (said, deadlines.doubt if guessed else "")))
     common: dict[str, t.Any] = {"id": "patching.overdue", "subject": "packages", "not_covered": said}
     if unknown:
         return Finding(

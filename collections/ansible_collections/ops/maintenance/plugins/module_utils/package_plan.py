@@ -13,12 +13,15 @@ from .errors import InputError
 from .package_versions import is_within
 
 OPTIONS: dict[str, t.Any] = {
-    "scope": {"type": "str", "choices": ["security", "all", "listed"], "default": "security"},
+    "scope": {"type": "str", "choices": ["security", "all", "listed", "none"], "default": "security"},
     "packages": {"type": "list", "elements": "str", "default": []},
     "hold": {"type": "list", "elements": "str", "default": []},
     "blocklist": {"type": "list", "elements": "str", "default": []},
     "pins": {"type": "dict", "default": {}},
     "new_packages": {"type": "bool", "default": True},
+    "approval_required": {"type": "bool", "default": False},
+    "approved": {"type": "list", "elements": "str", "default": []},
+    "elsewhere": {"type": "dict", "default": {}},
 }
 
 
@@ -80,6 +83,8 @@ class Rules:
     """What the inventory and the package database do not let happen.
 
     :param on_hold: packages that the package database holds.
+    :param approved: what may be updated, ``NAME`` or ``NAME=VERSION``; ``None`` means that nobody has to approve.
+    :param elsewhere: packages that another step updates, with what is said of them.
     """
 
     hold: t.Sequence[str] = ()
@@ -87,12 +92,32 @@ class Rules:
     pins: t.Mapping[str, str] = field(default_factory=dict)
     new_packages: bool = True
     on_hold: t.Collection[str] = ()
+    approved: t.Sequence[str] | None = None
+    elsewhere: t.Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, params: t.Mapping[str, t.Any], on_hold: t.Collection[str] = ()) -> Rules:
         """Take them from a module's options."""
         pins = {name: str(pin) for name, pin in (params.get("pins") or {}).items()}
-        return cls(params["hold"], params.get("blocklist") or (), pins, params.get("new_packages", True), on_hold)
+        return cls(
+            params["hold"],
+            params.get("blocklist") or (),
+            pins,
+            params.get("new_packages", True),
+            on_hold,
+            params.get("approved") or () if params.get("approval_required") else None,
+            params.get("elsewhere") or {},
+        )
+
+    def waits(self, name: str, version: str) -> str:
+        """Say why an update that nothing forbids is not this run's, empty when it is."""
+        if name in self.elsewhere:
+            return self.elsewhere[name]
+        for entry in self.approved or ():
+            pattern, equals, wanted = entry.partition("=")
+            if held_by(name, [pattern]) and (not equals or fnmatch.fnmatchcase(version, wanted)):
+                return ""
+        return "" if self.approved is None else f"{version} is not approved"
 
     def keeps(self, name: str) -> str:
         """Say why a package is kept in whatever version it has, empty when it is not."""
@@ -114,12 +139,15 @@ class Rules:
     def objection(self, name: str, installed: str, version: str) -> str:
         """Say why a package that another one pulls in may not come, empty when it may."""
         kept, forbidden = self.keeps(name), self.forbids(name, version)
+        waits = self.waits(name, version) if installed or name in self.elsewhere else ""
         if installed and kept == "held":
             return f"needs the held {name}"
         if kept:
             return f"needs {name}, which is {kept}"
         if forbidden:
             return f"needs {name} {version}: {forbidden}"
+        if waits:
+            return f"needs {name}: {waits}"
         return "" if installed or self.new_packages else f"needs the new package {name}"
 
 
@@ -154,6 +182,8 @@ def choose_version(update: Update, scope: str, rules: Rules) -> Choice:
 
 def in_scope(updates: t.Iterable[Update], scope: str, packages: t.Sequence[str]) -> list[Update]:
     """Return the updates that the scope asks for."""
+    if scope == "none":
+        return []
     if scope == "security":
         return [update for update in updates if update.is_security]
     return [update for update in updates if scope == "all" or update.name in packages]
@@ -170,10 +200,11 @@ def make_plan(pending: Pending, params: t.Mapping[str, t.Any], backend: Rehearse
     waiting: dict[str, str] = {}
     for update in in_scope(pending.updates, params["scope"], params["packages"]):
         choice = choose_version(update, params["scope"], rules)
-        if choice.held:
+        waits = choice.waiting or (postponed or {}).get(update.name, "") or rules.waits(update.name, choice.version)
+        if choice.held and update.name not in rules.elsewhere:
             held[update.name] = choice.held
-        elif choice.waiting or update.name in (postponed or {}):
-            waiting[update.name] = choice.waiting or (postponed or {})[update.name]
+        elif waits:
+            waiting[update.name] = waits
         else:
             chosen.append(Planned(update.name, update.installed, choice.version, update.is_security, update.archives))
     blocked: dict[str, str] = {}
@@ -244,7 +275,7 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     problems = []
     if params["scope"] == "listed" and not params["packages"]:
         problems.append("scope is 'listed', but packages names none; name them or choose another scope.")
-    for option in ("packages", "hold", "blocklist", "pins"):
+    for option in ("packages", "hold", "blocklist", "pins", "approved"):
         bad = [name for name in params.get(option) or () if _is_no_name(name)]
         problems += [f"{option} has {name!r}, expected a package name; correct it." for name in bad]
     for name, pin in (params.get("pins") or {}).items():

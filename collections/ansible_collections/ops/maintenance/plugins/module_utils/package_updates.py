@@ -102,6 +102,7 @@ class Seen:
     checks: Checks
     backend: str
     late: bool
+    postponed: t.Mapping[str, str]
 
     @property
     def obstacle(self) -> str:
@@ -131,7 +132,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     state = package_state.look(host, packages)
     late = package_state.no_time(params, host)
     checks.findings.extend(lock)
-    seen = Seen(pending, plan, deadlines, refresh, state, checks, backend.name, late)
+    seen = Seen(pending, plan, deadlines, refresh, state, checks, backend.name, late, postponed)
     return _outcome(params, seen, host)
 
 
@@ -150,18 +151,19 @@ def _findings(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> list[Fin
         package_deadlines.overdue_finding(seen.deadlines, seen.pending, fresh, host.now()),
         package_findings.held_finding(seen.plan, seen.pending),
         package_findings.blocked_finding(seen.plan, seen.pending),
+        *seen.deadlines.unkept,
     ]
     problem = params["self_test"] and (self_test_problem() or package_deadlines.self_test_problem(SAMPLE, host.now()))
     return untrusted(findings, problem) if problem else findings
 
 
 def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
-    plan, late, waits = seen.plan, seen.late, bool(seen.obstacle)
+    plan, late, waits = seen.plan, seen.late or params["scope"] == "none", bool(seen.obstacle)
     restarts = package_state.choose_restarts(seen.state.stale, params["restart"], params["restart_exclude"])
     actions = [] if late else list(seen.checks.actions)
     actions += plan_actions(plan, "deferred" if waits else "due")
     actions += [] if late else package_state.restart_actions(restarts)
-    actions += package_state.reboot_action(seen.state, params["reboot_allowed"], late)
+    actions += package_state.reboot_action(seen.state, params["reboot_allowed"] and params["scope"] != "none", late)
     items = [] if waits else [*plan.wanted, *plan.pulled]
     return Outcome(
         subject="packages",
@@ -177,6 +179,7 @@ def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
             "plan": [asdict(item) for item in items],
             "install": [BACKENDS[seen.backend].spec(item.name, item.version) for item in items if not item.dependency],
             "left": plan.left,
+            "elsewhere_due": [name for name in plan.waiting if name in params["elsewhere"] and name not in seen.postponed],
             "remove": [] if late else seen.checks.remove,
             "deferred": waits and bool(plan.wanted),
             "fresh": seen.refresh.state == "ok",
@@ -188,6 +191,8 @@ def _outcome(params: t.Mapping[str, t.Any], seen: Seen, host: Host) -> Outcome:
 
 def _summary(seen: Seen, scope: str) -> str:
     plan = seen.plan
+    if scope == "none":
+        return f"{many(len(seen.pending.updates), 'update')} pending, and this run installs none"
     if not plan.wanted:
         said = f"nothing to install in scope {scope}"
         return said if seen.refresh.state == "ok" else f"{said}, but the lists are not fresh"

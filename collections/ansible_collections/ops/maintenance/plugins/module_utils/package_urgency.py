@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import re
 import typing as t
+from datetime import datetime
 
-from . import apt_archives, package_deadlines, package_severity
+from . import apt_archives, osv, package_deadlines, package_osv, package_severity
 from .apt_packages import LISTS_DIR, Pending, Update
 from .errors import MaintenanceError
 from .host import Host
 from .package_deadlines import Deadlines
 from .package_severity import Advisory, Severity
+from .record import Finding
 
-_CODENAME = re.compile(r'^VERSION_CODENAME="?([^"\n]*)"?$', re.M)
+_OS_RELEASE = re.compile(r'^([A-Z_]+)="?([^"\n]*)"?$', re.M)
 
 
 def deadlines(params: t.Mapping[str, t.Any], pending: Pending, host: Host, check_mode: bool, lists: str = LISTS_DIR) -> Deadlines:
@@ -23,8 +25,8 @@ def deadlines(params: t.Mapping[str, t.Any], pending: Pending, host: Host, check
     :param lists: folder of the package lists in use.
     """
     updates = pending.security
-    advisories, problem = _advisories(params["advisories"]) if updates else ([], "")
-    sources = source_names(host, [update.name for update in updates]) if advisories else {}
+    sources = source_names(host, [update.name for update in updates]) if params["advisories"] else {}
+    advisories, problem, as_of = _advisories(params["advisories"], sources, host.now()) if updates else ([], "", "")
     severities = {
         update.name: package_severity.severity_of(
             update,
@@ -42,29 +44,41 @@ def deadlines(params: t.Mapping[str, t.Any], pending: Pending, host: Host, check
     published = {name: time for name, time in apt_archives.published(lists).items() if name in pending.security_archives}
     state = package_deadlines.remember(state, updates, published, now)
     due = package_deadlines.judge(updates, severities, state, now, params)
+    unkept: list[Finding] = []
     if not check_mode and not unread and not pending.blind():
         open_window = {"window": now.isoformat()} if params["deadline"] else {}
-        package_deadlines.keep(params["state_dir"], {**state, **open_window})
-    return Deadlines(due, problem or unread)
+        unkept = package_deadlines.keep(params["state_dir"], {**state, **open_window})
+    return Deadlines(due, problem or unread, as_of, tuple(unkept))
 
 
-def _advisories(path: str) -> tuple[list[Advisory], str]:
+def _advisories(path: str, sources: t.Mapping[str, str], now: datetime) -> tuple[list[Advisory], str, str]:
+    """Return the advisories, why there are none, and how old they are where that is too old."""
     if not path:
-        return [], ""
+        return [], "", ""
     try:
-        return package_severity.load_advisories(path, codename()), ""
+        if not package_osv.is_database(path):
+            return package_severity.load_advisories(path, os_release().get("VERSION_CODENAME", "")), "", ""
+        database = package_osv.load(path, ecosystem(os_release()), {*sources, *sources.values()})
     except MaintenanceError as error:
-        return [], str(error)
+        return [], str(error), ""
+    old = osv.is_older(database.modified, now, package_osv.STALE_DAYS)
+    said = f"the advisories end at {database.modified or 'no date'}" if old else ""
+    unreadable = f"{database.unreadable} advisories could not be read" if database.unreadable else ""
+    return database.advisories, "", "; ".join(filter(None, (said, unreadable)))
 
 
-def codename(path: str = "/etc/os-release") -> str:
-    """Return the name of the installed release, empty when the system does not say."""
+def os_release(path: str = "/etc/os-release") -> dict[str, str]:
+    """Return what the system says of itself; nothing where it says nothing."""
     try:
         with open(path, encoding="utf-8", errors="replace") as source:
-            found = _CODENAME.search(source.read())
+            return dict(_OS_RELEASE.findall(source.read()))
     except OSError:
-        return ""
-    return found.group(1) if found else ""
+        return {}
+
+
+def ecosystem(release: t.Mapping[str, str]) -> str:
+    """Return what OSV calls a release: ``Debian:12``, ``Ubuntu:22.04``."""
+    return f"{release.get('ID', '').capitalize()}:{release.get('VERSION_ID', '')}"
 
 
 def source_names(host: Host, names: t.Sequence[str]) -> dict[str, str]:

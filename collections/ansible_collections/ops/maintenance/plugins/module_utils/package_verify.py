@@ -104,7 +104,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     findings = _pending(params, check_mode, backend, packages) + state.findings(params["reboot_allowed"])
     worse = [] if check_mode or not params["baseline"] else _compare(params, host, actions, findings)
     if not check_mode and params["fresh"] is not None:
-        package_deadlines.mark_window(params["state_dir"], host.now())
+        findings += package_deadlines.mark_window(params["state_dir"], host.now())
     return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late and not worse, worse=worse)
 
 

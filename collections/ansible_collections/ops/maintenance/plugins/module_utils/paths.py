@@ -55,6 +55,24 @@ def open_root(path: str, option: str = "root") -> t.Iterator[int]:
         os.close(root_fd)
 
 
+@contextlib.contextmanager
+def open_folder(name: str, dir_fd: int | None = None) -> t.Iterator[int]:
+    """Open a folder for use as ``dir_fd`` without following a link.
+
+    :raises MaintenanceError: it is a symbolic link.
+    """
+    try:
+        folder_fd = os.open(name, _DIR_FLAGS, dir_fd=dir_fd)
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise MaintenanceError(f"{name} is a symbolic link, which was not followed") from None
+        raise
+    try:
+        yield folder_fd
+    finally:
+        os.close(folder_fd)
+
+
 def walk(root_fd: int, relative: str = "") -> t.Iterator[Entry]:
     """Yield every entry below a root that is not a folder, in name order, symbolic links as themselves.
 

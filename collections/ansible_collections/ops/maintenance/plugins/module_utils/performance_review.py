@@ -16,8 +16,9 @@ from .errors import InputError, MaintenanceError, refusal, refuse
 from .forecast import Point, appended, days_until
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, limits
+from .kept_state import keep_state
 from .log_lines import Clock, zone_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .performance_host import Mount, ask_mount, parse_cpu, parse_memory, parse_mounts, processes, top
 from .performance_series import judge_series, read_series
 from .record import Finding, Metric, Outcome
@@ -75,7 +76,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             outcome.findings = [dataclasses.replace(found, state="unknown", advice=proven.advice) for found in outcome.findings]
         outcome.findings.append(proven)
     if not check_mode:
-        write_state(params["state_dir"], HISTORY, history)
+        outcome.findings += keep_state(params["state_dir"], HISTORY, history)
     bad = [finding for finding in outcome.findings if finding.state != "ok"]
     outcome.summary = "; ".join(f"{finding.subject}: {finding.summary}" for finding in bad[:3]) or "nothing is short"
     return outcome

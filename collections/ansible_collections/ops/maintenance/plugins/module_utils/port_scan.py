@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import typing as t
 from dataclasses import dataclass, field
@@ -20,23 +21,31 @@ OPTIONS: dict[str, t.Any] = {
     "authorised_by": {"type": "str", "default": ""},
     "expected": {"type": "list", "elements": "str", "default": []},
     "ports": {"type": "str", "default": "1-65535"},
+    "udp_ports": {"type": "str", "default": ""},
+    "detect_os": {"type": "bool", "default": False},
+    "expected_os": {"type": "str", "default": "Linux"},
     "seconds": {"type": "float", "default": 600.0},
 }
-SUBJECT, OPERATION, FINDING_ID = "ports", "port_scan", "security.port_scan"
+SUBJECT, OPERATION, FINDING_ID, OS_ID = "ports", "port_scan", "security.port_scan", "security.scanned_os"
 
 _PORTS = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
-_EXPECTED = re.compile(r"tcp/\d{1,5}")
+_EXPECTED = re.compile(r"(tcp|udp)/\d{1,5}")
+_AS_ROOT = "UDP and the detection of the system need root; set security_review_scan_become, or leave them out"
 
 
 @dataclass
 class Scanned:
     """What the report tells of one address.
 
-    :param open: port to what nmap takes it for.
+    :param open: port, such as ``tcp/443``, to what nmap takes it for.
+    :param silent: how many UDP ports gave no answer, which open ones may do as well.
+    :param systems: what the operating system may be, the likeliest first.
     :param problem: why the address was not looked at as a whole.
     """
 
-    open: dict[int, str] = field(default_factory=dict)
+    open: dict[str, str] = field(default_factory=dict)
+    silent: int = 0
+    systems: list[str] = field(default_factory=list)
     problem: str = ""
 
 
@@ -45,10 +54,17 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     wrong = [problem for address in params["addresses"] for problem in _address_problems(address)]
     if params["addresses"] and not params["authorised_by"].strip():
         wrong.append("authorised_by is empty, expected who allowed this scan, and when; a scan without leave can be an offence.")
-    if not _PORTS.fullmatch(params["ports"]) or any(int(port) > 65535 for port in re.findall(r"\d+", params["ports"])):
-        wrong.append(str(InputError.of("ports", params["ports"], "ports such as 1-1024,8080", "correct it")))
+    for option in ("ports", "udp_ports"):
+        given = params[option]
+        may_be_empty = option == "udp_ports" and not given
+        if not may_be_empty and (not _PORTS.fullmatch(given) or any(int(port) > 65535 for port in re.findall(r"\d+", given))):
+            wrong.append(str(InputError.of(option, given, "ports such as 1-1024,8080", "correct it")))
+    if params["detect_os"] and not params["expected_os"].strip():
+        wrong.append(
+            "expected_os is empty, expected a word of the system's name such as Linux, for an unjudged listing is no check; give it."
+        )
     wrong += [
-        str(InputError.of("expected", text, "tcp/PORT", "correct it"))
+        str(InputError.of("expected", text, "tcp/PORT or udp/PORT", "correct it"))
         for text in params["expected"]
         if not _EXPECTED.fullmatch(text) or int(text[4:]) > 65535
     ]
@@ -75,6 +91,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # n
         if addresses:
             scanned.update(_scan(params, addresses, version, host))
     findings = [verdict(address, found, params) for address, found in scanned.items()]
+    findings += [os_verdict(address, found, params) for address, found in scanned.items() if params["detect_os"]]
     if not findings:
         advice = "Declare the own addresses in security_review_scan_addresses."
         findings = [Finding(FINDING_ID, "unknown", SUBJECT, "no address was declared, so none was scanned", advice=advice)]
@@ -84,8 +101,13 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # n
 
 
 def _scan(params: t.Mapping[str, t.Any], addresses: t.Sequence[str], version: int, host: Host) -> dict[str, Scanned]:
-    argv = ["nmap", "-oX", "-", "-n", "-Pn", "-sT", "-p", params["ports"], *(["-6"] if version == 6 else []), *addresses]
+    is_root, udp = os.geteuid() == 0, params["udp_ports"]
+    ports = f"T:{params['ports']},U:{udp}" if udp else params["ports"]
+    how = ["-sS" if is_root else "-sT", *(["-sU"] if udp else []), *(["-O"] if params["detect_os"] else [])]
+    argv = ["nmap", "-oX", "-", "-n", "-Pn", *how, "-p", ports, *(["-6"] if version == 6 else []), *addresses]
     try:
+        if not is_root and (udp or params["detect_os"]):
+            raise MaintenanceError(_AS_ROOT)
         ran = host.run(argv, timeout=params["seconds"])
         if ran.rc != 0:
             raise MaintenanceError(ran.why())
@@ -132,25 +154,33 @@ def _machine(machine: ElementTree.Element) -> Scanned:
     scanned = Scanned()
     for port in machine.findall("ports/port"):
         state, service = port.find("state"), port.find("service")
-        if state is not None and state.get("state") == "open" and port.get("portid", "").isdigit():
-            scanned.open[int(port.get("portid", "0"))] = clean("" if service is None else service.get("name", ""), 60)
+        name = f"{port.get('protocol', '')}/{port.get('portid', '')}"
+        if state is not None and state.get("state") == "open" and _EXPECTED.fullmatch(name):
+            scanned.open[name] = clean("" if service is None else service.get("name", ""), 60)
+    silent = [state for state in machine.findall("ports/port/state") if state.get("state") == "open|filtered"]
+    groups = [group for group in machine.findall("ports/extraports") if group.get("state") == "open|filtered"]
+    scanned.silent = len(silent) + sum(int(group.get("count", "0")) for group in groups if group.get("count", "").isdigit())
+    scanned.systems = [
+        f"{clean(match.get('name', ''), 100)} ({clean(match.get('accuracy', ''), 3)} percent)" for match in machine.findall("os/osmatch")
+    ]
     return scanned
 
 
 def verdict(address: str, scanned: Scanned, params: t.Mapping[str, t.Any]) -> Finding:
-    """Judge one address."""
-    expected = {int(text[4:]) for text in params["expected"]}
-    surplus = sorted(set(scanned.open) - expected)
-    state = "unknown" if scanned.problem else "critical" if surplus else "ok"
-    summary = (
-        f"it is not known what can be reached: {scanned.problem}" if scanned.problem else f"{many(len(surplus), 'port')} open, not expected"
-    )
+    """Judge one address; where nothing that is to be open is, the scan may have met another machine or a filter."""
+    expected = set(params["expected"])
+    surplus = sorted(set(scanned.open) - expected, key=_order)
+    problem = scanned.problem
+    if not problem and not surplus and expected and not expected & set(scanned.open):
+        problem = "none of the expected ports answers, so this is another machine, or something between filters"
+    state = "critical" if surplus else "unknown" if problem else "ok"
+    summary = f"it is not known what can be reached: {problem}" if problem else f"{many(len(surplus), 'port')} open, not expected"
     advice = {
         "critical": "Close them, or declare them in security_review_scan_expected.",
-        "unknown": "Install nmap there, or give it more time.",
+        "unknown": "Scan from where an outsider is, the own address, with nmap and enough time.",
     }
-    lines = [f"open, not expected: tcp/{port} ({scanned.open[port] or 'unknown service'})" for port in surplus]
-    lines += [f"expected, not open: tcp/{port}" for port in sorted(expected - set(scanned.open))] if not scanned.problem else []
+    lines = [f"open, not expected: {port} ({scanned.open[port] or 'unknown service'})" for port in surplus]
+    lines += [f"expected, not open: {port}" for port in sorted(expected - set(scanned.open), key=_order)] if not scanned.problem else []
     return Finding(
         FINDING_ID,
         state,
@@ -159,7 +189,40 @@ def verdict(address: str, scanned: Scanned, params: t.Mapping[str, t.Any]) -> Fi
         value=len(surplus),
         unit="count",
         threshold="critical from 1",
-        not_covered=f"UDP, ports beyond {params['ports']}",
+        not_covered=_not_covered(scanned, params),
         advice=advice.get(state, ""),
         evidence=[*lines[:19], f"allowed by {params['authorised_by']}"],
+    )
+
+
+def _order(port: str) -> tuple[str, int]:
+    protocol, _slash, number = port.partition("/")
+    return protocol, int(number)
+
+
+def _not_covered(scanned: Scanned, params: t.Mapping[str, t.Any]) -> str:
+    if not params["udp_ports"]:
+        return f"UDP, ports beyond {params['ports']}"
+    silent = f", {scanned.silent} UDP ports that gave no answer" if scanned.silent else ""
+    return f"TCP ports beyond {params['ports']}, UDP ports beyond {params['udp_ports']}{silent}"
+
+
+def os_verdict(address: str, scanned: Scanned, params: t.Mapping[str, t.Any]) -> Finding:
+    """Judge what nmap takes the operating system for against the declared one."""
+    wanted = params["expected_os"]
+    best = scanned.systems[0] if scanned.systems else ""
+    fits = wanted.casefold() in best.casefold()
+    state = "unknown" if not best else "ok" if fits else "warning"
+    why = scanned.problem or "nmap knows no system that answers so"
+    return Finding(
+        OS_ID,
+        state,
+        address,
+        f"the system is not known: {why}" if not best else f"it looks like {best}" + ("" if fits else f", expected {wanted}"),
+        threshold=f"warning unless it looks like {wanted}",
+        basis="estimated",
+        advice=""
+        if state == "ok"
+        else "Make sure that the address is the own machine, and scan it with an open and a closed port in reach.",
+        evidence=scanned.systems[:5],
     )

@@ -13,9 +13,11 @@ from . import (
     postgresql_review_archive,
     postgresql_review_bloat,
     postgresql_review_indexes,
+    postgresql_review_roles,
     postgresql_review_schema,
     postgresql_review_server,
     postgresql_review_statements,
+    postgresql_review_suspicious,
     postgresql_review_tables,
 )
 from .errors import InputError, MaintenanceError, refusal, refuse
@@ -34,7 +36,7 @@ from .postgresql import (
     databases_of,
     has_role,
 )
-from .postgresql_review_common import LIMITS, MARK, READ_ALL_STATS, About, Check, Look, blind
+from .postgresql_review_common import LIMITS, READ_ALL_STATS, About, Check, Look, blind
 from .postgresql_review_fit import fitted
 from .postgresql_review_indexes import UNUSED
 from .record import Action, Finding, Json, Outcome, status_of
@@ -43,6 +45,10 @@ OPTIONS: dict[str, t.Any] = {
     "servers": {"type": "list", "elements": "dict", "required": True, "options": SERVER},
     "limits": {"type": "dict", "default": {}},
     "superusers": {"type": "list", "elements": "str", "default": ["postgres"]},
+    "privileged_roles": {"type": "list", "elements": "str", "default": []},
+    "roles_without_expiry": {"type": "list", "elements": "str"},
+    "watch_statements": {"type": "bool", "default": False},
+    "schema_roles": {"type": "list", "elements": "str", "default": []},
     "recommended_settings": {"type": "dict", "default": {}},
     "newest_minor": {"type": "dict", "default": {}},
     "pgstattuple": {"type": "bool", "default": False},
@@ -57,9 +63,11 @@ OF_SERVER: tuple[Check, ...] = (
     *postgresql_review_archive.CHECKS,
     *postgresql_review_server.CHECKS,
     *postgresql_review_access.CHECKS,
+    *postgresql_review_roles.CHECKS,
 )
 OF_DATABASE: tuple[Check, ...] = (
     *postgresql_review_statements.CHECKS,
+    *postgresql_review_suspicious.CHECKS,
     *postgresql_review_tables.CHECKS,
     *postgresql_review_indexes.CHECKS,
     *postgresql_review_schema.CHECKS,
@@ -202,23 +210,24 @@ class Review:
         if session is None:
             return self.reviewed
         with session:
+            look = Look(session, self.server, About(self.reviewed.name), self.host, shared=self.shared)
             try:
-                self._get_to_know(session)
+                self._get_to_know(look)
                 databases = databases_of(session, self.server)
             except StatementError as error:
                 self._blind([*OF_SERVER, *OF_DATABASE], self.reviewed.name, str(error), "Read the server's log, then run again.")
                 return self.reviewed
-            self._ask(session, OF_SERVER, self._about(self.reviewed.name, ""), "")
+            look.about, look.standby = self._about(self.reviewed.name, ""), self.reviewed.standby
+            self._ask(look, OF_SERVER)
         for database in databases:
             self._read_database(database)
         return self.reviewed
 
-    def _get_to_know(self, session: Session) -> None:
-        rows = session.rows(MARK + postgresql_review_server.SETTINGS)
-        self.settings = {row["name"]: row["setting"] for row in rows}
+    def _get_to_know(self, look: Look) -> None:
+        self.settings = {row["name"]: row["setting"] for row in postgresql_review_server.fetch_settings(look)}
         self.major = int(self.settings["server_version_num"]) // 10000
-        self.stats = has_role(session, "pg_read_all_stats")
-        identity = session.rows(MARK + IDENTITY)[0]
+        self.stats = has_role(look.session, "pg_read_all_stats")
+        identity = look.rows(IDENTITY)[0]
         self.reviewed.cluster, self.reviewed.standby = identity["cluster"], identity["standby"]
 
     def _read_database(self, database: str) -> None:
@@ -233,7 +242,8 @@ class Review:
         session = self._session(database, subject, OF_DATABASE)
         if session is not None:
             with session:
-                self._ask(session, OF_DATABASE, self._about(subject, database), database)
+                about = self._about(subject, database)
+                self._ask(Look(session, self.server, about, self.host, database, self.reviewed.standby, self.shared), OF_DATABASE)
 
     def _about(self, subject: str, database: str) -> About:
         kept = self.kept.get("databases", {}).get(database, {}) if database else self.kept.get("server", {})
@@ -268,13 +278,12 @@ class Review:
         ids = [found_id for check in checks if check.declared(self.params) for found_id in check.ids]
         self.reviewed.findings += blind(ids, subject, why, advice)
 
-    def _ask(self, session: Session, checks: t.Iterable[Check], about: About, database: str) -> None:
-        look = Look(session, self.server, about, self.host, database, self.reviewed.standby, self.shared)
+    def _ask(self, look: Look, checks: t.Iterable[Check]) -> None:
         lost = ""
         for check in checks:
             if not check.declared(self.params):
                 continue
-            pending = Pending(check, about)
+            pending = Pending(check, look.about)
             self.reviewed.pending.append(pending)
             if lost:
                 pending.why = (lost, "Read the server's log, then run again.")

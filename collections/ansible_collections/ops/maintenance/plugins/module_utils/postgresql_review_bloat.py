@@ -21,9 +21,15 @@ PAGE = 8192
 _PAGE_HEADER, _LINE_POINTER, _ROW_HEADER, _INDEX_HEADER, _INDEX_SPECIAL = 24, 4, 23, 8, 16
 _ESTIMATED_AT_MOST = 200
 
-WIDTHS = """
-SELECT a.attrelid::bigint AS oid, a.attnum AS number, a.attlen AS fixed, s.null_frac::float8 AS nulls, s.avg_width::float8 AS width
-FROM pg_attribute a
+WIDTHS = {
+    "oid": "a.attrelid::bigint",
+    "number": "a.attnum",
+    "fixed": "a.attlen",
+    "nulls": "s.null_frac::float8",
+    "width": "s.avg_width::float8",
+}
+FROM_WIDTHS = """
+pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
@@ -110,7 +116,7 @@ def fetch_bloat(look: Look) -> Row:
     indexes = sorted(indexes, key=lambda row: -row["bytes"])[:_ESTIMATED_AT_MOST]
     oids = "{" + ",".join(str(oid) for oid in sorted({row["oid"] for row in tables} | {row["table_oid"] for row in indexes})) + "}"
     columns: dict[int, list[Row]] = {}
-    for row in look.many(WIDTHS, [oids]) if len(oids) > 2 else ():
+    for row in look.many(WIDTHS, FROM_WIDTHS, [oids]) if len(oids) > 2 else ():
         columns.setdefault(row["oid"], []).append(row)
     facts: Row = {"tables": tables, "indexes": indexes, "columns": columns, "all": {row["oid"]: row for row in fetch_tables(look)}}
     return {**facts, **_measured(look, tables, indexes)}

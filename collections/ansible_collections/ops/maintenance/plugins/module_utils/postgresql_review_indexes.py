@@ -11,35 +11,48 @@ from datetime import datetime
 from .judge import human_bytes
 from .postgresql import Row
 from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, percent
-from .postgresql_review_tables import fetch_sizes, fetch_tables
+from .postgresql_review_sizes import fetch_sizes
+from .postgresql_review_tables import fetch_tables
 from .record import Finding
 
-# Expressions are compared as trees without the places that they had in the text: pg_get_expr would wait for locks.
-INDEXES = """
-SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS table_oid, format('%I.%I', n.nspname, c.relname) AS name,
-       format('%I.%I', tn.nspname, tc.relname) AS table_name, c.relname AS index, tc.relname AS table, tn.nspname AS schema,
-       c.relkind::text AS kind, m.amname AS method, i.indisunique AS is_unique, i.indisprimary AS is_primary,
-       i.indisexclusion AS is_exclusion, i.indisreplident AS is_identity,
-       i.indisclustered AS is_clustered, i.indisvalid AND i.indisready AND i.indislive AS is_valid, i.indnkeyatts AS key_count,
-       string_to_array(i.indkey::text, ' ')::int[] AS columns, i.indclass::text AS classes, i.indcollation::text AS collations, i.indoption::text AS options,
-       regexp_replace(coalesce(i.indexprs::text, ''), ':(location|stmt_len) -?\\d+', '', 'g') AS expressions,
-       regexp_replace(coalesce(i.indpred::text, ''), ':(location|stmt_len) -?\\d+', '', 'g') AS predicate,
-       i.indexrelid IN (SELECT conindid FROM pg_constraint) AS backs_constraint, c.relispartition AS is_part,
-       c.reltuples::float8 AS entries,
-       coalesce(c.reloptions, '{}')::text[] AS storage,
-       pg_stat_get_numscans(c.oid) AS scans, pg_stat_get_tuples_returned(c.oid) AS read, pg_stat_get_tuples_fetched(c.oid) AS fetched,
-       {last} AS used,
-       i.indexrelid IN (SELECT index_relid FROM pg_stat_progress_create_index WHERE index_relid IS NOT NULL) AS is_building
-FROM pg_index i
+# Expressions are compared as trees without the places that they had in the text: pg_get_expr would wait for locks. Names of
+# tables are known from the tables.
+INDEXES = {
+    "oid": "i.indexrelid::bigint",
+    "table_oid": "i.indrelid::bigint",
+    "index": "quote_ident(c.relname)",
+    "kind": "c.relkind",
+    "method": "m.amname",
+    "is_unique": "i.indisunique",
+    "is_primary": "i.indisprimary",
+    "is_exclusion": "i.indisexclusion",
+    "is_identity": "i.indisreplident",
+    "is_clustered": "i.indisclustered",
+    "is_valid": "i.indisvalid AND i.indisready AND i.indislive",
+    "is_building": "i.indexrelid IN (SELECT index_relid FROM pg_stat_progress_create_index WHERE index_relid IS NOT NULL)",
+    "is_part": "c.relispartition",
+    "backs_constraint": "i.indexrelid IN (SELECT conindid FROM pg_constraint)",
+    "key_count": "i.indnkeyatts",
+    "columns": "string_to_array(i.indkey::text, ' ')::int[]",
+    "classes": "i.indclass::text",
+    "collations": "i.indcollation::text",
+    "options": "i.indoption::text",
+    "expressions": "coalesce(regexp_replace(i.indexprs::text, ':(location|stmt_len) -?\\d+', '', 'g'), '')",
+    "predicate": "coalesce(regexp_replace(i.indpred::text, ':(location|stmt_len) -?\\d+', '', 'g'), '')",
+    "entries": "c.reltuples::float8",
+    "storage": "coalesce(c.reloptions, '{}')",
+    "scans": "pg_stat_get_numscans(c.oid)",
+    "read": "pg_stat_get_tuples_returned(c.oid)",
+    "fetched": "pg_stat_get_tuples_fetched(c.oid)",
+    "used": "NULL::float8",
+}
+LAST_USE = {"used": "extract(epoch FROM pg_stat_get_lastscan(c.oid))::float8"}
+"""What PostgreSQL 16 and newer know besides."""
+FROM_INDEXES = """
+pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_class tc ON tc.oid = i.indrelid
-JOIN pg_namespace tn ON tn.oid = tc.relnamespace
 JOIN pg_am m ON m.oid = c.relam
-WHERE tc.relkind IN ('r', 'm', 'p') AND tc.relpersistence <> 't'
-  AND tn.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND tc.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
-ORDER BY name"""
+WHERE i.indexrelid >= 16384 AND c.relpersistence <> 't' AND i.indrelid NOT IN (SELECT reltoastrelid FROM pg_class)"""
 
 FOREIGN_KEYS = """
 SELECT k.conname AS constraint, format('%I.%I', n.nspname, c.relname) AS table_name, k.conrelid::bigint AS table_oid,
@@ -102,12 +115,16 @@ MISSING = Wording(
 
 
 def fetch_indexes(look: Look) -> list[Row]:
-    """Read all indexes in one query."""
-    last = "extract(epoch FROM pg_stat_get_lastscan(c.oid))::float8" if look.about.major >= 16 else "NULL::float8"
+    """Read all indexes of the tables in one query."""
     if "indexes" not in look.once:
+        newer = LAST_USE if look.about.major >= 16 else {}
         sizes = {row["oid"]: row["main"] for row in fetch_sizes(look)}
-        rows = look.many(INDEXES.replace("{last}", last))
-        look.once["indexes"] = [{**row, "bytes": sizes.get(row["oid"], 0)} for row in rows]
+        tables = {row["oid"]: row for row in fetch_tables(look)}
+        rows = [row for row in look.many({**INDEXES, **newer}, FROM_INDEXES) if row["table_oid"] in tables]
+        for row in rows:
+            table = tables[row["table_oid"]]
+            row.update(name=f"{table['space']}.{row['index']}", table_name=table["name"], bytes=sizes.get(row["oid"], 0))
+        look.once["indexes"] = sorted(rows, key=lambda row: str(row["name"]))
     return look.once["indexes"]
 
 
@@ -207,17 +224,27 @@ def _unsure(about: About, facts: Row, days: float, wanted: float) -> str:
 # -- duplicate, invalid, missing --
 
 
+_SAME = ("method", "key_count", "classes", "collations", "options", "expressions", "predicate")
+
+
+def _twins(indexes: t.Iterable[Row]) -> t.Iterator[list[Row]]:
+    """Yield the indexes that are the same, where there are several."""
+    whole = [row for row in indexes if row["is_valid"] and not row["is_part"]]
+    for group in _groups(whole, lambda row: (row["table_oid"], *row["columns"])):
+        yield from _groups(group, lambda row: tuple(row[name] for name in _SAME))
+
+
+def _groups(rows: t.Iterable[Row], key: t.Callable[[Row], tuple[t.Any, ...]]) -> list[list[Row]]:
+    groups: dict[tuple[t.Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def judge_duplicates(about: About, indexes: t.Sequence[Row]) -> list[Finding]:
     """Name indexes that have a twin, and never the twin that something needs."""
-    groups: dict[tuple[t.Any, ...], list[Row]] = {}
-    same = ("table_oid", "method", "key_count", "columns", "classes", "collations", "options", "expressions", "predicate")
-    for row in indexes:
-        if row["is_valid"] and not row["is_part"]:
-            groups.setdefault(tuple(str(row[name]) for name in same), []).append(row)
     faults = []
-    for group in groups.values():
-        if len(group) < 2:
-            continue
+    for group in _twins(indexes):
         needed = [row for row in group if keeps(row)]
         spare = [row for row in group if not keeps(row)]
         if not needed:
@@ -235,7 +262,7 @@ def judge_invalid(about: About, indexes: t.Sequence[Row]) -> list[Finding]:
     for row in indexes:
         if row["is_valid"] or row["is_building"]:
             continue
-        leftover = re.search(r"_cc(?:new|old)\d*$", row["index"])
+        leftover = re.search(r'_cc(?:new|old)\d*"?$', row["index"])
         words = "leftover of a concurrent rebuild" if leftover else "a concurrent build failed, or not every partition has it"
         faults.append(Fault(f"{row['name']} on {row['table_name']}: {words}", row["bytes"]))
     return found(about, INVALID, faults)
@@ -304,7 +331,7 @@ def judge_scans(about: About, facts: Row) -> list[Finding]:
 def bad_indexes() -> list[Row]:
     """Return two equal indexes that nobody uses, and one that is invalid."""
     row = {
-        "oid": 1, "table_oid": 1, "name": "public.a", "index": "a", "table_name": "public.t", "table": "t", "schema": "public", "kind": "i",
+        "oid": 1, "table_oid": 1, "name": "public.a", "index": "a", "table_name": "public.t", "kind": "i",
         "method": "btree", "is_unique": False, "is_primary": False, "is_exclusion": False, "is_identity": False, "is_clustered": False,
         "is_valid": True, "key_count": 1, "columns": [1], "classes": "1", "collations": "0", "options": "0", "expressions": "", "predicate": "",
         "backs_constraint": False, "is_part": False, "bytes": 10**9, "entries": 1.0, "storage": [], "scans": 0, "read": 0,

@@ -9,34 +9,45 @@ import typing as t
 from .judge import human_bytes
 from .postgresql import Row
 from .postgresql_review_common import About, Check, Fault, Look, Wording, found, percent
+from .postgresql_review_indexes import fetch_indexes
 from .postgresql_review_tables import fetch_tables
 from .record import Finding
 
-# The column that a sequence feeds may be narrower than the sequence: found by ownership (serial, identity) and by default.
-SEQUENCES = """
-WITH fed AS (
+# The column that a sequence feeds may be narrower than the sequence: found by ownership (serial, identity) and by default. Names
+# are qualified, for nothing but pg_catalog is in the search path. OFFSET 0 keeps the planner from reading all columns of all tables.
+SEQUENCES = {
+    "name": "c.oid::regclass::text",
+    "step": "s.seqincrement",
+    "lowest": "s.seqmin",
+    "highest": "s.seqmax",
+    "start": "s.seqstart",
+    "cycles": "s.seqcycle",
+    "readable": "c.readable",
+    "last": "CASE WHEN c.readable THEN pg_sequence_last_value(c.oid) END",
+    "table_name": "fed.rel::regclass::text",
+    "column": "a.name",
+    "is_identity": "a.is_identity",
+    "width": "a.width",
+}
+FROM_SEQUENCES = """
+pg_sequence s
+JOIN (
+  SELECT oid, has_sequence_privilege(oid, 'SELECT') OR has_sequence_privilege(oid, 'USAGE') AS readable
+  FROM pg_class WHERE relkind = 'S' AND relpersistence <> 't' AND oid >= 16384 OFFSET 0
+) c ON c.oid = s.seqrelid
+LEFT JOIN (
   SELECT d.objid AS seq, d.refobjid AS rel, d.refobjsubid AS number
   FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
   UNION
   SELECT d.refobjid, f.adrelid, f.adnum
   FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
   WHERE d.deptype = 'n'
-)
-SELECT format('%I.%I', n.nspname, c.relname) AS name, s.seqincrement AS step, s.seqmin AS lowest, s.seqmax AS highest, s.seqstart AS start,
-       s.seqcycle AS cycles, has_sequence_privilege(c.oid, 'SELECT') OR has_sequence_privilege(c.oid, 'USAGE') AS readable,
-       CASE WHEN has_sequence_privilege(c.oid, 'SELECT') OR has_sequence_privilege(c.oid, 'USAGE')
-            THEN pg_sequence_last_value(c.oid) END AS last,
-       quote_ident(tn.nspname) || '.' || quote_ident(tc.relname) AS table_name, quote_ident(a.attname) AS column, a.attidentity::text <> '' AS is_identity,
-       CASE a.atttypid WHEN 'int2'::regtype THEN 2 WHEN 'int4'::regtype THEN 4 WHEN 'int8'::regtype THEN 8 END AS width
-FROM pg_sequence s
-JOIN pg_class c ON c.oid = s.seqrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN fed ON fed.seq = s.seqrelid
-LEFT JOIN pg_class tc ON tc.oid = fed.rel
-LEFT JOIN pg_namespace tn ON tn.oid = tc.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = fed.rel AND a.attnum = fed.number
-WHERE c.relpersistence <> 't' AND c.oid >= 16384
-ORDER BY name"""
+) fed ON fed.seq = s.seqrelid
+LEFT JOIN LATERAL (
+  SELECT quote_ident(attname) AS name, attidentity <> '' AS is_identity,
+         CASE atttypid WHEN 'int2'::regtype THEN 2 WHEN 'int4'::regtype THEN 4 WHEN 'int8'::regtype THEN 8 END AS width
+  FROM pg_attribute WHERE attrelid = fed.rel AND attnum = fed.number OFFSET 0
+) a ON true"""
 
 TRIGGERS = """
 SELECT format('%I.%I', n.nspname, c.relname) AS table_name, format('%I', g.tgname) AS name, g.tgisinternal AS is_internal
@@ -51,8 +62,6 @@ SELECT format('%I.%I', n.nspname, c.relname) AS table_name, format('%I', k.conna
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT k.convalidated AND k.conparentid = 0
 ORDER BY 1, 2"""
-
-KEYED = "SELECT indrelid::bigint AS oid FROM pg_index WHERE indisprimary"
 
 EXTENSIONS = """
 SELECT e.extname AS name, e.extversion AS installed, a.default_version AS available
@@ -159,7 +168,7 @@ def judge_sequences(about: About, rows: t.Sequence[Row]) -> list[Finding]:
 
 def fetch_keys(look: Look) -> Row:
     """Read which tables have a primary key."""
-    return {"tables": fetch_tables(look), "keyed": {row["oid"] for row in look.many(KEYED)}}
+    return {"tables": fetch_tables(look), "keyed": {row["table_oid"] for row in fetch_indexes(look) if row["is_primary"]}}
 
 
 def judge_keys(about: About, facts: Row) -> list[Finding]:
@@ -235,7 +244,7 @@ def _bad_table() -> Row:
 _ONE = {"table_name": "public.t", "name": "t", "is_internal": True, "type": "f", "installed": "1.0", "available": "1.1", "is_public": True}
 
 CHECKS = (
-    Check((SEQUENCE.id,), lambda look: look.many(SEQUENCES), judge_sequences, _bad_sequence),
+    Check((SEQUENCE.id,), lambda look: look.many(SEQUENCES, FROM_SEQUENCES), judge_sequences, _bad_sequence),
     Check((KEYS.id,), fetch_keys, judge_keys, lambda: {"tables": [_bad_table()], "keyed": set()}, primary=True),
     Check((DISABLED.id,), lambda look: look.rows(TRIGGERS), judge_triggers, lambda: [_ONE], primary=True),
     Check((NOT_VALID.id,), lambda look: look.rows(CONSTRAINTS), judge_constraints, lambda: [_ONE], primary=True),

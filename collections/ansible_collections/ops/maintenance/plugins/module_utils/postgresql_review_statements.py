@@ -9,19 +9,22 @@ import typing as t
 
 from .judge import human_bytes
 from .postgresql import Row, extension_schema
-from .postgresql_review_common import DAY, MARK, READ_ALL_STATS, SHOWN, About, Check, Fault, Look, Wording, found, percent
+from .postgresql_review_common import DAY, MARK, READ_ALL_STATS, SHOWN, About, Check, Fault, Look, Wording, filled, found, percent
 from .record import Finding
+
+# Letters, and with digits and $ what a word goes on with; all that is no ASCII is a letter. To name that range takes long.
+_LETTER, _PART, _WORD = r"[^\x00-@\[-^`{-\x7f]", r"[^\x00-/:-@\[-^`{-\x7f]", r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 
 # Ends of quoted things may be missing: the text of a statement can be cut off.
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?P<comment>--[^\n]*|/\*.*?(?:\*/|$))
     | (?P<name>"(?:[^"]|"")*(?:"|$))
-    | (?P<dollar>\$(?P<tag>[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*|)\$.*?(?:\$(?P=tag)\$|$))
+    | (?P<dollar>\$(?P<tag>{_LETTER}{_PART}*|)\$.*?(?:\$(?P=tag)\$|$))
     | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?$))
     | (?P<text>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|$))
     | (?P<parameter>\$\d+)
-    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*)
+    | (?P<word>{_LETTER}{_WORD}*)
     | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]?\d+)?)
     | (?P<space>\s+)
     """,
@@ -96,24 +99,17 @@ def fetch_statements(look: Look) -> Row:
     columns = {name: f"{name}_exec_time" if f"{name}_exec_time" in names else f"{name}_time" for name in ("total", "mean")}
     limits = look.about.limits
     given = [limits["statement_min_calls"], f"%{MARK}%", limits["statement_mean_ms"]]
-    shared["rows"] = look.rows(_filled(STATEMENTS, view=view, shown=str(SHOWN), **columns), given)
-    shared["ran"] = {row["oid"] for row in look.rows(_filled(WHO_RAN, view=view))}
+    shared["rows"] = look.rows(filled(STATEMENTS, view=view, shown=str(SHOWN), **columns), given)
+    shared["ran"] = {row["oid"] for row in look.rows(filled(WHO_RAN, view=view))}
     shared.update(_counting_since(look, schema))
     return facts
-
-
-def _filled(statement: str, **parts: str) -> str:
-    """Put names that are quoted already into a statement."""
-    for name, text in parts.items():
-        statement = statement.replace("{" + name + "}", text)
-    return statement
 
 
 def _counting_since(look: Look, schema: str) -> Row:
     info = look.session.identifier(schema, "pg_stat_statements_info")
     if not look.rows("SELECT 1 WHERE to_regclass(%s) IS NOT NULL", [info]):
         return {"since": None, "lost": None}
-    return look.rows(_filled(COUNTING, view=info))[0]
+    return look.rows(filled(COUNTING, view=info))[0]
 
 
 def judge_statements(about: About, facts: Row) -> list[Finding]:

@@ -7,49 +7,47 @@ from __future__ import annotations
 import typing as t
 
 from .judge import human_bytes, human_seconds
-from .postgresql import LOCK_NOT_AVAILABLE, Row, StatementError
+from .postgresql import Row
 from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, percent
+from .postgresql_review_sizes import fetch_sizes
 from .record import Finding
 
-# Sizes are asked for one file at a time, because a relation that is locked exclusively would make us wait: its size is
-# the planner's last one. So is that of an empty index or TOAST table, because to open thousands of them takes long. What
-# belongs together is added up here: joins of thousands of rows without statistics are slow.
-SIZES = """
-SELECT c.oid::bigint AS oid, i.indrelid::bigint AS table_oid,
-       CASE WHEN g.guessed OR g.empty THEN c.relpages * current_setting('block_size')::bigint ELSE coalesce(pg_relation_size(c.oid), 0) END AS main,
-       CASE WHEN g.guessed OR g.empty OR c.relkind = 'i' THEN 0
-            ELSE coalesce(pg_relation_size(c.oid, 'fsm'), 0) + coalesce(pg_relation_size(c.oid, 'vm'), 0) END AS maps,
-       g.guessed
-FROM pg_class c
-LEFT JOIN pg_index i ON i.indexrelid = c.oid
-CROSS JOIN LATERAL (SELECT %s OR c.oid IN (
-  SELECT relation FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation IS NOT NULL
-) AS guessed, c.relkind IN ('i', 't') AND c.relpages <= 1
-  AND pg_stat_get_live_tuples(coalesce(i.indrelid, c.oid)) + pg_stat_get_dead_tuples(coalesce(i.indrelid, c.oid)) = 0 AS empty) g
-WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't' AND c.oid >= 16384"""
-
 # Counters come from functions, which know every table whatever the view's joins cost.
-TABLES = """
-SELECT c.oid::bigint AS oid, c.reltoastrelid::bigint AS toast, n.nspname AS schema, c.relname AS table, format('%I.%I', n.nspname, c.relname) AS name,
-       c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relispartition AS is_partition, c.reltuples::float8 AS planned_rows,
-       pg_stat_get_live_tuples(c.oid) AS live, pg_stat_get_dead_tuples(c.oid) AS dead,
-       pg_stat_get_mod_since_analyze(c.oid) AS changed, pg_stat_get_numscans(c.oid) AS scans, pg_stat_get_tuples_returned(c.oid) AS scanned,
-       extract(epoch FROM greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))::float8 AS vacuumed,
-       extract(epoch FROM greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)))::float8 AS analysed,
-       coalesce(c.reloptions, '{}')::text[] AS options, has_table_privilege(c.oid, 'SELECT') AS readable
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+TABLES = {
+    "oid": "c.oid::bigint",
+    "toast": "c.reltoastrelid::bigint",
+    "schema": "n.nspname",
+    "space": "quote_ident(n.nspname)",
+    "table": "quote_ident(c.relname)",
+    "kind": "c.relkind",
+    "persistence": "c.relpersistence",
+    "is_partition": "c.relispartition",
+    "planned_rows": "c.reltuples::float8",
+    "live": "pg_stat_get_live_tuples(c.oid)",
+    "dead": "pg_stat_get_dead_tuples(c.oid)",
+    "changed": "pg_stat_get_mod_since_analyze(c.oid)",
+    "scans": "pg_stat_get_numscans(c.oid)",
+    "scanned": "pg_stat_get_tuples_returned(c.oid)",
+    "vacuumed": "extract(epoch FROM greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))::float8",
+    "analysed": "extract(epoch FROM greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)))::float8",
+    "options": "coalesce(c.reloptions, '{}')",
+    "readable": "has_table_privilege(c.oid, 'SELECT')",
+}
+FROM_TABLES = """
+pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND c.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
-ORDER BY name"""
+  AND c.oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')"""
 
 OLDEST = """
-SELECT format('%I.%I', n.nspname, c.relname) AS name, age(c.relfrozenxid) AS xid_age, mxid_age(c.relminmxid) AS mxid_age
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm', 't')
-ORDER BY greatest(age(c.relfrozenxid) / current_setting('autovacuum_freeze_max_age')::float8,
-                  mxid_age(c.relminmxid) / current_setting('autovacuum_multixact_freeze_max_age')::float8) DESC
-LIMIT 50"""
+SELECT oid::regclass::text AS name, xid_age, mxid_age
+FROM (
+  SELECT oid, age(relfrozenxid) AS xid_age, mxid_age(relminmxid) AS mxid_age
+  FROM pg_class WHERE relkind IN ('r', 'm', 't')
+  ORDER BY greatest(age(relfrozenxid) / current_setting('autovacuum_freeze_max_age')::float8,
+                    mxid_age(relminmxid) / current_setting('autovacuum_multixact_freeze_max_age')::float8) DESC
+  LIMIT 50
+) c"""
 
 SIZE = "SELECT pg_database_size(oid) AS bytes FROM pg_database WHERE datname = current_database()"
 
@@ -97,18 +95,6 @@ GROWTH = Wording(
 )
 
 
-def fetch_sizes(look: Look) -> list[Row]:
-    """Read the size of every relation; where a lock is in the way after all, the planner's."""
-    if "sizes" not in look.once:
-        try:
-            look.once["sizes"] = look.many(SIZES, [False])
-        except StatementError as error:
-            if error.sqlstate != LOCK_NOT_AVAILABLE:
-                raise
-            look.once["sizes"] = look.many(SIZES, [True])
-    return look.once["sizes"]
-
-
 def fetch_tables(look: Look) -> list[Row]:
     """Read all tables in one query and their sizes in another, the largest first."""
     if "tables" not in look.once:
@@ -118,12 +104,18 @@ def fetch_tables(look: Look) -> list[Row]:
             if row["table_oid"]:
                 indexes[row["table_oid"]] = indexes.get(row["table_oid"], 0) + row["main"]
         nothing = {"main": 0, "maps": 0, "guessed": False}
-        tables = look.many(TABLES)
+        tables = look.many(TABLES, FROM_TABLES)
         for table in tables:
             own, toast = sizes.get(table["oid"], nothing), sizes.get(table["toast"], nothing)
             mine = indexes.get(table["oid"], 0)
             total = own["main"] + own["maps"] + toast["main"] + toast["maps"] + mine + indexes.get(table["toast"], 0)
-            table.update(main_bytes=own["main"], index_bytes=mine, total_bytes=total, guessed=own["guessed"])
+            table.update(
+                name=f"{table['space']}.{table['table']}",
+                main_bytes=own["main"],
+                index_bytes=mine,
+                total_bytes=total,
+                guessed=own["guessed"],
+            )
         look.once["tables"] = sorted(tables, key=lambda table: (-table["total_bytes"], table["name"]))
     return look.once["tables"]
 
@@ -208,6 +200,8 @@ def judge_vacuum(about: About, tables: t.Sequence[Row]) -> list[Finding]:
     hours = about.limits["vacuum_lag_hours"]
     faults = []
     for table in _stored(tables):
+        if table["dead"] <= about.limits["dead_rows_min"]:
+            continue
         due = max(vacuum_threshold(about, table), about.limits["dead_rows_min"])
         age = age_of(about, table["vacuumed"])
         if table["dead"] > due and (age is None or age > hours * 3600):

@@ -291,12 +291,23 @@ WHERE application_name = %s AND usename = current_user AND pid <> pg_backend_pid
 """
 
 
-def end_orphans(control: Session, seconds: float = 10.0) -> int:
-    """End what the sessions of a killed run still do; only for who holds the run's lock, for then nobody else works."""
-    orphans = [row["pid"] for row in control.rows(_ORPHANS, [APPLICATION])]
+def end_orphans(control: Session, seconds: float = 10.0, patience: float = 1.0) -> int:
+    """End what the sessions of a killed run still do; only for who holds the run's lock, for then nobody else works.
+
+    :param patience: how long a session may take to leave by itself: the server needs a moment to see that its client has gone.
+    """
+    orphans = _orphans(control, patience)
     if orphans:
         control.rows("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [orphans])
-    until = time.monotonic() + seconds
-    while control.rows(_ORPHANS, [APPLICATION]) and time.monotonic() < until:
-        time.sleep(_TURN_SECONDS)
+        _orphans(control, seconds)
     return len(orphans)
+
+
+def _orphans(control: Session, seconds: float) -> list[int]:
+    """Wait for the sessions of a killed run to end; return those that did not."""
+    until = time.monotonic() + seconds
+    while True:
+        found = [row["pid"] for row in control.rows(_ORPHANS, [APPLICATION])]
+        if not found or time.monotonic() >= until:
+            return found
+        time.sleep(_TURN_SECONDS)

@@ -10,12 +10,12 @@ import re
 import tempfile
 import typing as t
 
-from . import dependencies, osv
+from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all, unknown
+from .dependencies import AUDIT, LIMITS, Assessed, Audited, Change, audit_finding, existing, offline_audit, run_all
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host, Ran
-from .record import Finding, Metric, Outcome
+from .record import Finding, Metric, Outcome, unknown
 
 OPTIONS: dict[str, t.Any] = {
     "environments": {
@@ -32,6 +32,7 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
     **LIMITS,
+    **dependencies_known.OPTIONS,
 }
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*([^;#@]*)(;[^#]*)?(?:\s*#.*)?$")
 _INCOMPLETE = re.compile(r"WARNING: Retrying|Could not fetch|ERROR: ", re.IGNORECASE)
@@ -50,6 +51,16 @@ def constraints(text: str) -> tuple[list[str], list[str]]:
         elif match.group(2).strip():
             allowed.append(f"{match.group(1)}{match.group(2).strip()}{match.group(3) or ''}".strip())
     return allowed, skipped
+
+
+def same_major(installed: t.Mapping[str, str], declared: t.Sequence[str]) -> list[str]:
+    """Return a constraint that keeps each package within its major version, where its range is not declared.
+
+    A year (``2024.8.30``) says nothing of what breaks.
+    """
+    named = {osv.normal_name(match.group(1)) for match in map(_REQUIREMENT.match, declared) if match}
+    majors = {name: re.match(r"\d+(?=\.|$)", version) for name, version in installed.items() if osv.normal_name(name) not in named}
+    return [f"{name}<{int(major.group()) + 1}" for name, major in sorted(majors.items()) if major and int(major.group()) < 1990]
 
 
 def parse_packages(text: str) -> dict[str, str]:
@@ -211,7 +222,8 @@ class Environment:
     def _plan(self, wanted: list[str], installed: t.Mapping[str, str]) -> list[Change]:
         with tempfile.NamedTemporaryFile("w", prefix="ops_maintenance_", suffix=".txt", encoding="utf-8") as limits:
             os.chmod(limits.name, 0o644)
-            limits.write("\n".join(self._constraints()) + "\n")
+            declared = self._constraints()
+            limits.write("\n".join([*declared, *same_major(installed, declared)]) + "\n")
             limits.flush()
             ran = self.pip(
                 "install", "--dry-run", "--quiet", "--report", "-", "--upgrade", "--upgrade-strategy=only-if-needed",

@@ -106,6 +106,11 @@ class Finding:
         return found
 
 
+def unknown(finding_id: str, subject: str, summary: str, advice: str, **more: t.Any) -> Finding:
+    """Return the finding for what could not be looked at."""
+    return Finding(finding_id, "unknown", subject, summary, advice=advice, **more)
+
+
 def self_test_finding(finding_id: str, subject: str, missed: t.Sequence[str]) -> Finding:
     """Say whether planted bad samples were found, and which were not."""
     if not missed:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from . import redis_keys, redis_review
 from .errors import refusal, refuse
 from .host import Host
-from .paths import read_state, write_state
+from .kept_state import keep_state
+from .paths import read_state
 from .record import Action, Finding, Metric, Outcome, status_of
 from .redis_client import CONNECTION, Client, CommandError, NotReachableError, check_server, parse_info
 
@@ -84,11 +85,11 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "Declare the servers, or leave this step out."
         outcome.findings.append(Finding("redis.reachable", "unknown", "redis", "no server is declared", advice=advice))
     if not check_mode:
-        write_state(params["state_dir"], STATE, kept)
+        outcome.findings += keep_state(params["state_dir"], STATE, kept)
     outcome.status = "failed" if failure else status_of(outcome.actions, check_mode)
     verb = "due" if check_mode else "removed"
     outcome.summary = failure or f"{len(params['servers'])} server(s), worst state {outcome.state}, {removed} key(s) {verb}"
-    outcome.returned = {"due": outcome.is_change, "keys": removed}
+    outcome.returned = {"due": outcome.is_change, "keys": removed, "servers": [server["name"] for server in params["servers"]]}
     return outcome
 
 

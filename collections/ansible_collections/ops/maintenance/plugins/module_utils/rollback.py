@@ -4,18 +4,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from . import postgresql_switch, rollback_postgresql, rollback_versions, snapshot_postgresql, snapshot_store, sqlite_db, sqlite_restore
+from . import (
+    postgresql_switch,
+    rollback_choice,
+    rollback_elsewhere,
+    rollback_files,
+    rollback_postgresql,
+    rollback_trees,
+    rollback_versions,
+    snapshot_containers,
+    snapshot_deployments,
+    snapshot_postgresql,
+    snapshot_store,
+    sqlite_db,
+    sqlite_restore,
+)
+from .backup_encryption import command_problems
 from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refusal, refuse
 from .host import Host
 from .judge import many
-from .paths import fsync_folder, read_state, sha256_of, write_state
+from .kept_state import keep_state
+from .paths import read_state, sha256_of
 from .record import Action, Finding, Json, Outcome, status_of
 
 STATE = "rollback.json"
@@ -29,6 +44,12 @@ OPTIONS = {
     "again": {"type": "bool", "default": False},
     "keep_sound": {"type": "bool", "default": False},
     "reserve_bytes": {"type": "int", "default": 104857600},
+    "only": {"type": "list", "elements": "str", "choices": list(rollback_choice.PARTS), "default": []},
+    "paths": {"type": "list", "elements": "str", "default": []},
+    "volumes": {"type": "bool", "default": False},
+    "container_engine": {"type": "str", "choices": ["auto", *snapshot_containers.ENGINES], "default": "auto"},
+    "deployments": {"type": "list", "elements": "dict", "default": [], "options": snapshot_deployments.DEPLOYMENT},
+    "decrypt_command": {"type": "list", "elements": "str", "default": []},
 }
 
 _UNIT_FOLDERS = ("/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/")
@@ -38,6 +59,9 @@ _SHOWN = 20
 def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what cannot be meant, one sentence each, from the input alone."""
     problems = out_of_range(params, ("reserve_bytes",))
+    problems += rollback_choice.problems(params)
+    problems += snapshot_deployments.problems(params["deployments"])
+    problems += command_problems(params["decrypt_command"], "decrypt_command")
     if params["snapshot"]:
         problems += refusal(sqlite_restore.checked_run_id, params["snapshot"], datetime.min, "snapshot")
     return problems
@@ -83,6 +107,7 @@ class Rollback:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.manifest: dict[str, Json] = {}
+        self.content = self.folder
         self.kept: set[str] = set()
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
@@ -98,11 +123,33 @@ class Rollback:
 
     def run(self) -> None:
         """Prove, compare, keep what is there, put back, verify."""
-        self.manifest = snapshot_store.prove(self.root, self.name)
-        self.find("rollback.snapshot", "ok", self.name, f"the snapshot of {self.manifest['finished']} is whole and sound")
+        if self.params["paths"]:
+            self.findings += rollback_choice.versions(self.root, self.params["paths"])
+            if self.check_mode and not os.path.lexists(self.folder):
+                return
+        if self.params["only"] == ["deployments"]:  # at once: which one was live stands in the manifest, whose checksum is enough
+            self.manifest = rollback_choice.narrowed(snapshot_store.read(self.root, self.name), self.params)
+            self._run()
+            return
+        with snapshot_store.proven(self.root, self.name, decrypt_command=self.params["decrypt_command"]) as (manifest, content):
+            self.manifest, self.content = rollback_choice.narrowed(manifest, self.params), content
+            self._run()
+
+    def _run(self) -> None:
+        rest = "its content: only which deployment was live is asked for" if self.params["only"] == ["deployments"] else ""
+        words = (
+            f"the snapshot of {self.manifest['finished']} is whole and sound"
+            if not rest
+            else f"the manifest of {self.manifest['finished']} is sound"
+        )
+        self.find("rollback.snapshot", "ok", self.name, words, not_covered=rest)
         more = (self.find, self.actions)
-        self.postgresql = rollback_postgresql.Part(self.params, self.check_mode, self.host, self.folder, self.manifest, *more)
-        done = read_state(self.params["state_dir"], STATE).get(self.name)
+        self.postgresql = rollback_postgresql.Part(self.params, self.check_mode, self.host, self.content, self.manifest, *more)
+        self.trees = rollback_trees.Part(self.params, self.host, self.content, self.manifest, *more)
+        self.elsewhere = rollback_elsewhere.Part(self.params, self.host, self.manifest, self.findings, self.actions)
+        self.key = rollback_choice.key_of(self.params, self.name)
+        is_code_only = self.params["only"] == ["deployments"]
+        done = {} if is_code_only else read_state(self.params["state_dir"], STATE).get(self.key)
         if done and not self.params["again"]:
             self._report_done(done)
         elif self.check_mode or not self.manifest.get("postgresql"):
@@ -111,20 +158,26 @@ class Rollback:
             with postgresql_switch.alone(self.params["state_dir"]):
                 self.postgresql.settle()
                 self._put_back()
-        versions = rollback_versions.Part(self.params, self.check_mode, self.host, self.manifest, *more)
-        versions.packages()
-        versions.python()
+        self.elsewhere.containers()
+        if rollback_choice.is_whole(self.params):
+            versions = rollback_versions.Part(self.params, self.check_mode, self.host, self.manifest, *more)
+            versions.packages()
+            versions.python()
 
     def _put_back(self) -> None:
         self._check_folders()
         databases = [entry for entry in self.manifest["databases"] if self._database_differs(entry) and not self._may_stay(entry)]
-        files = [entry for entry in self.manifest["files"] if self._file_differs(entry)]
+        files = [entry for entry in self.manifest["files"] if rollback_files.differs(entry)]
         self._report_new_files()
         self._check_users(databases)
         self.postgresql.compare()
+        self.trees.compare()
+        self.elsewhere.compare()
         if self.check_mode:
             self._assess(databases, files)
             self.postgresql.assess()
+            self.trees.assess()
+            self.elsewhere.assess()
         else:
             self._apply(databases, files)
 
@@ -179,31 +232,8 @@ class Rollback:
         self.find("rollback.database", "ok", path, "sound, with every row of the snapshot; kept with what was written since")
         return True
 
-    def _file_differs(self, entry: dict[str, Json]) -> bool:
-        path = entry["path"]
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return True
-        kind = _kind(status)
-        if kind != entry["kind"]:
-            raise MaintenanceError(f"{path} is a {kind} now and was a {entry['kind']}; move it away, then roll back again.")
-        if kind == "link":
-            return bool(os.readlink(path) != entry["target"])
-        owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
-        if owner != (entry["uid"], entry["gid"], entry["mode"]):
-            return True
-        return kind == "file" and sha256_of(path) != entry["sha256"]
-
     def _report_new_files(self) -> None:
-        known = {entry["path"] for entry in self.manifest["files"]} | {entry["path"] for entry in self.manifest["databases"]}
-        known |= {path + end for path in known for end in sqlite_db.SIDECARS}
-        folders = [entry["path"] for entry in self.manifest["files"] if entry["kind"] == "folder"]
-        new = []
-        for folder in folders:
-            with contextlib.suppress(OSError):
-                new += [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-        new = [path for path in new if path not in known]
+        new = rollback_files.new_paths(self.manifest)
         if new:
             words = f"{many(len(new), 'path')} that came after the snapshot {'stays' if len(new) == 1 else 'stay'}: {new[0]}"
             advice = "Remove those that must not be there; a rollback deletes nothing."
@@ -244,10 +274,11 @@ class Rollback:
             self.postgresql.drop_staged()
             raise
         self.postgresql.switch()
-        self._verify()
+        self._verify(files)
+        self.elsewhere.apply()
         done = read_state(self.params["state_dir"], STATE)
         time = self.host.now().isoformat()
-        write_state(self.params["state_dir"], STATE, {**done, self.name: {"time": time, "run_id": self.params["run_id"]}})
+        self.findings += keep_state(self.params["state_dir"], STATE, {**done, self.key: {"time": time, "run_id": self.params["run_id"]}})
         self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
 
     def _put_back_files(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
@@ -256,7 +287,8 @@ class Rollback:
         for entry in databases:
             self._restore_database(entry)
         for entry in files:
-            self._restore_file(entry)
+            rollback_files.put_back(entry, self.content)
+        self.trees.apply()
         if files:
             words = f"{many(len(files), 'file, folder or link', 'files, folders and links')} put back with owner and mode"
             paths = [entry["path"] for entry in files[:_SHOWN]]
@@ -286,40 +318,16 @@ class Rollback:
         path = entry["path"]
         before = {"rows": _rows(path)}
         place = sqlite_restore.Place(entry["uid"], entry["gid"], entry["mode"], entry["wal"])
-        sqlite_restore.put_back(snapshot_store.stored(entry, self.folder), path, place)
+        sqlite_restore.put_back(snapshot_store.stored(entry, self.content), path, place)
         after = {"rows": entry["rows"]}
         words = f"put back as of {self.manifest['started']}"
         self.actions.append(Action(path, "restore_database", "changed", words, before, after))
 
-    def _restore_file(self, entry: dict[str, Json]) -> None:
-        path = entry["path"]
-        if entry["kind"] == "folder":
-            sqlite_restore.make_folders(path)
-            sqlite_restore.give(path, entry["uid"], entry["gid"], entry["mode"])
-            return
-        folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            raise MaintenanceError(f"The folder of {path} does not exist any more; create it, then roll back again.")
-        sqlite_restore.sweep(folder)
-        temporary = sqlite_restore.temporary_in(folder)
-        try:
-            if entry["kind"] == "link":
-                os.symlink(entry["target"], temporary)
-                os.lchown(temporary, entry["uid"], entry["gid"])
-            else:
-                sqlite_restore.copy_flushed(snapshot_store.stored(entry, self.folder), temporary)
-                os.utime(temporary, ns=(entry["mtime_ns"], entry["mtime_ns"]), follow_symlinks=False)
-                sqlite_restore.give(temporary, entry["uid"], entry["gid"], entry["mode"])
-            os.rename(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        fsync_folder(folder)
-
-    def _verify(self) -> None:
+    def _verify(self, files: list[dict[str, Json]]) -> None:
         restored = [entry for entry in self.manifest["databases"] if entry["path"] not in self.kept]
         wrong = [entry["path"] for entry in restored if self._database_differs(entry)]
-        wrong += [entry["path"] for entry in self.manifest["files"] if self._file_differs(entry)]
+        wrong += [entry["path"] for entry in self.manifest["files"] if rollback_files.differs(entry)]
+        wrong += self.trees.verify()
         for entry in restored:
             proof = sqlite_restore.prove(entry["path"])
             if proof.problems or proof.rows != entry["rows"] or sqlite_db.read_header(entry["path"]).wal != entry["wal"]:
@@ -329,13 +337,7 @@ class Rollback:
                 self.find("rollback.database", "ok", entry["path"], words)
         if wrong:
             raise VerifyError(f"After the rollback {many(len(wrong), 'thing')} not as in the snapshot: {'; '.join(wrong[:5])}.")
-
-
-def _kind(status: os.stat_result) -> str:
-    for kind, test in (("file", stat.S_ISREG), ("folder", stat.S_ISDIR), ("link", stat.S_ISLNK)):
-        if test(status.st_mode):
-            return kind
-    return "special file"
+        self.findings += rollback_files.proof(self.name, files)
 
 
 def _rows(path: str) -> Json:

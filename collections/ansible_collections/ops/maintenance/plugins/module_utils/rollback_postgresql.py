@@ -35,7 +35,7 @@ class Part:
 
     def __post_init__(self) -> None:
         self.servers: dict[str, Server] = {server["name"]: server for server in self.params["postgresql"]}
-        self.switcher = Switcher(self.params["state_dir"], self.params["run_id"] or os.path.basename(self.folder), self.host)
+        self.switcher = Switcher(self.params["state_dir"], self.params["run_id"] or str(self.manifest["id"]), self.host)
 
     def compare(self) -> None:
         """Look at every server and database of the snapshot, and plan what is to be put back; nothing is changed."""

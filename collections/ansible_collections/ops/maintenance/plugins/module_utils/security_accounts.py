@@ -14,7 +14,7 @@ import re
 import typing as t
 
 from .errors import MaintenanceError
-from .paths import open_regular
+from .paths import open_folder, open_regular
 from .record import clean
 from .security_common import READ_LIMIT_BYTES, read_small, shown, why_unread
 
@@ -196,7 +196,7 @@ def key_files(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dic
         for file in ("authorized_keys", "authorized_keys2"):
             path = os.path.join(account["home"], ".ssh", file)
             try:
-                keys.setdefault(name, []).append(_read_keys(path))
+                keys.setdefault(name, []).append(_read_keys(account["home"], file))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, MaintenanceError, ValueError) as error:
@@ -204,10 +204,11 @@ def key_files(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dic
     return {name: texts for name, texts in keys.items() if name not in unread}, unread
 
 
-def _read_keys(path: str) -> str:
-    if os.path.islink(os.path.dirname(path)):
-        raise MaintenanceError("its folder is a symbolic link, which was not followed")
-    with open_regular(path) as source:
+def _read_keys(home: str, file: str) -> str:
+    """Read a file of keys below a home; nothing that the account's owner may have replaced is followed, as root would read it."""
+    if os.path.islink(home) and os.lstat(home).st_uid == 0:
+        home = os.path.realpath(home)
+    with open_folder(home) as home_fd, open_folder(".ssh", home_fd) as folder_fd, open_regular(file, folder_fd) as source:
         return source.read(READ_LIMIT_BYTES).decode("utf-8", "backslashreplace")
 
 

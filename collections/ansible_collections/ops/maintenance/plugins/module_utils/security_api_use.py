@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, zone_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, clean
 from .security_common import Review, filled, shown, unknown
 from .security_login_patterns import unusual
@@ -126,7 +126,7 @@ def look(review: Review) -> list[Finding]:
             period = {"until": until, "days": review.params["days"], "requests": use.requests}
             kept[source["name"]] = [*known.get(source["name"], []), period][-_PERIODS:]
     if not review.check_mode and kept != known:
-        write_state(review.params["state_dir"], STATE_FILE, kept)
+        review.keep(STATE_FILE, kept)
     return findings
 
 

@@ -16,7 +16,7 @@ from . import postgresql, sqlite_db
 from .errors import InputError, MaintenanceError, out_of_range, refusal
 from .judge import from_limit, limits, many
 from .log_lines import Clock, from_number
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, clean
 from .security_common import Review, filled, unknown
 
@@ -27,9 +27,11 @@ RULE: dict[str, t.Any] = {
     "database": {"type": "str", "default": ""},
     "query": {"type": "str", "required": True},
     "columns": {"type": "list", "elements": "str", "required": True},
-    "judge": {"type": "str", "choices": ["rows", "last_login", "changes"], "default": "rows"},
+    "judge": {"type": "str", "choices": ["rows", "last_login", "changes", "recent"], "default": "rows"},
     "last_login_column": {"type": "str", "default": "last_login"},
     "created_column": {"type": "str", "default": ""},
+    "recent_column": {"type": "str", "default": ""},
+    "recent_minutes": {"type": "float", "default": 60.0},
     "warning_days": {"type": "int", "default": 30},
     "critical_days": {"type": "int"},
     "warning_rows": {"type": "int", "default": 1},
@@ -70,7 +72,7 @@ def look(review: Review) -> list[Finding]:
                 unknown(IDS[0], rule["name"], f"it could not be asked: {error}", "Correct the rule, or make the database readable.")
             )
     if not review.check_mode and kept != known:
-        write_state(review.params["state_dir"], STATE_FILE, kept)
+        review.keep(STATE_FILE, kept)
     return findings
 
 
@@ -88,6 +90,7 @@ def ask(review: Review, rule: t.Mapping[str, t.Any]) -> list[Row]:
     wanted = list(rule["columns"])
     if rule["judge"] == "last_login":
         wanted += [rule[name] for name in ("last_login_column", "created_column") if rule[name]]
+    wanted += [rule["recent_column"]] if rule["judge"] == "recent" else []
     missing = [name for name in wanted if rows and name not in rows[0]]
     if missing:
         raise MaintenanceError(f"the query returns no column {', '.join(missing)}, expected all that the rule names; correct one of them.")
@@ -136,6 +139,8 @@ def verdict(
         return unknown(IDS[0], rule["name"], "the query returned nobody, so nobody was looked at", "Correct the query or the database.")
     if rule["judge"] == "changes":
         return _changes(review, rule, rows, known, kept)
+    if rule["judge"] == "recent":
+        return _recent(review, rule, rows)
     return _last_logins(review, rule, rows)
 
 
@@ -206,6 +211,26 @@ def _last_logins(review: Review, rule: t.Mapping[str, t.Any], rows: t.Sequence[R
     )
 
 
+def _recent(review: Review, rule: t.Mapping[str, t.Any], rows: t.Sequence[Row]) -> Finding:
+    """Judge the youngest row; where none is young enough, nobody knows whether the next one would be written."""
+    now = review.now.timestamp()
+    moments = [moment for row in rows if row[rule["recent_column"]] is not None and (moment := moment_of(row[rule["recent_column"]], now))]
+    minutes = (now - max(moments)) / 60 if moments else None
+    fine = minutes is not None and -5 <= minutes <= rule["recent_minutes"]
+    said = "no row has a time that can be read" if minutes is None else f"the youngest row is {minutes:.0f} minutes old"
+    return Finding(
+        IDS[0],
+        "ok" if fine else "unknown",
+        rule["name"],
+        said,
+        value=None if minutes is None else round(minutes, 1),
+        unit="" if minutes is None else "minutes",
+        threshold=f"ok up to {rule['recent_minutes']:g} minutes",
+        advice="" if fine else _advice(rule, "Do once what ought to be recorded, then look again."),
+        evidence=[shown_row(rule, row) for row in rows[:5]],
+    )
+
+
 def _changes(
     review: Review, rule: t.Mapping[str, t.Any], rows: t.Sequence[Row], known: t.Mapping[str, t.Any], kept: dict[str, t.Any]
 ) -> Finding:
@@ -253,11 +278,27 @@ def validate(params: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def _problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Iterator[str]:
-    words = rule["query"].split()
+    yield from query_problems("query", rule["query"])
+    yield from place_problems(rule, servers)
+    if not rule["columns"]:
+        yield str(InputError.of("columns", [], "the columns that may be shown", "name at least one"))
+    if rule["judge"] == "recent" and not rule["recent_column"]:
+        yield str(InputError.of("recent_column", "", "the column with the time of a row", "name it"))
+    yield from out_of_range(rule, ("warning_days", "critical_days", "warning_rows", "critical_rows", "timeout_seconds"), least=1)
+    yield from out_of_range(rule, ("recent_minutes",), least=1)
+
+
+def query_problems(name: str, query: str) -> t.Iterator[str]:
+    """Say why a declared query is not one SELECT."""
+    words = query.split()
     if not words or words[0].upper() not in ("SELECT", "WITH"):
-        yield str(InputError.of("query", clean(rule["query"], 60), "one SELECT", "correct it"))
-    if ";" in rule["query"].rstrip().rstrip(";"):
-        yield "query has a semicolon inside, expected one SELECT; remove what follows, or write the character as char(59) or chr(59)."
+        yield str(InputError.of(name, clean(query, 60), "one SELECT", "correct it"))
+    if ";" in query.rstrip().rstrip(";"):
+        yield f"{name} has a semicolon inside, expected one SELECT; remove what follows, or write the character as char(59) or chr(59)."
+
+
+def place_problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Iterator[str]:
+    """Say why it is not clear which database is meant."""
     if bool(rule["sqlite"]) == bool(rule["server"]):
         yield "sqlite and server are both given or both empty, expected one of them; correct it."
     if rule["sqlite"] and not os.path.isabs(rule["sqlite"]):
@@ -266,9 +307,6 @@ def _problems(rule: t.Mapping[str, t.Any], servers: t.Container[str]) -> t.Itera
         yield str(InputError.of("server", rule["server"], "the name of one of servers", "declare it or correct the name"))
     if rule["server"] and not rule["database"]:
         yield str(InputError.of("database", "", "the name of a database", "name it"))
-    if not rule["columns"]:
-        yield str(InputError.of("columns", [], "the columns that may be shown", "name at least one"))
-    yield from out_of_range(rule, ("warning_days", "critical_days", "warning_rows", "critical_rows", "timeout_seconds"), least=1)
 
 
 def passes_bad_sample(review: Review) -> str:

@@ -11,7 +11,7 @@ import typing as t
 from . import security_accounts
 from .errors import MaintenanceError
 from .judge import many
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding
 from .security_accounts import ADMIN_GROUPS, Account
 from .security_common import Review, unknown, why_unread
@@ -235,7 +235,7 @@ def _keep(review: Review, baseline: t.Mapping[str, t.Any], now: t.Mapping[str, t
         return
     if merged.get("accepted") is None or review.params["accept_baseline"]:
         merged["accepted"] = review.now.isoformat(timespec="seconds")
-    write_state(review.params["state_dir"], STATE_FILE, merged)
+    review.keep(STATE_FILE, merged)
 
 
 def kept_keys(

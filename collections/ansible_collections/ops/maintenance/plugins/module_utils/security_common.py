@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the checks of the security review share: the review that is under way, and how a finding says "unknown"."""
+"""What the checks of the security review share: the review that is under way, and how its files are read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import typing as t
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from . import record
 from .errors import MaintenanceError
 from .host import Host
+from .kept_state import keep_state
 from .record import Action, Finding, Metric
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
+
+unknown = record.unknown
+"""Every part of the review says so what it could not look at."""
 
 
 @dataclass
@@ -30,8 +35,13 @@ class Review:
     check_mode: bool
     now: datetime
     etc: str = "/etc"
+    unkept: list[Finding] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+
+    def keep(self, name: str, value: t.Mapping[str, t.Any]) -> None:
+        """Keep what the next review compares with; what cannot be kept becomes a finding beside those of the review."""
+        self.unkept += keep_state(self.params["state_dir"], name, value)
 
     def count(self, name: str, subject: str, value: float, unit: str = "count") -> None:
         """Keep a number for the comparison between runs."""
@@ -45,11 +55,6 @@ def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> dict[st
         if "options" in option and values[name] is not None:
             values[name] = [filled(option["options"], item) for item in values[name]]
     return values
-
-
-def unknown(finding_id: str, subject: str, summary: str, advice: str) -> Finding:
-    """Return the finding for what could not be looked at."""
-    return Finding(finding_id, "unknown", subject, summary, advice=advice)
 
 
 def why_unread(error: Exception) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .errors import MaintenanceError
 from .judge import many
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding, worst
 from .security_common import Review, shown, unknown
 
@@ -68,7 +68,7 @@ def compared(review: Review, question: Question, subject: str, now: Entries, gap
     baseline = kept.get(subject)
     if (accept or (baseline is None and question.first == "ok" and not gaps)) and not review.check_mode:
         when = review.now.isoformat(timespec="seconds")
-        write_state(review.params["state_dir"], question.state_file, {**kept, subject: {"accepted": when, "entries": dict(now)}})
+        review.keep(question.state_file, {**kept, subject: {"accepted": when, "entries": dict(now)}})
     if baseline is None:
         return _first_sight(review, question, subject, len(now), gaps)
     found = changes(baseline["entries"], now, bool(gaps))

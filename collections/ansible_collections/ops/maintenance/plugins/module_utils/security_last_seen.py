@@ -78,9 +78,8 @@ def _asked(seen: LastSeen, ask: t.Callable[[], None]) -> None:
 
 
 def _wtmp(seen: LastSeen, root: str) -> None:
-    base = os.path.join(root, "var/log/wtmp")
     begins = None
-    for path in sorted(glob.glob(f"{glob.escape(base)}*"))[:_WTMP_FILES]:
+    for path in _wtmp_paths(root):
         for record in security_utmp.read_records(path):
             if not record.moment:
                 continue
@@ -91,8 +90,35 @@ def _wtmp(seen: LastSeen, root: str) -> None:
         seen.covers("wtmp", begins)
 
 
+def logged_in(root: str, since: float, until: float) -> list[str]:
+    """Return who logged in within a span, by wtmp or wtmpdb.
+
+    :raises MaintenanceError: one of them is there and cannot be read.
+    :raises OSError: the same.
+    """
+    names: set[str] = set()
+    for path in _wtmp_paths(root):
+        sessions = (record for record in security_utmp.read_records(path) if record.kind == security_utmp.USER_PROCESS)
+        names |= {record.user for record in sessions if since <= record.moment <= until}
+    path = _wtmpdb_path(root)
+    if path and os.path.getsize(path):
+        span = f"Login BETWEEN {int(since * 1e6)} AND {int(until * 1e6)}"
+        names |= {str(name) for (name,) in _rows(path, f"SELECT DISTINCT User FROM wtmp WHERE Type = 3 AND {span}")}  # noqa: S608 - numbers
+    return sorted(names - {""})
+
+
+def _wtmp_paths(root: str) -> list[str]:
+    """Return wtmp and what rotation made of it; a database of wtmpdb that lies beside it is none of these."""
+    found = glob.glob(f"{glob.escape(os.path.join(root, 'var/log/wtmp'))}*")
+    return sorted(path for path in found if not path.endswith(".db"))[:_WTMP_FILES]
+
+
+def _wtmpdb_path(root: str) -> str:
+    return next((path for path in (os.path.realpath(os.path.join(root, name)) for name in _WTMPDB) if os.path.exists(path)), "")
+
+
 def _wtmpdb(seen: LastSeen, root: str) -> None:
-    path = next((path for path in (os.path.realpath(os.path.join(root, name)) for name in _WTMPDB) if os.path.exists(path)), "")
+    path = _wtmpdb_path(root)
     if path and os.path.getsize(path):
         begins = _rows(path, "SELECT min(Login) FROM wtmp")[0][0]
         for name, moment in _rows(path, "SELECT User, max(Login) FROM wtmp WHERE Type = 3 GROUP BY User"):

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from .errors import InputError, MaintenanceError, refusal
 from .judge import many
 from .log_lines import zone_of
-from .paths import read_state, write_state
+from .paths import read_state
 from .record import Finding
 from .security_common import Review, unknown
 
@@ -74,7 +74,7 @@ def verdicts(review: Review, tally: Tally, gaps: str, missed: bool) -> list[Find
     else:
         findings += [_new_addresses(review, tally, known, gaps, missed), _volume(review, tally, known, gaps, missed)]
         if not review.check_mode:
-            write_state(review.params["state_dir"], STATE_FILE, remembered(known, tally, review))
+            review.keep(STATE_FILE, remembered(known, tally, review))
     if review.params["usual_hours"]:
         findings.append(_odd_hours(review, tally, gaps, missed))
     return findings

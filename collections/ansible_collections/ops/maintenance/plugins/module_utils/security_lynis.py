@@ -10,7 +10,7 @@ from datetime import datetime
 
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import many
-from .paths import open_regular, read_state, write_state
+from .paths import open_regular, read_state
 from .record import Finding, clean
 from .security_common import READ_LIMIT_BYTES, Review, unknown, why_unread
 
@@ -75,9 +75,7 @@ def look(review: Review) -> list[Finding]:
         return [unknown(IDS[0], path, "the audit did not come to its end, or this is no report of Lynis", _ADVICE)]
     before = known.get("before") if known.get("report") == changed else known.get("open")
     if not review.check_mode and known.get("report") != changed:
-        write_state(
-            review.params["state_dir"], STATE_FILE, {"report": changed, "open": report.warnings + report.suggestions, "before": before}
-        )
+        review.keep(STATE_FILE, {"report": changed, "open": report.warnings + report.suggestions, "before": before})
     review.count("security.lynis_index", path, report.hardening)
     return [verdict(review, path, report, changed, before)]
 

@@ -1,10 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the last evaluation by OpenSCAP found, read from its XCCDF results or from the ARF around them."""
+"""What an evaluation by OpenSCAP finds: made now from declared content, or read from the XCCDF results (or the ARF around them) of the last."""
 
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 import typing as t
 from collections import Counter
 from xml.parsers import expat
@@ -17,6 +19,9 @@ from .security_common import Review, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "openscap_results": {"type": "path", "default": ""},
+    "openscap_content": {"type": "path", "default": ""},
+    "openscap_profile": {"type": "str", "default": ""},
+    "openscap_timeout_seconds": {"type": "float", "default": 900.0},
     "openscap_max_age_days": {"type": "int", "default": 35},
 }
 IDS = ("security.openscap",)
@@ -36,6 +41,7 @@ class Results:
         self.states: Counter[str] = Counter()
         self.failed: list[tuple[str, str]] = []
         self.ended = False
+        self.left_out = False
         self._rule: dict[str, str] | None = None
         self._text: list[str] | None = None
         self._parser = expat.ParserCreate(namespace_separator=" ")
@@ -85,18 +91,49 @@ class Results:
 
 
 def look(review: Review) -> list[Finding]:
-    """Judge the results."""
-    path = review.params["openscap_results"]
-    results = Results()
+    """Judge the results of the last evaluation, or of one made now."""
+    content, path = review.params["openscap_content"], review.params["openscap_results"]
     try:
-        with open_regular(path) as source:
-            status = os.fstat(source.fileno())
-            if status.st_size > LIMIT_BYTES:
-                raise MaintenanceError(f"it is larger than {LIMIT_BYTES} bytes")
-            results.read(source)
+        if content:
+            results, days = evaluated(review, content), 0.0
+        else:
+            results, days = read(review, path)
     except (OSError, MaintenanceError) as error:
-        return [unknown(IDS[0], path, f"there are no results that can be read: {why_unread(error)}", _ADVICE)]
-    return [verdict(review, path, results, (review.now.timestamp() - status.st_mtime) / _DAY)]
+        advice = "Correct openscap_content and openscap_profile (oscap info shows profiles), and install oscap." if content else _ADVICE
+        return [unknown(IDS[0], content or path, f"there are no results that can be read: {why_unread(error)}", advice)]
+    return [verdict(review, content or path, results, days)]
+
+
+def read(review: Review, path: str) -> tuple[Results, float]:
+    """Read results, and tell how many days old they are.
+
+    :raises MaintenanceError: they are none.
+    """
+    results = Results()
+    with open_regular(path) as source:
+        status = os.fstat(source.fileno())
+        if status.st_size > LIMIT_BYTES:
+            raise MaintenanceError(f"it is larger than {LIMIT_BYTES} bytes")
+        results.read(source)
+    return results, (review.now.timestamp() - status.st_mtime) / _DAY
+
+
+def evaluated(review: Review, content: str) -> Results:
+    """Let oscap evaluate this host; nothing is fetched, nothing is corrected, and nothing is left behind.
+
+    :raises MaintenanceError: oscap is missing, or ended with something else than "all passed" (0) or "some failed" (2).
+    """
+    profile = review.params["openscap_profile"]
+    with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
+        path = os.path.join(folder, "results.xml")
+        argv = ["oscap", "xccdf", "eval", *(["--profile", profile] if profile else []), "--results", path, content]
+        ran = review.host.run(argv, timeout=review.params["openscap_timeout_seconds"], cwd=folder)
+        if ran.rc not in (0, 2) or not os.path.exists(path):
+            told = [line for line in ran.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
+            raise MaintenanceError(clean(f"oscap ended with {ran.rc}: {told[0] if told else ran.why()}", 300))
+        results, _days = read(review, path)
+    results.left_out = "Skipping" in ran.stderr
+    return results
 
 
 def verdict(review: Review, path: str, results: Results, days: float) -> Finding:
@@ -110,7 +147,8 @@ def verdict(review: Review, path: str, results: Results, days: float) -> Finding
     gaps = [f"{many(blind, 'rule')} could not be evaluated"] if blind else []
     gaps += [] if results.ended else ["the evaluation did not come to its end"]
     gaps += [f"the results are {days:.0f} days old"] if old else []
-    gaps += [] if passed or results.failed else ["no rule was evaluated"]
+    gaps += [] if passed or results.failed else [_none_evaluated(results)]
+    gaps += ["what the content would have fetched from elsewhere"] if results.left_out else []
     order = {"high": 0, "medium": 1, "low": 2}
     advice = {"ok": "", "unknown": _ADVICE}
     return Finding(
@@ -129,12 +167,21 @@ def verdict(review: Review, path: str, results: Results, days: float) -> Finding
     )
 
 
+def _none_evaluated(results: Results) -> str:
+    only = set(results.states) - {"notselected"} == {"notapplicable"}
+    return "no rule was evaluated" + (": the content is for another system than this" if only else "")
+
+
 def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what cannot be meant."""
-    path = params["openscap_results"]
-    wrong = out_of_range(params, ("openscap_max_age_days",), least=1)
-    if path and not os.path.isabs(path):
-        wrong.append(str(InputError.of("openscap_results", path, "an absolute path", "correct it")))
+    wrong = out_of_range(params, ("openscap_max_age_days", "openscap_timeout_seconds"), least=1)
+    for option in ("openscap_results", "openscap_content"):
+        if params[option] and not os.path.isabs(params[option]):
+            wrong.append(str(InputError.of(option, params[option], "an absolute path", "correct it")))
+    if params["openscap_results"] and params["openscap_content"]:
+        wrong.append("openscap_results and openscap_content are both given, expected one of them; remove the other.")
+    if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*)?", params["openscap_profile"]):
+        wrong.append(str(InputError.of("openscap_profile", params["openscap_profile"], "the name of a profile", "see oscap info")))
     return wrong
 
 

@@ -13,12 +13,16 @@ from . import (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
+    security_configuration,
     security_endpoints,
     security_files,
     security_firewall,
+    security_firewall_log,
     security_login_patterns,
     security_logins,
     security_lynis,
@@ -44,12 +48,16 @@ _PARTS: tuple[t.Any, ...] = (
     security_account_use,
     security_aide,
     security_api_use,
+    security_app_disable,
     security_app_users,
+    security_attestations,
     security_baseline,
     security_certificates,
+    security_configuration,
     security_endpoints,
     security_files,
     security_firewall,
+    security_firewall_log,
     security_login_patterns,
     security_logins,
     security_lynis,
@@ -110,6 +118,12 @@ CHECKS = (
         for part in (security_account_use, security_account_rights)
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
+    Check(
+        security_app_disable.IDS,
+        lambda params: bool(params["disable_users"]),
+        security_app_disable.look,
+        security_app_disable.passes_bad_sample,
+    ),
     Check(security_secrets.IDS, lambda params: bool(params["secrets"]), security_secrets.look, security_secrets.passes_bad_sample),
     Check(
         security_secret_scan.IDS,
@@ -126,7 +140,7 @@ CHECKS = (
     ),
     Check(
         security_openscap.IDS,
-        lambda params: bool(params["openscap_results"]),
+        lambda params: bool(params["openscap_results"] or params["openscap_content"]),
         security_openscap.look,
         security_openscap.passes_bad_sample,
     ),
@@ -141,6 +155,18 @@ CHECKS = (
         lambda params: params["firewall"] != "ignore",
         security_firewall.look,
         security_firewall.passes_bad_sample,
+    ),
+    Check(
+        security_firewall_log.IDS,
+        lambda params: bool(params["firewall_logs"]),
+        security_firewall_log.look,
+        security_firewall_log.passes_bad_sample,
+    ),
+    Check(
+        security_configuration.IDS,
+        lambda params: bool(params["configurations"]),
+        security_configuration.look,
+        security_configuration.passes_bad_sample,
     ),
     Check(
         security_endpoints.IDS,
@@ -161,6 +187,12 @@ CHECKS = (
         security_packages.passes_bad_sample,
     ),
     Check(security_trees.IDS, lambda params: bool(params["trees"]), security_trees.look, security_trees.passes_bad_sample),
+    Check(
+        security_attestations.IDS,
+        lambda params: bool(params["attestations"]),
+        security_attestations.look,
+        security_attestations.passes_bad_sample,
+    ),
     Check(security_aide.IDS, lambda params: bool(params["aide"]), security_aide.look, security_aide.passes_bad_sample),
 )
 
@@ -173,6 +205,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host, etc: str = "/etc
     if not findings:
         advice = "Declare what is to be reviewed."
         findings = [unknown("security.review", SUBJECT, "nothing was declared, so nothing was looked at", advice)]
+    findings += review.unkept
     bad = sum(finding.state != "ok" for finding in findings)
     return Outcome(
         SUBJECT,

@@ -1,14 +1,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pending security updates, by the archive that carries them and never by a package's name."""
+"""Pending security updates, by the archive that carries them or the advisory that names them, never by a package's name."""
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from . import apt_packages
 from .errors import MaintenanceError
 from .judge import many
+from .package_backends import choose
 from .record import Finding
 from .security_common import Review, unknown
 
@@ -24,13 +26,14 @@ _STALE_SECONDS = 86400
 
 def look(review: Review) -> list[Finding]:
     """Count what is pending as far as the package lists on the host tell; nothing is fetched."""
-    if review.host.which("apt-cache") is None:
-        summary = "pending security updates are not known: this host has no apt"
-        return [unknown(IDS[0], _SUBJECT, summary, "Look with the host's own package manager, or turn off updates here.")]
     try:
-        pending = apt_packages.pending(review.host)
-    except MaintenanceError as error:
-        return [unknown(IDS[0], _SUBJECT, f"pending security updates are not known: {error}", "Repair apt and look again.")]
+        backend = choose("auto", review.host)(review.host, apt_packages.SECURITY_ARCHIVES)
+        # A look leaves no trace: dnf would write to its own copy of the metadata.
+        with backend.private() if backend.name == "dnf" else contextlib.nullcontext():
+            pending = backend.pending(backend.installed())
+    except (OSError, MaintenanceError) as error:
+        advice = "Repair the package manager and look again, or turn off updates here where it is none of these."
+        return [unknown(IDS[0], _SUBJECT, f"pending security updates are not known: {error}", advice)]
     return [verdict(review, pending)]
 
 
@@ -38,7 +41,7 @@ def verdict(review: Review, pending: apt_packages.Pending) -> Finding:
     """Judge what apt said; old lists can prove that updates are pending, not that none is."""
     blind = pending.blind()
     if blind or pending.lists_as_of is None:
-        what_to_do = "Run apt-get update with a security archive configured, then look again."
+        what_to_do = "Refresh the lists (apt-get update, dnf makecache) with a source of security updates configured, then look again."
         return unknown(IDS[0], _SUBJECT, f"pending security updates are not known: {blind}", what_to_do)
     count = len(pending.security)
     age = (review.now - pending.lists_as_of).total_seconds()
@@ -47,7 +50,7 @@ def verdict(review: Review, pending: apt_packages.Pending) -> Finding:
     state = "warning" if count else "unknown" if too_old else "ok"
     advice = {
         "warning": "Install them (role patching); held ones need a decision.",
-        "unknown": "The package lists are too old to tell; run apt-get update and look again.",
+        "unknown": "The package lists are too old to tell; refresh them (apt-get update, dnf makecache) and look again.",
     }
     return Finding(
         IDS[0],

@@ -14,13 +14,13 @@ import tempfile
 import typing as t
 from dataclasses import dataclass
 
+from . import security_x509_names
 from .errors import MaintenanceError
 from .host import Host
 from .record import clean
 
 _PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.+?-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.S)
-_LINE = re.compile(r"^(subject|issuer|notBefore|notAfter)=\s*(.*)$", re.M)
-_NAMES = re.compile(r"Subject Alternative Name:.*\n\s*(.*)")
+_LINE = re.compile(r"^(subject|issuer|notBefore|notAfter)=[ \t]*(.*)$", re.M)
 _BODY = re.compile(rb"-----BEGIN[^\n]*-----(.*)-----END", re.S)
 
 
@@ -62,7 +62,6 @@ def parse(text: str, pem: bytes) -> Certificate:
     :raises MaintenanceError: a date or the subject is missing or has an unknown form.
     """
     fields = dict(_LINE.findall(text))
-    names = _NAMES.search(text)
     try:
         return Certificate(
             pem=pem.decode("ascii", "replace"),
@@ -70,22 +69,21 @@ def parse(text: str, pem: bytes) -> Certificate:
             issuer=fields["issuer"],
             not_before=ssl.cert_time_to_seconds(fields["notBefore"].strip()),
             not_after=ssl.cert_time_to_seconds(fields["notAfter"].strip()),
-            names=tuple(_name(part) for part in names[1].split(", ") if ":" in part) if names else (),
+            names=security_x509_names.names(_der(pem)),
             fingerprint=fingerprint(pem),
         )
     except (KeyError, ValueError) as error:
         raise MaintenanceError(f"openssl said something unexpected about a certificate ({clean(str(error), 100)}).") from error
 
 
-def _name(part: str) -> str:
-    kind, _unused, value = part.strip().partition(":")
-    return f"{kind.split()[0]}:{value.strip()}"
-
-
 def fingerprint(pem: bytes) -> str:
     """Return the SHA-256 of the certificate inside a PEM block."""
+    return hashlib.sha256(_der(pem)).hexdigest()
+
+
+def _der(pem: bytes) -> bytes:
     body = _BODY.search(pem)
-    return hashlib.sha256(base64.b64decode(body[1]) if body else b"").hexdigest()
+    return base64.b64decode(body[1]) if body else b""
 
 
 def read(host: Host, pem: bytes) -> Certificate:
@@ -93,9 +91,9 @@ def read(host: Host, pem: bytes) -> Certificate:
 
     :raises MaintenanceError: it is not a certificate.
     """
-    argv = ["openssl", "x509", "-noout", "-subject", "-issuer", "-startdate", "-enddate"]
-    ran = host.run([*argv, "-ext", "subjectAltName", "-nameopt", "RFC2253"], stdin=pem.decode("ascii", "replace"))
-    if ran.rc != 0 and "notAfter" not in ran.stdout:
+    argv = ["openssl", "x509", "-noout", "-subject", "-issuer", "-startdate", "-enddate", "-nameopt", "RFC2253"]
+    ran = host.run(argv, stdin=pem.decode("ascii", "replace"))
+    if ran.rc != 0:
         raise MaintenanceError(f"it is not a certificate ({ran.why()})")
     return parse(ran.stdout, pem)
 

@@ -171,6 +171,27 @@ def _run_and_judge(params: t.Mapping[str, t.Any], argv: list[str], json_path: st
              "The tool overwrote what it was to compare with; put the file back from a backup.")  # fmt: skip
 
 
+def answer_of(params: t.Mapping[str, t.Any], argv: t.Sequence[str]) -> str:
+    """Run a declared tool for what it prints, errors included, and return that.
+
+    :param params: ``user``, ``environment_file``, ``chdir`` and ``timeout_seconds``.
+    :raises MaintenanceError: it is missing, failed or did not end in time; no secret is in the message.
+    """
+    program = shutil.which(argv[0], path=_PATH)
+    if program is None:
+        raise MaintenanceError(f"{argv[0]} is not installed or not executable; install it, or correct the inventory.")
+    environment, secrets = _environment(params)
+    try:
+        ended = _execute(params, [program, *argv[1:]], environment)
+    except OSError as error:
+        raise MaintenanceError(f"{argv[0]} could not be started: {error.strerror}.") from None
+    if ended.timed_out or ended.rc != 0:
+        how = f"did not end within {human_seconds(params['timeout_seconds'])}" if ended.timed_out else f"ended with {ended.rc}"
+        said = shown(ended.output, secrets)
+        raise MaintenanceError(f"{os.path.basename(argv[0])} {how} ({said[-1] if said else 'no output'}).")
+    return ended.output
+
+
 def _execute(params: t.Mapping[str, t.Any], argv: list[str], environment: dict[str, str]) -> _Ended:
     identity: dict[str, t.Any] = {}
     if params["user"] and os.geteuid() == 0:

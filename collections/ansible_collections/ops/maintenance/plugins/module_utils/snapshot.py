@@ -9,52 +9,34 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 import typing as t
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from . import (
     postgresql_kept,
     postgresql_switch,
+    snapshot_containers,
     snapshot_content,
     snapshot_copies,
+    snapshot_plan,
     snapshot_postgresql,
+    snapshot_retention,
+    snapshot_sealed,
+    snapshot_sources,
     snapshot_store,
+    snapshot_versions,
     sqlite_restore,
 )
-from .errors import MaintenanceError, out_of_range, refuse
+from .errors import MaintenanceError, refuse
 from .host import Host
 from .judge import human_bytes, many
+from .kept_state import keep_state
 from .paths import ensure_private_folder, fsync_folder, write_atomic
 from .record import Action, Finding, Json, Metric, Outcome, status_of
+from .snapshot_options import OPTIONS, input_problems
 
-DATABASE = {
-    "path": {"type": "str", "required": True},
-    "required_tables": {"type": "list", "elements": "str", "default": []},
-    "copy_as": {"type": "str", "default": ""},
-}
-
-PATH_COPY = {
-    "path": {"type": "path", "required": True},
-    "copy_as": {"type": "str", "required": True},
-    "encrypt_command": {"type": "list", "elements": "str", "default": []},
-}
-
-OPTIONS = {
-    "root": {"type": "path", "default": "/var/backups/ops_maintenance"},
-    "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE},
-    "postgresql": {"type": "list", "elements": "dict", "default": [], "options": snapshot_postgresql.SNAPSHOT_SERVER},
-    "paths": {"type": "list", "elements": "str", "default": []},
-    "path_copies": {"type": "list", "elements": "dict", "default": [], "options": PATH_COPY},
-    "packages": {"type": "bool", "default": True},
-    "units": {"type": "list", "elements": "str", "default": []},
-    "python_environments": {"type": "list", "elements": "str", "default": []},
-    "keep_count": {"type": "int", "default": 5},
-    "keep_days": {"type": "float", "default": 30.0},
-    "drop_kept_after_days": {"type": "float", "default": 0.0},
-    "reserve_bytes": {"type": "int", "default": 104857600},
-}
+__all__ = ["OPTIONS", "Snapshot", "input_problems", "run"]
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
@@ -63,13 +45,16 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     name = sqlite_restore.checked_run_id(params["run_id"], host.now())
     job = Snapshot(params, check_mode, host, name)
     try:
-        if check_mode:
+        if params["look"]:
+            job.look()
+        elif check_mode:
             job.assess()
         else:
             ensure_private_folder(params["root"])
             with _locked(params["root"]):
                 job.make()
-                job.prune()
+                job.review_kept()
+                job.actions += snapshot_retention.prune(params["root"], name, params, host.now(), job.find)
     except (MaintenanceError, OSError) as error:
         words = str(error)
         if isinstance(error, OSError):
@@ -77,30 +62,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "Correct the cause; do not begin the maintenance without a snapshot."
         job.find("snapshot.present", "critical", name, words, advice=advice)
         raise MaintenanceError(words, job.outcome(words)) from error
-    return job.outcome()
-
-
-def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
-    """Return what cannot be meant, one sentence each, from the input alone."""
-    problems = []
-    paths = [entry["path"] for entry in params["databases"]]
-    for path in [*paths, *params["paths"], *params["python_environments"]]:
-        if not os.path.isabs(path) or os.path.normpath(path) != path or path == "/":
-            problems.append(f"{path!r} is not an absolute path without detours; correct it.")
-        elif _inside(params["root"], path):
-            problems.append(f"{path} holds the snapshots themselves (root is {params['root']}); name another folder.")
-    problems += [f"{path} is declared twice; remove one." for path in sorted({path for path in paths if paths.count(path) > 1})]
-    for entry in params["databases"]:
-        problems += snapshot_copies.problems(entry["path"], entry["copy_as"]) if entry["copy_as"] else []
-    problems += snapshot_copies.problems_of_paths(params["path_copies"], params["paths"])
-    problems += snapshot_postgresql.problems_of(params["postgresql"])
-    problems += out_of_range(params, ("keep_count",), least=1)
-    problems += out_of_range(params, ("keep_days", "reserve_bytes", "drop_kept_after_days"))
-    return problems + [f"The unit name {name!r} begins with a dash; correct it." for name in params["units"] if name.startswith("-")]
-
-
-def _inside(root: str, path: str) -> bool:
-    return path == root or root.startswith(path + "/")
+    return job.outcome() if not params["look"] else job.outcome_of_look()
 
 
 @contextlib.contextmanager
@@ -133,8 +95,8 @@ class Snapshot:
         self.root: str = self.params["root"]
         self.folder = os.path.join(self.root, self.name)
         self.started: datetime = self.host.now()
-        self.sources: list[snapshot_postgresql.Source] = []
         self.content = snapshot_content.Content(self.params, self.host, self.started, self.find, self.metrics, self.actions)
+        self.sources = snapshot_sources.Sources(self.params, self.host, self.started, self.content, self.findings.append)
 
     def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         """Add a finding."""
@@ -156,6 +118,12 @@ class Snapshot:
             returned={"snapshot": self.name, "folder": self.folder},
         )
 
+    def outcome_of_look(self) -> Outcome:
+        """Say that nothing was taken yet."""
+        return Outcome(
+            "containers", "snapshot_look", "ok", "what containers run is kept for the snapshot of this run", findings=self.findings
+        )
+
     # Looking
 
     def assess(self) -> None:
@@ -165,74 +133,38 @@ class Snapshot:
         if os.path.lexists(self.folder):
             self._report_proven(self._existing())
             return
-        problems = self._source_problems()
-        for server in self.params["postgresql"]:
-            try:
-                self.sources.append(snapshot_postgresql.look(server))
-            except MaintenanceError as error:
-                problems.append(str(error))
+        problems = self.sources.problems()
         for problem in problems:
             advice = "Correct the cause; do not begin the maintenance without a snapshot."
             self.find("snapshot.present", "critical", self.name, problem, advice=advice)
         if not problems:
-            self._review_kept()
-        self._check_room()
+            self.review_kept()
+        self.sources.has_room(self.root)
         for path in self.params["paths"]:
             if not os.path.lexists(path):
                 self.content.missing(path)
-        for source in self.sources:
+        for source in self.sources.servers:
             for database, size in source.databases.items():
                 words = f"{human_bytes(size)} will be dumped in the format {source.server['format']}"
                 self.actions.append(Action(f"{source.server['name']}/{database}", "dump", "due", words))
         self.actions.append(Action(self.folder, "take", "due", f"the snapshot {self.name} will be taken"))
 
+    def _proven(self, archives: bool = True) -> contextlib.AbstractContextManager[tuple[dict[str, Json], str]]:
+        return snapshot_store.proven(self.root, self.name, archives=archives, decrypt_command=self.params["decrypt_command"])
+
     def _existing(self) -> dict[str, Json]:
         """Prove the snapshot that this run took before, and that it holds what is declared now."""
-        manifest = snapshot_store.prove(self.root, self.name)
-        held = {entry["path"] for entry in [*manifest["databases"], *manifest["files"]]}
-        wanted = [entry["path"] for entry in self.params["databases"]]
-        missing = [path for path in [*wanted, *self.params["paths"]] if path not in held and os.path.lexists(path)]
-        dumped = {(server["name"], entry["database"]) for server, entry in snapshot_postgresql.databases(manifest)}
-        servers = {name for name, _database in dumped}
-        for server in self.params["postgresql"]:
-            missing += [f"{server['name']}/{name}" for name in server["databases"] if (server["name"], name) not in dumped]
-            missing += [server["name"]] if server["name"] not in servers else []
-        if missing:
-            raise MaintenanceError(
-                f"The snapshot {self.name} is there already, but does not hold {', '.join(missing[:5])}; "
-                "take one snapshot of everything first, or start a new run."
-            )
+        with self._proven() as (manifest, folder):
+            self.sources.require_held(manifest)
+            if not self.check_mode:
+                self._copies(manifest, folder)
         return manifest
 
-    def _source_problems(self) -> list[str]:
-        problems = []
-        for entry in self.params["databases"]:
-            try:
-                proof = sqlite_restore.prove(entry["path"], entry["required_tables"])
-                problems += [f"{entry['path']}: {problem}" for problem in proof.problems[:3]]
-            except MaintenanceError as error:
-                problems.append(str(error))
-        return problems
-
-    def _needed_bytes(self) -> int:
-        total = sum(
-            sqlite_restore.sized(sqlite_restore.with_sidecars(entry["path"])) * (2 if entry["copy_as"] else 1)
-            for entry in self.params["databases"]
-        )
-        total += snapshot_postgresql.needed_bytes(self.sources)
-        return total + sum(status.st_size for _path, status in self.content.walk() if stat.S_ISREG(status.st_mode))
-
-    def _check_room(self) -> int:
-        needed = self._needed_bytes() + self.params["reserve_bytes"]
-        free = sqlite_restore.free_bytes(self.root)
-        threshold = f"critical below {human_bytes(needed)}"
-        more = {"value": free, "unit": "bytes", "threshold": threshold, "basis": "estimated" if self.sources else "exact"}
-        if free < needed:
-            words = f"{self.root} has {human_bytes(free)} free, the snapshot needs {human_bytes(needed)}"
-            self.find("snapshot.disk_room", "critical", self.root, words, advice="Make room and run again.", **more)
-        else:
-            self.find("snapshot.disk_room", "ok", self.root, f"{human_bytes(free)} free", **more)
-        return 0 if free >= needed else needed
+    def look(self) -> None:
+        """Keep what the engine of containers can only tell before maintenance stops it."""
+        seen = snapshot_containers.look(self.params, self.host)
+        if not self.check_mode:
+            self.findings += keep_state(self.params["state_dir"], snapshot_containers.STATE, seen)
 
     # Doing
 
@@ -248,7 +180,8 @@ class Snapshot:
             for key, how in switcher.settle(self.params["postgresql"]):
                 self.actions.append(Action(key, "settle", "changed", f"the restore that a killed run left was {how}"))
 
-    def _review_kept(self) -> None:
+    def review_kept(self) -> None:
+        """Say which databases restores kept, and drop those whose time is over."""
         if not self.params["postgresql"]:
             return
         more = (self.params["drop_kept_after_days"], self.host.now(), self.check_mode, self.find)
@@ -262,12 +195,10 @@ class Snapshot:
             shutil.rmtree(os.path.join(self.root, leftover))
         self._report_leftovers(leftovers, "changed")
         if os.path.lexists(self.folder):
-            manifest = self._existing()
-            self._copies(manifest)
-            self._report_proven(manifest)
+            self._report_proven(self._existing())
             return
-        self.sources = [snapshot_postgresql.look(server) for server in self.params["postgresql"]]
-        if self._check_room():
+        self.sources.look()
+        if not self.sources.has_room(self.root):
             raise MaintenanceError(f"There is not enough room below {self.root} for the snapshot; nothing was written.")
         partial = snapshot_store.PARTIAL + self.name
         work = os.path.join(self.root, partial)
@@ -280,8 +211,8 @@ class Snapshot:
             shutil.rmtree(work, ignore_errors=True)
             raise
         fsync_folder(self.root)
-        manifest = snapshot_store.prove(self.root, self.name, archives=False)
-        self._copies(manifest)
+        with self._proven(archives=False) as (manifest, folder):
+            self._copies(manifest, folder)
         after = {"databases": len(_database_entries(manifest)), "files": len(manifest["files"])}
         self.actions.append(Action(self.folder, "take", "changed", f"the snapshot {self.name} was taken", {}, after))
         self._report_proven(manifest)
@@ -292,22 +223,37 @@ class Snapshot:
             "id": self.name,
             "started": self.started.isoformat(),
             "databases": [self.content.database(work, number, entry) for number, entry in enumerate(self.params["databases"])],
-            "postgresql": [self.content.postgresql(work, number, source) for number, source in enumerate(self.sources)],
+            "postgresql": [self.content.postgresql(work, number, source) for number, source in enumerate(self.sources.servers)],
             "files": list(self.content.files(work)),
             "packages": self.content.packages(),
             "units": self.content.units(),
             "python": [self.content.python(environment) for environment in self.params["python_environments"]],
+            "trees": list(self.content.trees(work, self.sources.trees)),
+            "containers": self.content.containers(),
+            "deployments": self.sources.deployments,
         }
+        manifest["configuration"] = snapshot_plan.configuration_version(manifest["files"])
+        if self.params["encrypt_command"]:
+            manifest["sealed"] = snapshot_sealed.seal(work, self.params["encrypt_command"], self.params["decrypt_command"])
         manifest["not_covered"] = self.content.not_covered
         manifest["finished"] = self.host.now().isoformat()
+        plan = snapshot_plan.text(manifest, self.folder)
+        write_atomic(os.path.join(work, snapshot_plan.FILE), plan.encode("utf-8", "surrogateescape"))
         manifest["checksum"] = snapshot_store.checksum(manifest)
         data = json.dumps(manifest, sort_keys=True, indent=1).encode()
         write_atomic(os.path.join(work, snapshot_store.MANIFEST), data)
 
-    def _copies(self, manifest: dict[str, Json]) -> None:
-        """Write the copies under the names that people know; a killed run's are completed."""
+    def _copies(self, manifest: dict[str, Json], folder: str) -> None:
+        """Write the copies under the names that people know, and the version of the configuration; a killed run's are completed."""
+        files = [entry for entry in manifest["files"] if entry["kind"] == "file"]
+        self.findings += snapshot_versions.clear_secrets(self.host, files, folder)
+        if (self.params["version_control"] or {}).get("tree"):
+            declared, state_dir = self.params["version_control"], self.params["state_dir"]
+            finding, actions = snapshot_versions.keep(declared, files, folder, manifest, state_dir, self.host)
+            self.findings.append(finding)
+            self.actions += actions
         for entry in snapshot_copies.wanted(manifest):
-            if snapshot_copies.write(entry, self.folder, self.name, self.params["reserve_bytes"]):
+            if snapshot_copies.write(entry, folder, self.name, self.params["reserve_bytes"]):
                 self.actions.append(
                     Action(
                         entry["copy"],
@@ -329,49 +275,24 @@ class Snapshot:
             f"{many(len(manifest['files']), 'file')} with a checksum"
         )
         snapshot_postgresql.report(manifest, self.find)
+        self._report_plan(manifest)
         gaps = "; ".join(manifest["not_covered"])
-        if not databases and not manifest["files"]:
+        if not databases and not any(manifest.get(part) for part in ("files", "trees", "deployments")):
             advice = "Declare snapshot_databases, snapshot_postgresql and snapshot_paths, or a rollback has nothing to put back."
             self.find("snapshot.present", "unknown", self.name, "the snapshot holds no database and no file", advice=advice)
         else:
             self.find("snapshot.present", "ok", self.name, words, not_covered=gaps)
-        size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"]])
+        size = sum(entry.get("size", 0) for entry in [*databases, *manifest["files"], *manifest.get("trees", [])])
         self.metrics.append(Metric("snapshot.size_bytes", self.name, size, "bytes"))
 
-    # Letting go
-
-    def prune(self) -> None:
-        """Remove snapshots beyond both limits; never this one, never the newest proven one, never a broken one."""
-        readable, broken = [], []
-        for name in snapshot_store.names(self.root):
-            try:
-                readable.append((snapshot_store.read(self.root, name)["finished"], name))
-            except snapshot_store.BrokenSnapshotError as error:
-                broken.append(str(error))
-        self._review_kept()
-        newest_first = sorted(readable, reverse=True)
-        for finished, name in newest_first[self.params["keep_count"] :]:
-            age = self.host.now() - datetime.fromisoformat(finished)
-            if name != self.name and age > timedelta(days=self.params["keep_days"]):
-                self._remove(name)
-        left = len(snapshot_store.names(self.root))
-        words = f"{many(left, 'snapshot')} kept"
-        if broken:
-            advice = "Look at them and remove them by hand; a broken snapshot is never removed by itself."
-            words += f", {len(broken)} of them broken: {broken[0]}"
-            self.find("snapshot.retention", "warning", self.root, words, advice=advice, evidence=broken)
-        else:
-            self.find("snapshot.retention", "ok", self.root, words, value=left, unit="count")
-
-    def _remove(self, name: str) -> None:
-        """Remove a snapshot in an order that leaves no half one behind that looks whole."""
-        manifest, folder = snapshot_store.read(self.root, name), os.path.join(self.root, name)
-        for entry in snapshot_copies.wanted(manifest):
-            snapshot_copies.remove(entry)
-        doomed = os.path.join(self.root, snapshot_store.PARTIAL + name)
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
-        self.actions.append(Action(folder, "prune", "changed", f"snapshot {name} of {manifest['finished']} was removed"))
+    def _report_plan(self, manifest: dict[str, Json]) -> None:
+        if manifest.get("sealed"):
+            words = f"at rest it is one encrypted file ({manifest['sealed']['with']}), and its key opened it"
+            self.find("snapshot.sealed", "ok", self.name, words)
+        if "configuration" in manifest:
+            lines, rest = snapshot_plan.steps(manifest), snapshot_plan.by_hand(manifest)
+            words = f"the way back is written down in {self.folder}/{snapshot_plan.FILE}: {many(len(lines), 'thing')} to put back"
+            self.find("snapshot.plan", "ok", self.name, words, evidence=lines, not_covered="; ".join(rest)[:500])
 
 
 def _database_entries(manifest: dict[str, Json]) -> list[dict[str, Json]]:

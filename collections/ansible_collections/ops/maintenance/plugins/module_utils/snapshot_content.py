@@ -5,16 +5,27 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import sqlite3
 import stat
 import typing as t
 from datetime import datetime
 
-from . import inventory_of_host, snapshot_copies, snapshot_postgresql, sqlite_db, sqlite_restore, sqlite_work
+from . import (
+    inventory_of_host,
+    snapshot_containers,
+    snapshot_copies,
+    snapshot_postgresql,
+    snapshot_trees,
+    sqlite_db,
+    sqlite_restore,
+    sqlite_work,
+)
 from .errors import MaintenanceError
 from .host import Host
-from .judge import many
+from .judge import human_bytes, many
 from .paths import sha256_of
 from .record import Action, Json, Metric
 
@@ -35,6 +46,7 @@ class Content:
         actions: list[Action],
     ) -> None:
         self.not_covered: list[str] = []
+        self.looked_at: dict[str, Json] = {}
         self._params = params
         self._host = host
         self._started = started
@@ -96,6 +108,9 @@ class Content:
         """Dump the databases of one server."""
         entry = snapshot_postgresql.take(source, work, number, self._host, self._started, self._params["deadline"])
         for database in entry["databases"]:
+            if database["copy"] and source.server["encrypt_command"]:
+                file = database["files"][0]["file"]
+                database["encrypted"] = snapshot_copies.encrypted(work, file, source.server["encrypt_command"])
             self._metrics.append(Metric("snapshot.database_bytes", f"{entry['name']}/{database['database']}", database["size"], "bytes"))
         if not source.superuser:
             self.not_covered.append(f"{entry['name']}: the passwords of its roles, which only a superuser can read")
@@ -121,6 +136,7 @@ class Content:
             "uid": status.st_uid,
             "gid": status.st_gid,
             "mode": stat.S_IMODE(status.st_mode),
+            "owner": owner_of(status),
             "mtime_ns": status.st_mtime_ns,
             "folder": os.path.realpath(os.path.dirname(path)),
         }
@@ -145,6 +161,35 @@ class Content:
             "copy": snapshot_copies.named(copy.get("copy_as", ""), self._started),
             "encrypted": snapshot_copies.encrypted(work, relative, copy["encrypt_command"]) if copy.get("encrypt_command") else {},
         }
+
+    def trees(self, work: str, trees: t.Sequence[snapshot_trees.Tree]) -> t.Iterator[dict[str, Json]]:
+        """Pack releases and volumes."""
+        for number, tree in enumerate(trees):
+            entry, left_out = snapshot_trees.take(tree, work, number)
+            self.not_covered += left_out
+            version = f" {tree.version}" if tree.version else ""
+            words = f"{tree.kind}{version}: {many(entry['files'], 'file')}, {human_bytes(entry['bytes'])}, read back"
+            data = f"data, which no rollback touches: {', '.join(tree.data)}" if tree.data else ""
+            self._find(f"snapshot.{tree.kind}", "ok", tree.name, words, value=entry["size"], unit="bytes", evidence=[data] if data else [])
+            yield entry
+
+    def containers(self) -> list[dict[str, Json]]:
+        """Return what containers run."""
+        if not self._params["containers"]:
+            return []
+        try:
+            found = self.looked_at.get("containers") or snapshot_containers.running(
+                snapshot_containers.engine_of(self._host, self._params["container_engine"])
+            )
+        except MaintenanceError as error:
+            self._gap("snapshot.containers", "containers", str(error))
+            return []
+        lines = [f"{entry['name']}: {next(iter(entry['digests']), 'image ' + entry['image'])}" for entry in found]
+        built = [entry["name"] for entry in found if not entry["digests"]]
+        rest = f"a digest of {', '.join(built[:5])}: built here, so only this host has the image" if built else ""
+        self._find("snapshot.containers", "ok", "containers", f"the images of {many(len(found), 'container')} are kept", evidence=lines,
+                   not_covered=rest)  # fmt: skip
+        return found
 
     def packages(self) -> Json:
         """Return the versions of packages; nothing where they cannot be told."""
@@ -177,6 +222,16 @@ class Content:
     def _gap(self, finding_id: str, subject: str, words: str) -> None:
         self.not_covered.append(f"{subject}: {words}")
         self._find(finding_id, "unknown", subject, words, advice="A rollback could not compare it; correct it or leave it out.")
+
+
+def owner_of(status: os.stat_result) -> str:
+    """Name owner and group of a file, by number where nobody has that number."""
+    user, group = str(status.st_uid), str(status.st_gid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(status.st_uid).pw_name
+    with contextlib.suppress(KeyError):
+        group = grp.getgrgid(status.st_gid).gr_name
+    return f"{user}:{group}"
 
 
 def _tree(path: str) -> t.Iterator[tuple[str, os.stat_result]]:

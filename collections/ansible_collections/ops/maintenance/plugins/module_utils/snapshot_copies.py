@@ -39,12 +39,13 @@ def problems_of_paths(copies: t.Sequence[t.Mapping[str, t.Any]], paths: t.Sequen
         tree = os.path.dirname(path)
         if folder == tree or folder.startswith(tree + "/"):
             found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the tree of the file itself; name a folder outside.")
-        elif _work_tree(folder):
-            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the work tree {_work_tree(folder)}; name a folder outside.")
+        elif work_tree_of(folder):
+            found.append(f"copy_as of {path} is {entry['copy_as']!r}, inside the work tree {work_tree_of(folder)}; name a folder outside.")
     return found
 
 
-def _work_tree(folder: str) -> str:
+def work_tree_of(folder: str) -> str:
+    """Return the work tree that a folder lies in, empty when it lies in none."""
     while folder not in ("/", ""):
         if any(os.path.lexists(os.path.join(folder, name)) for name in (".git", ".hg", ".svn")):
             return folder
@@ -64,7 +65,14 @@ def wanted(manifest: t.Mapping[str, Json]) -> t.Iterator[dict[str, Json]]:
             yield {**entry, **entry.get("encrypted", {}), "what": entry["path"]}
     for server, entry in snapshot_postgresql.databases(manifest):
         if entry["copy"]:
-            yield {**entry["files"][0], "copy": entry["copy"], "what": f"{server['name']}/{entry['database']}"}
+            sealed = entry.get("encrypted") or {}
+            yield {
+                **entry["files"][0],
+                **sealed,
+                "encrypted": sealed,
+                "copy": entry["copy"],
+                "what": f"{server['name']}/{entry['database']}",
+            }
 
 
 def write(entry: t.Mapping[str, Json], folder: str, name: str, reserve: int) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import postgresql_dump, postgresql_facts
+from .backup_encryption import command_problems
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .judge import human_bytes
@@ -24,6 +25,7 @@ SNAPSHOT_SERVER: dict[str, t.Any] = {
     "jobs": {"type": "int", "default": 2},
     "sentinels": {"type": "list", "elements": "str", "default": []},
     "copy_as": {"type": "str", "default": ""},
+    "encrypt_command": {"type": "list", "elements": "str", "default": []},
 }
 """One server, and how its databases are dumped. ``sentinels`` are tables (``schema.table``) that have to be there."""
 
@@ -58,6 +60,7 @@ def problems_of(servers: t.Sequence[Server]) -> list[str]:
             problems.append(str(error))
         if server["jobs"] < 1:
             problems.append(f"jobs of server {server['name']!r} is {server['jobs']}, expected 1 or more; correct it.")
+        problems += command_problems(server["encrypt_command"], f"encrypt_command of server {server['name']!r}")
         shown = server["copy_as"]
         if shown and server["format"] != "custom":
             problems.append(f"copy_as of server {server['name']!r} needs the format custom, which is one file; change one of them.")

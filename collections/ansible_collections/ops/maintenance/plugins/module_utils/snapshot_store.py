@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import typing as t
 from datetime import datetime
 
-from . import snapshot_postgresql, sqlite_db
+from . import snapshot_postgresql, snapshot_sealed, sqlite_db
 from .errors import MaintenanceError
 from .paths import open_regular, sha256_of
 from .record import Json
@@ -83,29 +84,52 @@ def stored(entry: t.Mapping[str, Json], folder: str) -> str:
     return os.path.join(folder, relative)
 
 
-def prove(root: str, name: str, *, archives: bool = True) -> dict[str, Json]:
-    """Read every byte of a snapshot against its manifest, check the database copies, and return the manifest.
+def prove(root: str, name: str, *, archives: bool = True, decrypt_command: t.Sequence[str] = ()) -> dict[str, Json]:
+    """Prove a snapshot as :func:`proven` does, and return its manifest."""
+    with proven(root, name, archives=archives, decrypt_command=decrypt_command) as (manifest, _folder):
+        return manifest
+
+
+@contextlib.contextmanager
+def proven(
+    root: str, name: str, *, archives: bool = True, decrypt_command: t.Sequence[str] = ()
+) -> t.Iterator[tuple[dict[str, Json], str]]:
+    """Read every byte of a snapshot against its manifest and check the database copies; yield the manifest and where all of it lies.
 
     :param archives: unpack PostgreSQL's archives as well; their bytes alone do for the one that was read whole just now.
     :raises BrokenSnapshotError: anything is missing or differs.
     """
     manifest, folder = read(root, name), os.path.join(root, name)
+    with contextlib.ExitStack() as stack:
+        if manifest.get("sealed"):
+            _prove_file(manifest["sealed"], folder, name)
+            folder = stack.enter_context(snapshot_sealed.opened(root, name, manifest["sealed"], decrypt_command))
+        _prove_content(manifest, folder, name, archives)
+        yield manifest, folder
+
+
+def _prove_content(manifest: dict[str, Json], folder: str, name: str, archives: bool) -> None:
     held = [entry for entry in manifest["files"] if entry["kind"] == "file"]
     sealed = [entry["encrypted"] for entry in held if entry.get("encrypted")]
-    for entry in [*manifest["databases"], *held, *sealed, *snapshot_postgresql.files(manifest)]:
-        path = stored(entry, folder)
-        try:
-            same = sha256_of(path) == entry["sha256"]
-        except (OSError, MaintenanceError) as error:
-            raise BrokenSnapshotError(f"{path} of the snapshot {name} cannot be read ({error}); use another one.") from None
-        if not same:
-            raise BrokenSnapshotError(f"{path} of the snapshot {name} does not have its checksum; use another one.")
+    sealed += [database["encrypted"] for _server, database in snapshot_postgresql.databases(manifest) if database.get("encrypted")]
+    trees = manifest.get("trees", [])
+    for entry in [*manifest["databases"], *held, *sealed, *trees, *snapshot_postgresql.files(manifest)]:
+        _prove_file(entry, folder, name)
     for entry in manifest["databases"]:
         _prove_database(stored(entry, folder), entry, name)
     wrong = snapshot_postgresql.prove_archives(manifest, folder) if archives else ""
     if wrong:
         raise BrokenSnapshotError(f"The snapshot {name} is not sound: {wrong}")
-    return manifest
+
+
+def _prove_file(entry: t.Mapping[str, Json], folder: str, name: str) -> None:
+    path = stored(entry, folder)
+    try:
+        same = sha256_of(path) == entry["sha256"]
+    except (OSError, MaintenanceError) as error:
+        raise BrokenSnapshotError(f"{path} of the snapshot {name} cannot be read ({error}); use another one.") from None
+    if not same:
+        raise BrokenSnapshotError(f"{path} of the snapshot {name} does not have its checksum; use another one.")
 
 
 def _prove_database(path: str, entry: t.Mapping[str, Json], name: str) -> None:
@@ -136,8 +160,13 @@ def covers(root: str, database: str, since: datetime) -> bool:
 
 
 def _sound(root: str, name: str) -> bool:
+    """Whether a snapshot is sound; a sealed one was proven through its key when it was made, its bytes tell whether it still is that."""
     try:
-        prove(root, name)
+        manifest = read(root, name)
+        if manifest.get("sealed"):
+            _prove_file(manifest["sealed"], os.path.join(root, name), name)
+        else:
+            prove(root, name)
     except BrokenSnapshotError:
         return False
     return True

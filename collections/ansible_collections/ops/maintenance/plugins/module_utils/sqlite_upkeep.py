@@ -5,104 +5,30 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
-import re
 import sqlite3
 import tempfile
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from . import snapshot_store, sqlite_db, sqlite_recovery, sqlite_restore, sqlite_work
-from .errors import InputError, MaintenanceError, VerifyError, out_of_range, refuse
+from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host
-from .judge import from_limit, human_bytes, limits, many
-from .paths import open_regular, read_state, write_state
-from .record import Action, Finding, Json, Metric, Outcome, status_of
+from .judge import human_bytes, many
+from .kept_state import keep_state
+from .paths import read_state
+from .record import Action, Finding, Json, Outcome, status_of
+from .sqlite_upkeep_options import Spec, input_problems, unknown_names
+from .sqlite_upkeep_report import Facts, Report, Result, free_percent
 
 STATE = "sqlite.json"
-DAY = 86400.0
 
-DATABASE = {
-    "path": {"type": "str", "required": True},
-    "owner": {"type": "str", "default": ""},
-    "group": {"type": "str", "default": ""},
-    "required_tables": {"type": "list", "elements": "str", "default": []},
-    "count_tables": {"type": "list", "elements": "str", "default": []},
-    "journal_mode": {"type": "str", "choices": ["wal", "delete", "keep"], "default": "keep"},
-    "application_settings": {"type": "dict", "default": {}},
-    "application_settings_in": {"type": "list", "elements": "str", "default": []},
-    "vacuum_free_percent": {"type": "float", "default": 20.0},
-    "vacuum_free_bytes": {"type": "int", "default": 1048576},
-    "checkpoint_wal_bytes": {"type": "int", "default": 4194304},
-    "analyze_after_days": {"type": "float", "default": 6.0},
-    "analyze_when_changed_percent": {"type": "float", "default": 10.0},
-    "reindex": {"type": "str", "choices": ["never", "when_due", "always"], "default": "when_due"},
-    "reindex_after_days": {"type": "float", "default": 6.0},
-    "max_shrink_rows_percent": {"type": "float", "default": 20.0},
-    "size_warning_bytes": {"type": "int", "default": 0},
-    "restore_from": {"type": "list", "elements": "str", "default": []},
-    "allow_restore": {"type": "bool", "default": False},
-}
-
-OPTIONS = {
-    "databases": {"type": "list", "elements": "dict", "required": True, "options": DATABASE},
-    "reserve_bytes": {"type": "int", "default": 104857600},
-    "bytes_per_second": {"type": "int", "default": 10485760},
-    "require_snapshot": {"type": "bool", "default": False},
-    "snapshot_root": {"type": "path", "default": "/var/backups/ops_maintenance"},
-    "snapshot_max_age_hours": {"type": "float", "default": 24.0},
-}
 
 _CHANGED = ("size_bytes", "free_bytes", "journal_mode")
 _CHANGED_BY = {"checkpoint": ("wal_bytes",)}
 """What a step is there to change; that others fill the -wal for a moment, until the database is closed, is no news."""
 _EXCLUSIVE = ("reindex", "vacuum", "journal_mode")
-_PERCENT = ("vacuum_free_percent", "analyze_when_changed_percent", "max_shrink_rows_percent")
-_NOT_NEGATIVE = (
-    "vacuum_free_bytes",
-    "checkpoint_wal_bytes",
-    "analyze_after_days",
-    "reindex_after_days",
-    "size_warning_bytes",
-)
-
-Spec = dict[str, t.Any]
-
-
-@dataclass
-class Result:
-    """What one database added to the outcome, and what the next run has to know of it."""
-
-    findings: list[Finding] = field(default_factory=list)
-    metrics: list[Metric] = field(default_factory=list)
-    actions: list[Action] = field(default_factory=list)
-    state: dict[str, Json] = field(default_factory=dict)
-    damage: str = ""
-
-    @property
-    def restored(self) -> bool:
-        """Whether a backup took, or in check mode will take, the place of a damaged file."""
-        return any(action.operation == "restore" for action in self.actions)
-
-    def find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
-        """Add a finding."""
-        self.findings.append(Finding(finding_id, state, subject, summary, **more))
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a look at a database showed."""
-
-    problems: list[str]
-    orphans: list[str]
-    tables: list[str]
-    rows: dict[str, int]
-    unreadable: dict[str, str]
-    free: int
-    analyzed: bool
 
 
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
@@ -117,6 +43,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         advice = "List the databases in database_maintenance_sqlite, or leave this role out."
         outcome.findings.append(Finding("database.present", "unknown", "databases", "no SQLite database is declared", advice=advice))
     failure = ""
+    unkept: list[Finding] = []
     damaged: list[str] = []
     restoring: list[str] = []
     for spec in params["databases"]:
@@ -136,7 +63,8 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         outcome.metrics += result.metrics
         outcome.actions += result.actions
         if not check_mode:
-            write_state(params["state_dir"], STATE, kept)
+            unkept = keep_state(params["state_dir"], STATE, kept)
+    outcome.findings += unkept
     outcome.status = "failed" if failure else status_of(outcome.actions, check_mode)
     outcome.summary = failure or _summary(outcome, len(params["databases"]))
     outcome.returned = {"due": outcome.is_change, "damaged": damaged, "restoring": restoring}
@@ -150,31 +78,7 @@ def _summary(outcome: Outcome, count: int) -> str:
 
 def _check(params: dict[str, t.Any]) -> None:
     problems = input_problems(params)
-    refuse(problems + [f"{spec['path']}: {problem}; correct it." for spec in params["databases"] for problem in _unknown_names(spec)])
-
-
-def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
-    """Return what cannot be meant, one sentence each, from the input alone."""
-    problems = out_of_range(params, ("reserve_bytes", "snapshot_max_age_hours")) + out_of_range(params, ("bytes_per_second",), least=1)
-    seen: set[str] = set()
-    for spec in params["databases"]:
-        path = spec["path"]
-        if not os.path.isabs(path) or os.path.normpath(path) != path:
-            problems.append(str(InputError.of("databases.path", path, "an absolute path without detours", "correct it")))
-        if path in seen:
-            problems.append(f"{path} is declared twice; remove one.")
-        seen.add(path)
-        problems += [f"{path}: {problem}" for problem in out_of_range(spec, _PERCENT, most=100) + out_of_range(spec, _NOT_NEGATIVE)]
-    return problems
-
-
-def _unknown_names(spec: Spec) -> t.Iterator[str]:
-    for option, look_up in (("owner", pwd.getpwnam), ("group", grp.getgrnam)):
-        if spec[option]:
-            try:
-                look_up(spec[option])
-            except KeyError:
-                yield f"{option} is {spec[option]!r}, expected a name that this host knows"
+    refuse(problems + [f"{spec['path']}: {problem}; correct it." for spec in params["databases"] for problem in unknown_names(spec)])
 
 
 def plant_broken_index(path: str) -> None:
@@ -233,7 +137,7 @@ class Upkeep:
             if self._work(facts, self._due(facts)):
                 facts = sqlite_db.reading(self.path, self._facts)
         finally:
-            self._report(facts)
+            Report(self.spec, self.result).run(facts)
         self._remember(facts)
 
     # Looking
@@ -309,133 +213,7 @@ class Upkeep:
             self.result.actions += actions
             self.result.state["evidence"] = kept
 
-    # Reporting
-
-    def _report(self, facts: Facts) -> None:
-        self._report_foreign_keys(facts)
-        self._report_rows(facts)
-        self._report_size(facts)
-        self._report_owner()
-        self._report_journal_mode()
-        self._report_settings()
-
-    def _report_foreign_keys(self, facts: Facts) -> None:
-        if facts.orphans:
-            words = f"{many(len(facts.orphans), 'reference')} to rows that do not exist: {facts.orphans[0]}"
-            advice = "Ask the application's developers; maintenance must not delete or invent rows."
-            self.result.find("database.foreign_keys", "critical", self.path, words, advice=advice, evidence=facts.orphans)
-        else:
-            self.result.find("database.foreign_keys", "ok", self.path, "every reference leads to a row")
-
-    def _report_rows(self, facts: Facts) -> None:
-        for name, why in facts.unreadable.items():
-            advice = "Correct the table's name in count_tables, or find out who dropped or locked it."
-            self.result.find("database.rows", "critical", f"{self.path}: {name}", why, advice=advice)
-        limit = self.spec["max_shrink_rows_percent"]
-        last = self.result.state.get("rows", {})
-        for name, count in facts.rows.items():
-            subject = f"{self.path}: {name}"
-            self.result.metrics.append(Metric("database.rows", subject, count, "count"))
-            lost = 100.0 * (last[name] - count) / last[name] if last.get(name) else 0.0
-            words = f"{count} rows" + (f", {count - last[name]:+d} since the last run" if name in last else "")
-            fell = lost > 0 and lost >= limit
-            self.result.find(
-                "database.rows",
-                "warning" if fell else "ok",
-                subject,
-                words,
-                value=count,
-                unit="count",
-                threshold=f"warning when {limit:g} percent fewer than at the last run",
-                advice="Find out who deleted them; the last snapshot and the backups still hold them." if fell else "",
-            )
-
-    def _report_size(self, facts: Facts) -> None:
-        size, wal = os.lstat(self.path).st_size, sqlite_restore.sized([self.path + "-wal"])
-        for name, value in (("size_bytes", size), ("free_bytes", facts.free), ("wal_bytes", wal)):
-            self.result.metrics.append(Metric(f"database.{name}", self.path, value, "bytes"))
-        self.result.metrics.append(Metric("database.tables", self.path, len(facts.tables), "count"))
-        last = self.result.state.get("size")
-        grown = f", {'+' if size >= last else '-'}{human_bytes(abs(size - last))} since the last run" if last else ""
-        limit = self.spec["size_warning_bytes"] or None
-        state = from_limit(size, limit)
-        self.result.find(
-            "database.size",
-            state,
-            self.path,
-            f"{human_bytes(size)} in {len(facts.tables)} tables{grown}",
-            value=size,
-            unit="bytes",
-            threshold=limits("bytes", limit),
-            advice="Archive or delete old rows, or raise size_warning_bytes." if state != "ok" else "",
-        )
-        self.result.find(
-            "database.free_space",
-            "ok",
-            self.path,
-            f"{human_bytes(facts.free)} of the file are unused pages ({self._free_percent(facts):.1f} percent)",
-            value=facts.free,
-            unit="bytes",
-            threshold=f"VACUUM from {self.spec['vacuum_free_percent']:g} percent and {human_bytes(self.spec['vacuum_free_bytes'])}",
-        )
-
-    def _report_owner(self) -> None:
-        wanted = {"owner": self.spec["owner"], "group": self.spec["group"]}
-        if not any(wanted.values()):
-            return
-        wrong = []
-        for name in sqlite_restore.with_sidecars(self.path):
-            status = os.lstat(name)
-            if wanted["owner"] and status.st_uid != pwd.getpwnam(wanted["owner"]).pw_uid:
-                wrong.append(f"{name} belongs to uid {status.st_uid}")
-            if wanted["group"] and status.st_gid != grp.getgrnam(wanted["group"]).gr_gid:
-                wrong.append(f"{name} belongs to gid {status.st_gid}")
-        shown = ":".join(filter(None, wanted.values()))
-        if wrong:
-            advice = f"chown {shown} the files; otherwise the application may not be able to write."
-            words = f"not all files belong to {shown}: {wrong[0]}"
-            self.result.find("database.owner", "critical", self.path, words, advice=advice, evidence=wrong)
-        else:
-            self.result.find("database.owner", "ok", self.path, f"all files belong to {shown}")
-
-    def _report_journal_mode(self) -> None:
-        stored = sqlite_db.read_header(self.path).journal_mode
-        wanted = self.spec["journal_mode"]
-        fits = wanted == "keep" or (stored == "wal") == (wanted == "wal")
-        self.result.find(
-            "database.journal_mode",
-            "ok" if fits else "warning",
-            self.path,
-            f"the journal mode stored in the file is {stored}" + ("" if fits else f", expected {wanted}"),
-            value=stored,
-            advice="" if fits else "It is set when nobody has the database open; the application may set another one.",
-        )
-
-    def _report_settings(self) -> None:
-        settings = self.spec["application_settings"]
-        if not settings:
-            return
-        shown = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
-        not_covered = "what the application's connections really use: these settings hold for one connection only"
-        try:
-            texts = [_text_of(path) for path in self.spec["application_settings_in"]]
-        except (OSError, MaintenanceError) as error:
-            texts, shown = [], f"{shown} ({error})"
-        missing = [name for name, value in settings.items() if not any(declares(text, name, value) for text in texts)]
-        if not texts:
-            state, words = "unknown", f"{shown}: the database file does not keep them and no readable place was named"
-        elif missing:
-            state, words = "warning", f"the application's files do not set {', '.join(missing)} as declared"
-        else:
-            state, words = "ok", f"the application's files set {shown}"
-        advice = "Set them where the application opens its connections and name that file in application_settings_in."
-        advice = "" if state == "ok" else advice
-        self.result.find("database.settings", state, self.path, words, not_covered=not_covered, advice=advice)
-
     # Deciding
-
-    def _free_percent(self, facts: Facts) -> float:
-        return 100.0 * facts.free / max(1, os.lstat(self.path).st_size)
 
     def _older_than(self, name: str, days: float) -> bool:
         last = self.result.state.get(name)
@@ -447,8 +225,8 @@ class Upkeep:
         if self._reindex_due():
             due["reindex"] = f"indexes are rebuilt every {self.spec['reindex_after_days']:g} days or with a new SQLite"
         enough = facts.free >= self.spec["vacuum_free_bytes"] and facts.free > 0
-        if enough and self._free_percent(facts) >= self.spec["vacuum_free_percent"]:
-            due["vacuum"] = f"{human_bytes(facts.free)} ({self._free_percent(facts):.0f} percent) are unused"
+        if enough and free_percent(self.path, facts) >= self.spec["vacuum_free_percent"]:
+            due["vacuum"] = f"{human_bytes(facts.free)} ({free_percent(self.path, facts):.0f} percent) are unused"
         wanted = self.spec["journal_mode"]
         if wanted != "keep" and (wanted == "wal") != sqlite_db.read_header(self.path).wal:
             due["journal_mode"] = f"the file is to be in journal mode {wanted}"
@@ -611,17 +389,6 @@ class Upkeep:
 
 def _all_rows(connection: sqlite3.Connection) -> dict[str, int]:
     return sqlite_db.table_counts(connection, sqlite_db.tables(connection))
-
-
-def declares(text: str, name: str, value: Json) -> bool:
-    """Whether a text sets a pragma: ``PRAGMA cache_size = 10000`` or ``"cache_size": 10000``."""
-    pattern = rf"(?<![\w]){re.escape(name)}\W{{1,8}}{re.escape(str(value))}(?![\w])"
-    return re.search(pattern, text, re.IGNORECASE) is not None
-
-
-def _text_of(path: str) -> str:
-    with open_regular(path) as source:
-        return source.read(4 * 1024 * 1024).decode("utf-8", "backslashreplace")
 
 
 def _sqlite_temporary_folder() -> str:

@@ -16,7 +16,8 @@ from . import postgresql
 from .errors import MaintenanceError, refusal, refuse
 from .host import Host
 from .judge import human_bytes
-from .paths import open_root, write_state
+from .kept_state import keep_state
+from .paths import open_root
 from .record import Action, Finding, Metric, Outcome, clean, status_of
 from .stale_files_references import REFERENCE, References, can_be_asked
 
@@ -111,7 +112,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     outcome.summary = f"{len(works)} rule(s), worst state {outcome.state}, {removed} file(s) of {human_bytes(size)} {verb}"
     outcome.returned = {"due": outcome.is_change, "files": removed, "bytes": size}
     if outcome.is_change and not check_mode:
-        write_state(params["state_dir"], LISTS, {"run_id": params["run_id"], "removed": _lists(works)})
+        outcome.findings += keep_state(params["state_dir"], LISTS, {"run_id": params["run_id"], "removed": _lists(works)})
     return outcome
 
 

@@ -47,7 +47,11 @@ OPTIONS: dict[str, t.Any] = {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"query": {"type": "str", "required": True}, "equals": {"type": "raw"}},
+                "options": {
+                    "query": {"type": "str", "required": True},
+                    "equals": {"type": "raw"},
+                    "severity": {"type": "str", "choices": ["critical", "warning"], "default": "critical"},
+                },
             },
             "samples": {"type": "int", "default": 5},
             "p50_ms": {"type": "float"},

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: alert_rules
-short_description: Check that alert rules are there and sound, and that what fires them answers
+short_description: Check that alert rules are sound and fire, and that somebody is told
 version_added: 0.1.0
 author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
   - Checks files of rules with C(promtool), configurations of Alertmanager with C(amtool), and rules in JSON itself, and looks for alerts by name.
     A sound file without a rule is a warning, for the tools call it a success.
-  - A tool that is missing makes the finding V(unknown), never ok. Changes nothing.
+  - Lets C(promtool test rules) try the rules on the series of their tests.
+  - With O(deliveries), sends a test alert through Alertmanager and sees by its counters whether each channel of the receiver took it.
+  - A tool that is missing makes the finding V(unknown), never ok. Nothing else is changed; in check mode nothing is sent.
 options:
   rules:
     description:
@@ -40,6 +42,12 @@ options:
         type: list
         elements: str
         default: []
+      tests:
+        description:
+          - Absolute paths or patterns of tests as C(promtool test rules) takes them. Tests that name no rules, or hold no test, are no success.
+        type: list
+        elements: str
+        default: []
   endpoints:
     description:
       - Where Prometheus, Alertmanager or Grafana tell that they are well.
@@ -61,6 +69,37 @@ options:
         description:
           - PEM file of the authorities to trust.
         type: path
+  deliveries:
+    description:
+      - Alertmanagers to send a test alert through. It is named C(OpsMaintenanceTest), says that there is nothing to do, and is taken back at once.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name in findings.
+        type: str
+        required: true
+      url:
+        description:
+          - Where Alertmanager answers, such as V(http://localhost:9093).
+        type: str
+        required: true
+      ca_file:
+        description:
+          - PEM file of the authorities to trust.
+        type: path
+      labels:
+        description:
+          - Further labels, by which the alert takes the route that is to be tried, such as C(severity).
+        type: dict
+        default: {}
+      wait_seconds:
+        description:
+          - How long to wait for the channels, in seconds, 600 at most. More than the C(group_wait) of the route.
+        type: float
+        default: 60.0
   timeout_seconds:
     description:
       - Time limit of each endpoint, in seconds.
@@ -77,9 +116,17 @@ EXAMPLES = r"""
     rules:
       - path: /etc/prometheus/rules/*.yml
         alerts: [HostDown, DiskFull]
+        tests: [/etc/prometheus/tests/*.yml]
     endpoints:
       - name: prometheus
         url: http://localhost:9090/-/healthy
+
+- name: Prove that somebody is told of what is critical
+  ops.maintenance.alert_rules:
+    deliveries:
+      - name: pager
+        url: http://localhost:9093
+        labels: {severity: critical}
 
 - name: Check what Grafana exported
   ops.maintenance.alert_rules:

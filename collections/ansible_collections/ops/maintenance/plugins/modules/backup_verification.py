@@ -241,6 +241,34 @@ options:
           - Argument list of the command that decrypts from its input to its output. A key file or an agent, never a secret among the arguments.
         elements: str
         default: []
+      recovery_key:
+        type: dict
+        description:
+          - How the key of encrypted backups is had when this host is lost. It is fetched for each reading, decryption sees this key and none of this
+            host, and nothing of it stays. Without it, a restore test of encrypted backups says that this is not known.
+        suboptions:
+          command:
+            type: list
+            description:
+              - Argument list of the program that prints the key, from where it is kept apart from this host. C({key}) in
+                decrypt_command stands for the file that it is in.
+            elements: str
+            required: true
+          os_user:
+            type: str
+            description:
+              - User to run it as.
+            default: ''
+          environment_file:
+            type: path
+            description:
+              - File with its variables, mode 0600.
+            default: ''
+          timeout_seconds:
+            type: float
+            description:
+              - Longest wait for the key.
+            default: 60.0
       database:
         type: str
         description:

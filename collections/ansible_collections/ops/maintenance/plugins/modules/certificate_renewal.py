@@ -17,7 +17,8 @@ description:
     reloaded once its configuration was checked. A renewal counts only when a newer certificate lies there.
   - Compares the certificate and the chain that an endpoint serves with the files, before and after. A service that goes on
     serving the old certificate is reloaded where it is declared, and is a finding otherwise.
-  - With O(rehearse), certbot rehearses a renewal with the authority's test service. An authority out of reach is C(unknown).
+  - With O(rehearse), certbot rehearses a renewal with the test service of Let's Encrypt, or with the authority that the certificate
+    is of where that is another one. An authority out of reach is C(unknown).
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
@@ -91,18 +92,25 @@ options:
     description:
       - Rehearse the renewal of every certificate. It leaves an account of the test service in certbot's folder, and is therefore
         not done in check mode.
+      - An authority that has no test service makes a real certificate for it, which certbot throws away; that may count against its limits.
     type: bool
     default: false
   renew_before_days:
     description:
-      - A renewal is due when less than this is left, where the certificate's renewal file does not say otherwise.
+      - A renewal is due when less than this is left, where the certificate's renewal file does not say otherwise. One that lives for
+        less than three times as long is due in its last third.
     type: float
     default: 30.0
   critical_days:
     description:
-      - Critical when less than this is left.
+      - Critical when less than this is left, and no sooner than half of the time in which a renewal is due is over.
     type: float
     default: 7.0
+  authority_ca_file:
+    description:
+      - PEM file with the roots by which certbot trusts the authority's own HTTPS, for an authority of one's own. The system's when empty.
+    type: path
+    default: ''
   timeout_seconds:
     description:
       - How long certbot may take for one certificate.

@@ -13,7 +13,8 @@ author:
 description:
   - Tells for each running container whether it runs what its tag points to now, on the host and (with O(remote)) in the registry.
   - Records the digest of what runs, and how many containers run another image than at the last run.
-  - Names containers that were started from a tag without a version.
+  - Names containers that were started from a tag without a version, that a reboot would leave stopped, or that ran at the last run
+    and do not now.
   - With O(scanner), lets trivy or grype look at the very images that run. A scanner whose database is old is not believed when it
     finds nothing.
   - Reads only; nothing is pulled and no container is changed. An engine, a registry or a scanner that does not answer is C(unknown).

@@ -14,8 +14,8 @@ description:
   - Reads the declared logs once, plain, C(.gz), C(.xz), C(.bz2) and C(.zst) (with the C(zstd) command), in constant memory and with all
     processors, and counts by the time stamps of the records, whatever the age of the files.
   - Counts levels by hour, errors and their patterns (numbers, ids and addresses masked), patterns that are new or gone against earlier runs,
-    failed logins by account and address, requests over a rate limit, disk errors, lack of memory, deadlocks, clients, status codes, response
-    times, silence, and lines that could not be understood.
+    failed logins by account and address, requests over a rate limit, disk errors, lack of memory, deadlocks, early checkpoints and temporary
+    files of PostgreSQL, clients, status codes, response times, silence, and lines that could not be understood.
   - Compares counts with those of earlier runs on the same weekday, kept for 100 days in O(state_dir).
   - Changes nothing but its own O(state_dir) and the O(report), which count as no change. In check mode it writes neither.
 options:
@@ -100,6 +100,14 @@ options:
         description:
           - As O(deadlock_limit), for this source.
         type: int
+      checkpoint_limit:
+        description:
+          - As O(checkpoint_limit), for this source.
+        type: int
+      temporary_daily_bytes:
+        description:
+          - As O(temporary_daily_bytes), for this source.
+        type: int
       latency_p95_seconds:
         description:
           - As O(latency_p95_seconds), for this source.
@@ -163,6 +171,16 @@ options:
       - Deadlocks of a source that are still usual in the span.
     type: int
     default: 0
+  checkpoint_limit:
+    description:
+      - Warnings of a PostgreSQL server that its checkpoints come too early which are still usual in the span.
+    type: int
+    default: 0
+  temporary_daily_bytes:
+    description:
+      - Bytes of temporary files that a PostgreSQL server wrote in a day which are a warning. It logs them where log_temp_files says so.
+    type: int
+    default: 10737418240
   latency_p95_seconds:
     description:
       - Response time of 95 of 100 requests that is a warning, in seconds. V(0) means that it is not judged.

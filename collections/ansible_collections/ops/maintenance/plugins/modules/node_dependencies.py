@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.dependencies
 options:
   projects:
     description:
@@ -37,7 +38,7 @@ options:
         required: true
       update:
         description:
-          - Packages to keep at the newest version that C(package.json) allows.
+          - Packages to keep at the newest version that C(package.json) allows; V(*) is every one that it names.
         type: list
         elements: str
         default: []
@@ -45,6 +46,19 @@ options:
         description:
           - Let npm fix vulnerable packages as far as the declared ranges allow (C(npm audit fix), never with force).
           - With O(projects[].advisories), update them as if they were named.
+        type: bool
+        default: false
+      update_severity:
+        description:
+          - Of the vulnerable packages, update only those of this severity and above; they are then updated by name. What has no
+            severity is left.
+        type: str
+        choices: ['', low, moderate, high, critical]
+        default: ''
+      build_first:
+        description:
+          - Make the update in a copy of the folder (without C(node_modules)) and run the test command there first. Only then is the
+            lock file taken over and installed with C(npm ci).
         type: bool
         default: false
       audit:
@@ -74,27 +88,19 @@ options:
           - Leave development dependencies out of the audit.
         type: bool
         default: false
+      audit_level:
+        description:
+          - Least severity that is a warning, of what npm audit tells. Milder ones are counted and named as such. Advisories
+            in the OSV format have no severity that is read, so all of them count.
+        type: str
+        choices: [critical, high, moderate, low, info]
+        default: info
       test_command:
         description:
           - Command, as a list, that must end with 0 after an update, such as a build; it runs in the project's folder.
         type: list
         elements: str
         default: []
-  registry_timeout_seconds:
-    description:
-      - How long to wait for an answer of the registry.
-    type: int
-    default: 60
-  test_timeout_seconds:
-    description:
-      - How long an installation, and the test command, may take.
-    type: int
-    default: 900
-  minimum_seconds:
-    description:
-      - An update is not begun when less time than this is left before O(deadline); it is then C(deferred).
-    type: int
-    default: 600
 """
 
 EXAMPLES = r"""

@@ -26,10 +26,11 @@ options:
       - V(overrun) tells that a run still works after the end of its window, which is O(deadline). Without O(deadline) it looks into
         the journals of this control node for such a run.
       - V(extension) tells of O(new_end), which a person decided.
+      - V(incident) calls those together who recover the system, once a run, with O(reason) and what does not work (O(planned)).
       - V(test) tells that it is a test, once a day for a system, by mail and webhook. It holds a code, which the record holds as well, so that a
         recipient can prove that it arrived; that a channel accepted it does not.
     type: str
-    choices: [announcement, overrun, extension, test]
+    choices: [announcement, overrun, extension, incident, test]
     default: announcement
   channels:
     description:

@@ -29,9 +29,10 @@ extends_documentation_fragment:
 options:
   scope:
     description:
-      - V(security) plans security updates, V(all) every update, V(listed) those of O(packages).
+      - V(security) plans security updates, V(all) every update, V(listed) those of O(packages), V(none) nothing; what is pending is
+        told all the same.
     type: str
-    choices: [security, all, listed]
+    choices: [security, all, listed, none]
     default: security
   packages:
     description:
@@ -63,6 +64,22 @@ options:
       - Whether an update may bring packages along that are not installed yet, as kernels do.
     type: bool
     default: true
+  approval_required:
+    description:
+      - Plan only what O(approved) names. The rest waits, and its deadline goes on.
+    type: bool
+    default: false
+  approved:
+    description:
+      - Packages that were reviewed (shell patterns), V(NAME) or V(NAME=VERSION); with a version only that one is meant.
+    type: list
+    elements: str
+    default: []
+  elsewhere:
+    description:
+      - Packages that another step updates, each with what is said of it. They are neither planned nor pulled in.
+    type: dict
+    default: {}
   severities:
     description:
       - Package (shell pattern) to the severity of its security updates, V(low), V(medium), V(high) or V(critical).
@@ -71,8 +88,9 @@ options:
     default: {}
   advisories:
     description:
-      - File on the host that tells severities, either the JSON export of the Debian security tracker or a JSON list of objects with
-        C(package), C(fixed_version), C(severity), C(published) and C(id).
+      - What tells severities on the host, either the JSON export of the Debian security tracker, a JSON list of objects with
+        C(package), C(fixed_version), C(severity), C(published) and C(id), or a folder or C(.zip) of records in the OSV format (Debian,
+        Ubuntu). Of those the distribution's own word counts, else the CVSS 3 vector.
       - Without it the changelogs of packages that were fetched already are read.
     type: path
     default: ''
@@ -215,6 +233,12 @@ left:
   returned: success
   type: dict
   sample: {postgresql-15: pinned to 15.6}
+elsewhere_due:
+  description: Packages of O(elsewhere) that this run would have taken.
+  returned: success
+  type: list
+  elements: str
+  sample: [postgresql-15]
 remove:
   description: Packages that were previewed for removal and may be removed, old kernels and with O(autoremove) what nothing needs.
   returned: success

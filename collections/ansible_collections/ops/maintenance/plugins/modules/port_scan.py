@@ -11,10 +11,10 @@ short_description: Scan own addresses from outside
 author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
-  - Lets nmap try the TCP ports of addresses that the inventory declares as its own, and compares what is open with what is
+  - Lets nmap try the TCP ports, and UDP ports where asked, of addresses that the inventory declares as its own, and compares what is open with what is
     expected. Run it where an outsider would be, with C(delegate_to).
   - Names and ranges are refused, so that nobody else's machine is scanned by mistake.
-  - Without nmap, or where it does not finish, the finding is C(unknown).
+  - Without nmap, or where it does not finish, the finding is C(unknown). So it is where none of the expected ports answers.
 requirements:
   - nmap on the machine that scans
 extends_documentation_fragment:
@@ -34,7 +34,7 @@ options:
     default: ''
   expected:
     description:
-      - Ports that are to be open, as C(tcp/443).
+      - Ports that are to be open, as C(tcp/443) or C(udp/51820).
     type: list
     elements: str
     default: []
@@ -43,6 +43,21 @@ options:
       - Ports that are tried.
     type: str
     default: 1-65535
+  udp_ports:
+    description:
+      - UDP ports that are tried too, which needs root. A port that gives no answer may be open all the same, and is not judged.
+    type: str
+    default: ''
+  detect_os:
+    description:
+      - Let nmap guess the operating system, which needs root.
+    type: bool
+    default: false
+  expected_os:
+    description:
+      - Word that the likeliest system has in its name.
+    type: str
+    default: Linux
   seconds:
     description:
       - Time that nmap may take.
@@ -58,6 +73,16 @@ EXAMPLES = r"""
     expected: [tcp/22, tcp/443]
   delegate_to: localhost
   become: false
+
+- name: Try UDP as well, and guess the system
+  ops.maintenance.port_scan:
+    addresses: [192.0.2.10]
+    authorised_by: Mia Roth, 2026-11-02
+    expected: [tcp/22, tcp/443, udp/51820]
+    udp_ports: 53,123,161,500,51820
+    detect_os: true
+  delegate_to: localhost
+  become: true
 
 - name: Try the usual ports only
   ops.maintenance.port_scan:

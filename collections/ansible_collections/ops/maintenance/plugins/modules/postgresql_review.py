@@ -17,6 +17,8 @@ description:
     access. One finding for each question and database (or server) names the worst subjects.
   - A role with C(pg_monitor) suffices for most questions. What PostgreSQL hides from it is reported as C(unknown) with the privilege
     that is wanting.
+  - A table that is locked exclusively is not waited for. Who may look at the server's files (superusers) gets its size all the same,
+    others the planner's last one.
   - Declare a primary and its replicas together. An index that a replica uses is not unused, and what a replica cannot tell is asked
     of the primary.
   - Sizes, counters and settings are kept in O(state_dir), not in check mode, and compared by the next run.
@@ -51,6 +53,7 @@ options:
       - C(missing_index_scans) V(100) whole scans of C(missing_index_min_rows) V(10000) rows on average.
       - C(sequence_percent) V(75), C(sequence_critical_percent) V(90) of the numbers of a sequence or of its column.
       - C(role_unused_days) V(90) that a role which may log in was not seen.
+      - C(bulk_rows) V(10000) rows a call of a new statement, with O(watch_statements).
     type: dict
     default: {}
   superusers:
@@ -58,6 +61,31 @@ options:
     type: list
     elements: str
     default: [postgres]
+  privileged_roles:
+    description:
+      - Roles, beside superusers, that are meant to make roles or databases, replicate, see past row security, or be members of a
+        role that reaches as far.
+    type: list
+    elements: str
+    default: []
+  roles_without_expiry:
+    description:
+      - Roles that may log in without an end. With this option, even an empty one, all others need C(VALID UNTIL).
+    type: list
+    elements: str
+  watch_statements:
+    description:
+      - Compare the statements that pg_stat_statements counts with those that earlier runs met. New ones are suspicious that
+        change schema or rights, copy tables, reach for files or password hashes, return very many rows, or come from a role that
+        never asked anything before. Others that are new are listed.
+    type: bool
+    default: false
+  schema_roles:
+    description:
+      - Roles that change the schema or copy tables as a part of their work, such as those of deployments, maintenance and backups.
+    type: list
+    elements: str
+    default: []
   recommended_settings:
     description:
       - Settings and the values that they should have. Units are understood (V(1GB), V(5min)), and V(>=) or V(<=) before a number.

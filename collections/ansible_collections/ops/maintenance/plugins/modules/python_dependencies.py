@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
+  - ops.maintenance.dependencies
 options:
   environments:
     description:
@@ -36,7 +37,7 @@ options:
         required: true
       requirements:
         description:
-          - Requirements file whose ranges limit every update.
+          - Requirements file whose ranges limit every update. A package without one stays within its major version.
         type: path
         default: ''
       update:
@@ -78,21 +79,6 @@ options:
         type: list
         elements: str
         default: []
-  registry_timeout_seconds:
-    description:
-      - How long to wait for an answer of the registry.
-    type: int
-    default: 60
-  test_timeout_seconds:
-    description:
-      - How long an installation, and the test command, may take.
-    type: int
-    default: 900
-  minimum_seconds:
-    description:
-      - An update is not begun when less time than this is left before O(deadline); it is then C(deferred).
-    type: int
-    default: 600
 """
 
 EXAMPLES = r"""

@@ -214,6 +214,12 @@ keys:
   returned: success
   type: int
   sample: 1520
+servers:
+  description: Names of the servers that were looked at.
+  returned: success
+  type: list
+  elements: str
+  sample: [main]
 maintenance_record:
   description: What was found and done, for the journal.
   returned: always

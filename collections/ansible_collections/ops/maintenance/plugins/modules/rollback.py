@@ -21,6 +21,10 @@ description:
     live is touched. Then both change names in one transaction, so that there always is a database of the live name. The one before
     is kept as C(<database>_before_<run>). A journal in O(state_dir) lets the next run finish or undo what a killed one left.
   - Connections are ended only to the database that is switched, and only inside maintenance mode; outside, a connection is a refusal.
+  - A release goes back as a whole; what came into it after goes, once it is kept as evidence. What is declared as data is not touched, nor
+    are volumes, unless O(volumes) says so. A link to the release in use is set last.
+  - A deployment at a hosting platform is made live again where another one is, and its address asked.
+  - Containers are compared with the images of the snapshot.
   - Files that came after the snapshot stay and are reported. Packages and Python environments are compared; packages
     are put back on request.
   - A snapshot that was put back is not put back again, because that would lose what was written since; see O(again).
@@ -28,6 +32,7 @@ extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
   - ops.maintenance.postgresql.snapshot
+  - ops.maintenance.deployments
 options:
   root:
     description: Folder of the snapshots.
@@ -56,6 +61,35 @@ options:
         valid, and agree with their tables where the extension amcheck is installed in it.
     type: bool
     default: false
+  only:
+    description:
+      - Put back only these parts; empty means all. V(deployments) alone goes by the manifest and does not wait for the proof of the rest.
+    type: list
+    elements: str
+    choices: [databases, configuration, releases, containers, deployments]
+    default: []
+  paths:
+    description:
+      - Put back only these files and folders. Which snapshots hold which version of them is said first, in check mode even without a
+        snapshot of that name.
+    type: list
+    elements: str
+    default: []
+  volumes:
+    description:
+      - Put back volumes of containers as well, which loses what was written to them since.
+    type: bool
+    default: false
+  container_engine:
+    description: The engine that containers and volumes are asked of.
+    type: str
+    choices: [auto, docker, podman]
+    default: auto
+  decrypt_command:
+    description: Argument list of a program that decrypts a sealed snapshot.
+    type: list
+    elements: str
+    default: []
   reserve_bytes:
     description: Room that has to stay free.
     type: int
@@ -67,6 +101,11 @@ EXAMPLES = r"""
   ops.maintenance.rollback:
     snapshot: weekly-20261121T020000Z-3fa9
   check_mode: true
+
+- name: Put one file back and prove its owner and mode
+  ops.maintenance.rollback:
+    snapshot: weekly-20261121T020000Z-3fa9
+    paths: [/srv/shop/.env]
 
 - name: Put it back, packages as well
   ops.maintenance.rollback:

@@ -16,7 +16,7 @@ description:
     declare them, and returns one finding for each question.
   - What could not be read is C(unknown) and named, never C(ok).
   - Changes nothing but the mode and owner of files whose entry says O(files[].correct=true), and accounts that
-    O(disable_accounts) names. Baselines lie in O(state_dir); writing them is not a change.
+    O(disable_accounts) and O(disable_users) name. Baselines lie in O(state_dir); writing them is not a change.
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
@@ -545,11 +545,13 @@ options:
         description:
           - V(rows) takes each row for one to report. V(last_login) takes the rows for all users and finds those who
             did not log in for long or never. V(changes) compares the rows with those that were accepted.
+            V(recent) wants the youngest row to be young, as of an audit log that is to record what is done.
         type: str
         choices:
           - rows
           - last_login
           - changes
+          - recent
         default: rows
       last_login_column:
         description:
@@ -561,6 +563,16 @@ options:
           - Column from which those who never logged in count; without it they are reported at once.
         type: str
         default: ''
+      recent_column:
+        description:
+          - Column with the time of a row, for V(recent).
+        type: str
+        default: ''
+      recent_minutes:
+        description:
+          - The youngest row may be so old.
+        type: float
+        default: 60.0
       warning_days:
         description:
           - Days without a log-in that are a warning.
@@ -589,6 +601,237 @@ options:
           - Longest time of the query.
         type: float
         default: 30.0
+  disable_users:
+    description:
+      - Users of applications that a person approved to be disabled, by setting declared columns. Nobody is removed.
+      - Never disabled are users that are not on the list, those that O(disable_users[].protected) names, the last one that
+        O(disable_users[].admin_query) returns, and who logged in since the approved days.
+      - A rule is one transaction. Afterwards the users, the number of all rows and of all disabled rows, and the administrators
+        have to be what they should, else it is rolled back.
+      - Each user is an action with the values before and after and the statement that undoes it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the rule in findings.
+        type: str
+        required: true
+      sqlite:
+        description:
+          - File of the SQLite database.
+        type: path
+        default: ''
+      server:
+        description:
+          - Name of one of O(servers), where it is a PostgreSQL database.
+        type: str
+        default: ''
+      database:
+        description:
+          - Name of the PostgreSQL database.
+        type: str
+        default: ''
+      table:
+        description:
+          - Table of the users, with or without its schema.
+        type: str
+        required: true
+      key_column:
+        description:
+          - Column that holds the names on the list, unique in the table.
+        type: str
+        required: true
+      set:
+        description:
+          - Columns that close a user, and their values, such as C(is_active) V(false). What holds a password or key is refused.
+        type: dict
+        required: true
+      admin_query:
+        description:
+          - One SELECT that returns O(disable_users[].key_column) of every administrator who may log in. It has to follow
+            what O(disable_users[].set) changes.
+        type: str
+        required: true
+      last_login_column:
+        description:
+          - Column with the last log-in, empty for those who never did. Needed where an approval asks for disuse.
+        type: str
+        default: ''
+      protected:
+        description:
+          - Names or patterns of accounts of services and for emergencies.
+        type: list
+        elements: str
+        default: []
+      accounts:
+        description:
+          - The approved list, at most 40 users at once, as the journal keeps so many with their states.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          account:
+            description:
+              - The exact name.
+            type: str
+            required: true
+          approved_by:
+            description:
+              - Person who approved it.
+            type: str
+            required: true
+          reason:
+            description:
+              - Why it is disabled.
+            type: str
+            required: true
+          inactive_days:
+            description:
+              - Days for which nobody logged in with it; 0 disables it at once, as for somebody who left.
+            type: int
+            default: 90
+      sessions:
+        description:
+          - Where sessions and tokens of a user are, which end in the same transaction.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          table:
+            description:
+              - Table of the sessions.
+            type: str
+            required: true
+          column:
+            description:
+              - Column that tells whose they are.
+            type: str
+            required: true
+          matches:
+            description:
+              - Column of the users' table that it refers to.
+            type: str
+            required: true
+          set:
+            description:
+              - Columns that end a session, and their values. Without any, the rows are deleted.
+            type: dict
+            default: {}
+      timeout_seconds:
+        description:
+          - Longest time of one statement.
+        type: float
+        default: 30.0
+  attestations:
+    description:
+      - What people attest for a time, such as a penetration test by an outside firm. Declare it for one host of a system. One that nobody
+        has attested yet is C(unknown).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What is attested.
+        type: str
+        required: true
+      attested_by:
+        description:
+          - Who did it.
+        type: str
+        default: ''
+      date:
+        description:
+          - Day on which it was done, as C(2026-10-01); empty when it never was.
+        type: str
+        default: ''
+      reference:
+        description:
+          - Where it can be read, such as the number of a report.
+        type: str
+        default: ''
+      valid_days:
+        description:
+          - Days that it is good for; after them it is overdue, which is critical.
+        type: int
+        default: 365
+      warning_days:
+        description:
+          - Fewer days left than this are a warning.
+        type: int
+        default: 30
+  firewall_logs:
+    description:
+      - Logs of firewalls, of the last O(days). The lines that netfilter writes to the log of the kernel are understood, and JSON lines that a
+        provider's firewall or log drain leaves. A source of which nothing is there, or that logged nothing at all, is C(unknown).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the source in findings.
+        type: str
+        required: true
+      paths:
+        description:
+          - Absolute paths or patterns; what rotation and compression make of a file is read too.
+        type: list
+        elements: str
+        required: true
+      timezone:
+        description:
+          - Time zone of time stamps that do not say theirs.
+        type: str
+        default: UTC
+      blocked_pattern:
+        description:
+          - Regular expression for what was refused, in the prefix of a packet or in the action of a JSON record.
+        type: str
+        default: (?i)block|drop|reject|den[yi]|challenge
+      action_fields:
+        description:
+          - Fields of a JSON record that hold what the firewall did, first one wins.
+        type: list
+        elements: str
+        default: [action, decision, outcome, event]
+      address_fields:
+        description:
+          - Fields of a JSON record that hold the address of the client, first one wins.
+        type: list
+        elements: str
+        default: [client_ip, clientIp, source_ip, src_ip, remote_addr, remote_ip, ip]
+      least_a_day:
+        description:
+          - Fewer refusals a day are not judged.
+        type: float
+        default: 100.0
+      factor:
+        description:
+          - More refusals than so many times the median of earlier periods are a warning. What the host itself was refused always is one.
+        type: float
+        default: 3.0
+  configurations:
+    description:
+      - Configuration files whose variables are compared with those that were accepted. Names and keyed digests are kept and shown, never
+        values. Accept changes with O(accept_baseline).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description:
+          - Absolute path of the file; a link is not followed.
+        type: str
+        required: true
+      kind:
+        description:
+          - V(env) for assignments, V(json) for a JSON document, V(file) for anything else, which is compared as a whole.
+        type: str
+        choices: [env, json, file]
+        default: env
   secrets:
     description:
       - Keys and passwords that are to be replaced from time to time. Their age comes from what is known about them;
@@ -697,6 +940,22 @@ options:
         Empty does not look.
     type: path
     default: ''
+  openscap_content:
+    description:
+      - Content that C(oscap xccdf eval) evaluates now, such as V(/usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml). Nothing is
+        fetched and nothing is corrected. Either this or O(openscap_results). Empty evaluates nothing.
+    type: path
+    default: ''
+  openscap_profile:
+    description:
+      - Profile of that content, such as V(standard) or V(anssi_np_nt28_minimal).
+    type: str
+    default: ''
+  openscap_timeout_seconds:
+    description:
+      - How long the evaluation may take.
+    type: float
+    default: 900.0
   openscap_max_age_days:
     description:
       - Results older than this prove nothing.

@@ -16,6 +16,8 @@ description:
     its contents would not notice that it is cut off.
   - Copies files and folders with owner, mode and time, and keeps package versions, unit states and the contents of Python
     environments for comparison.
+  - Keeps the release of an application, volumes of containers, the images that containers run, and which deployment is live at a
+    hosting platform; and writes down the way back in C(ROLLBACK.txt) beside the manifest.
   - Everything is written below a temporary name, flushed to disk and renamed last. A half-written one of a killed run is removed.
   - The folder is named after O(run_id). A second call in the same run proves what is there and changes nothing.
   - Old snapshots go when both limits are passed; the one of this run and broken ones are never removed.
@@ -23,6 +25,7 @@ extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes
   - ops.maintenance.postgresql.snapshot
+  - ops.maintenance.deployments
 options:
   root:
     description: Folder of the snapshots, mode 0700.
@@ -90,6 +93,94 @@ options:
     type: list
     elements: str
     default: []
+  releases:
+    description:
+      - Deployed applications, each kept as one archive that can be put back without building anything.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What it is called in findings.
+        type: str
+        required: true
+      path:
+        description:
+          - The folder of the release, or the link to the one that is in use. A link is put back last.
+        type: path
+        required: true
+      data:
+        description:
+          - Paths below it that hold what is no part of a release, such as uploads, logs and caches. They are neither copied nor ever
+            rolled back. Has to be given, if only as an empty list.
+        type: list
+        elements: str
+        required: true
+      version_file:
+        description:
+          - File below it that tells the version, by C(version) of a JSON file or in its first line. Without it, the name of the folder
+            that a link leads to.
+        type: str
+        default: ''
+  containers:
+    description:
+      - Keep which image every container runs, with its digest. A rollback compares, and says how each gets back.
+    type: bool
+    default: false
+  container_engine:
+    description:
+      - The engine that O(containers) and O(volumes) are asked of.
+    type: str
+    choices: [auto, docker, podman]
+    default: auto
+  volumes:
+    description:
+      - Named volumes of containers, each kept as one archive. Stop what writes to them first; a PostgreSQL cluster in use is refused.
+    type: list
+    elements: str
+    default: []
+  look:
+    description:
+      - Take no snapshot, only keep for the one of this run what the engine of containers cannot tell any more once it is stopped.
+    type: bool
+    default: false
+  encrypt_command:
+    description:
+      - Argument list of a program that encrypts its standard input. With it, all that the snapshot holds is at rest one encrypted file;
+        only the manifest (names, sizes, checksums, versions) and the plan of the way back stay in clear.
+    type: list
+    elements: str
+    default: []
+  decrypt_command:
+    description:
+      - Argument list of a program that decrypts what O(encrypt_command) made. It is tried before the snapshot counts, and a rollback
+        needs it.
+    type: list
+    elements: str
+    default: []
+  version_control:
+    description:
+      - Commit the files of O(paths) to a work tree, too. Each is encrypted; an index has names of variables with keyed hashes, so that it
+        shows which one changed. No value ever gets there in clear.
+    type: dict
+    suboptions:
+      tree:
+        description:
+          - A git work tree that only root can write, apart from what O(paths) names.
+        type: path
+        default: ''
+      encrypt_command:
+        description:
+          - Argument list of the program that encrypts each file for somebody else, who keeps the key.
+        type: list
+        elements: str
+        default: []
+      push:
+        description:
+          - Push after each commit. What could not be pushed is a warning.
+        type: bool
+        default: false
   keep_count:
     description: This many snapshots stay whatever their age.
     type: int
@@ -130,6 +221,28 @@ EXAMPLES = r"""
       - path: /srv/netpost/.env.production
         copy_as: "/srv/backups/config/.env.production.backup.{time}.age"
         encrypt_command: [age, --recipients-file, /etc/ops_maintenance/backup.recipients]
+
+- name: Snapshot of a release and its settings, encrypted at rest, without what users uploaded
+  ops.maintenance.snapshot:
+    releases:
+      - name: shop
+        path: /srv/shop/current
+        data: [public/uploads, storage]
+        version_file: package.json
+    paths: [/srv/shop/.env]
+    encrypt_command: [age, --recipients-file, /etc/ops_maintenance/backup.recipients]
+    decrypt_command: [age, --decrypt, --identity, /etc/ops_maintenance/backup.key]
+
+- name: What is live at a hosting platform, before a deployment
+  ops.maintenance.snapshot:
+    deployments:
+      - name: web
+        record: [vercel, inspect, shop.example.com]
+        pattern: "https://([a-z0-9-]+\\.vercel\\.app)"
+        rollback: [vercel, rollback, "{deployment}", --timeout, 3m]
+        promote: [vercel, promote, DEPLOYMENT]
+        url: https://shop.example.com/api/health
+        user: deploy
 
 - name: Snapshot of configuration only
   ops.maintenance.snapshot:

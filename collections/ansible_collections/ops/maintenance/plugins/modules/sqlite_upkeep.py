@@ -215,12 +215,12 @@ maintenance_record:
     finished: '2026-11-21T02:00:14.881530+00:00'
 """
 
-from ansible_collections.ops.maintenance.plugins.module_utils import sqlite_upkeep
+from ansible_collections.ops.maintenance.plugins.module_utils import sqlite_upkeep, sqlite_upkeep_options
 from ansible_collections.ops.maintenance.plugins.module_utils.entry import run_module
 
 
 def main():
-    run_module(sqlite_upkeep.OPTIONS, sqlite_upkeep.run, subject="databases", operation="sqlite_upkeep")
+    run_module(sqlite_upkeep_options.OPTIONS, sqlite_upkeep.run, subject="databases", operation="sqlite_upkeep")
 
 
 if __name__ == "__main__":

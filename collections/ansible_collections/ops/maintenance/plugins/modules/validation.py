@@ -102,6 +102,12 @@ options:
             description:
               - Value it must have. Without it, any value that is not empty or false will do.
             type: raw
+          severity:
+            description:
+              - How bad another value is. With V(warning), only an answer that cannot be judged fails the validation.
+            type: str
+            choices: [critical, warning]
+            default: critical
       samples:
         description:
           - Number of requests for the percentiles, 1 to 100.

@@ -26,6 +26,21 @@ options:
       - critical
       - unknown
       - warning
+  of:
+    description:
+      - V(maintenance) asks that every host was maintained. V(scan) asks that something was looked at, which is enough where nothing is to
+        be maintained, as before a deployment.
+    type: str
+    default: maintenance
+    choices:
+      - maintenance
+      - scan
+  ids:
+    description:
+      - Patterns of the findings that count, with O(of=scan). Without one of these, nothing was scanned.
+    type: list
+    elements: str
+    default: ['*']
 attributes:
   check_mode:
     support: full

@@ -35,7 +35,7 @@ _SHARED = frozenset(
         *("system", "title", "windows", "blackouts", "contacts", "checklist", "duties", "targets", "integrations", "roster"),
         *("postgresql", "redis"),
         *("force_window", "break_lock", "serial", "target", "failure_budget_percent", "become", "fail_on", "require_backup"),
-        *("report_dir", "store_url", "performed_by", "waivers", "signed_by", "signature", "note"),
+        *("report_dir", "store_url", "performed_by", "waivers", "signed_by", "signature", "note", "evidence", "gate"),
     )
 )
 

@@ -94,6 +94,18 @@ def extension(facts: Facts) -> Notice:
     return _notice("extension", facts, new_end.isoformat(), subject, lines)
 
 
+def incident(facts: Facts, run_id: str) -> Notice:
+    """Call those together who recover a system; once for a system and run. ``planned`` is what does not work."""
+    subject = f"INCIDENT on {facts.title}: {facts.reason}"
+    lines = [
+        f"{facts.title} is being recovered from an incident.",
+        "",
+        f"Told at: {spoken(facts.end, facts.zone)}",
+        f"Reason: {facts.reason}",
+    ]
+    return _notice("incident", facts, run_id, subject, [*lines, *_services(facts), *_listed("What does not work", facts.planned)])
+
+
 def test_notice(facts: Facts, now: datetime) -> Notice:
     """Tell that this is a test; once a day for a system. Who has it can prove it with the code in it."""
     day = now.strftime("%Y-%m-%d")

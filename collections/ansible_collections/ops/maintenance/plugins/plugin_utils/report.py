@@ -58,9 +58,12 @@ def write_reports(
     return write(report_of(journal, store_url, running=running), folder, formats, name).paths
 
 
-def report_of(journal: str, store_url: str = "", *, running: bool = False) -> Report:
-    """Build the report of a journal."""
-    return _report(from_journal(journal, store_url), running)
+def report_of(journal: str, store_url: str = "", *, running: bool = False, generated: datetime | None = None) -> Report:
+    """Build the report of a journal.
+
+    :param generated: what it calls its own time; now, where it is not given.
+    """
+    return _report(from_journal(journal, store_url), running, generated=generated)
 
 
 def report_of_run(run_id: str, store_url: str) -> Report:
@@ -68,8 +71,8 @@ def report_of_run(run_id: str, store_url: str) -> Report:
     return _report(from_store(run_id, store_url), running=False)
 
 
-def _report(source: Source, running: bool, span: Sequence[PastRun] = ()) -> Report:
-    now = datetime.now(UTC)
+def _report(source: Source, running: bool, span: Sequence[PastRun] = (), generated: datetime | None = None) -> Report:
+    now = generated or datetime.now(UTC)
     made = build(source.lines, source.earlier, source.history, generated=now, running=running, chain_fault=source.chain_fault, span=span)
     if source.warning:
         made.notices.append(Notice("warning", "The store could not be read", f"Trends are missing. {source.warning}"))

@@ -12,7 +12,7 @@ from . import report_values as v
 from .report_model import Finding
 
 Line = Mapping[str, Any]
-OWN_OPERATIONS = ("report", "sign")
+OWN_OPERATIONS = ("report", "sign", "evidence_bundle")
 """What writes about maintenance and does none itself."""
 Place = tuple[str, str, str, str]
 Look = tuple[str, str, str, str]

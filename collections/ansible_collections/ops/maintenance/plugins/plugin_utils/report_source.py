@@ -26,7 +26,7 @@ from .store import Store
 HISTORY_DAYS = 371
 """A year of weeks, and the run of a year ago."""
 _LOOK_BACK = 12
-OWN_CADENCES = ("report", "sign", "announce", "extend")
+OWN_CADENCES = ("report", "sign", "announce", "extend", "evidence")
 """Runs that only write or tell about other runs."""
 Load = Callable[[set[str], set[str]], list[Line]]
 """Loads the lines of a run: those of some hosts and operations, or more; of all where a set is empty."""

@@ -31,6 +31,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_updates,
     performance_review,
     port_scan,
+    postgresql_minor_update,
     postgresql_retention,
     postgresql_review,
     postgresql_upkeep_options,
@@ -41,7 +42,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     security_review,
     site_command,
     snapshot,
-    sqlite_upkeep,
+    sqlite_upkeep_options,
     stale_files,
     validation,
 )
@@ -97,6 +98,14 @@ _UPKEEP = {
     "maintenance_mode": "database_maintenance_in_maintenance_mode",
 }
 
+_MINOR = {
+    "servers": "patching_postgresql",
+    **{name: f"patching_postgresql_{name}" for name in ("long_transaction_seconds", "maximum_lag_bytes", "wait_seconds")},
+}
+
+
+_ROLLBACK = ("packages", "again", "keep_sound", "other_cluster", "only", "paths", "volumes")
+
 
 def _named(prefix: str, options: Params) -> dict[str, str]:
     """Return the role's variables of a module's options, but for those that a role does not hand over."""
@@ -109,8 +118,8 @@ CALLS: dict[str, tuple[Call, ...]] = {
     "container_images": (Call(container_images.OPTIONS, container_images.input_problems),),
     "database_maintenance": (
         Call(
-            sqlite_upkeep.OPTIONS,
-            sqlite_upkeep.input_problems,
+            sqlite_upkeep_options.OPTIONS,
+            sqlite_upkeep_options.input_problems,
             {"databases": "database_maintenance_sqlite"},
         ),
         Call(postgresql_upkeep_options.OPTIONS, postgresql_upkeep_options.input_problems, _UPKEEP),
@@ -152,6 +161,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
             {"restart": "patching_service_restart", "restart_exclude": "patching_service_restart_exclude"},
         ),
         Call(package_prepare.OPTIONS, package_prepare.input_problems),
+        Call(postgresql_minor_update.OPTIONS, postgresql_minor_update.input_problems, _MINOR),
         Call(
             python_dependencies.OPTIONS,
             python_dependencies.input_problems,
@@ -174,7 +184,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
         Call(
             rollback.OPTIONS,
             rollback.input_problems,
-            {"snapshot": "snapshot_rollback_id", **{name: f"snapshot_rollback_{name}" for name in ("packages", "again", "keep_sound")}},
+            {"snapshot": "snapshot_rollback_id", **{name: f"snapshot_rollback_{name}" for name in _ROLLBACK}},
         ),
     ),
     "validation": (Call(validation.OPTIONS, _validation),),

@@ -53,6 +53,16 @@ def load(path: str, today: date) -> tuple[list[Waiver], list[dict[str, Any]]]:
     return parse(content, path, today)
 
 
+def beside(sources: Sequence[str]) -> str:
+    """Return the waiver file in the folder of the first inventory source, empty where there is none."""
+    first = next(iter(sources), "")
+    if not first or "," in first:
+        return ""
+    path = Path(first).absolute()
+    found = (path if path.is_dir() else path.parent) / "waivers.yml"
+    return str(found) if found.is_file() else ""
+
+
 def parse(content: Any, where: str, today: date) -> tuple[list[Waiver], list[dict[str, Any]]]:
     """Check waivers as :func:`load` does."""
     given = content.get("maintenance_waivers") if isinstance(content, dict) else content

@@ -349,3 +349,18 @@ def test_a_test_says_so_once_a_day_and_acceptance_is_not_called_arrival(relay, w
 
 def test_a_test_that_a_channel_refuses_is_critical(relay):
     assert states(tell([mail(relay, "gone@shop.internal")], kind="test")) == [("notification.delivery", "critical")]
+
+
+def test_an_incident_calls_those_who_recover_it_once_a_run_with_what_does_not_work_netpost_em_7(relay):
+    given = {"kind": "incident", "reason": "database is gone\nBcc: all@shop.internal", "planned": ["app.service is failed"]}
+    outcome = tell([mail(relay, "a@shop.internal")], START, **given)
+    assert outcome.findings[0].state == "ok"
+    ((to, text),) = relay.mails
+    assert to == ["a@shop.internal"]
+    assert "INCIDENT" in text
+    assert "app.service is failed" in text
+    assert "\nBcc:" not in text
+    tell([mail(relay, "a@shop.internal")], START, **given)
+    assert len(relay.mails) == 1, "nobody gets it twice"
+    with pytest.raises(InputError, match="what happened"):
+        tell([mail(relay, "a@shop.internal")], START, **{**given, "reason": " "})

@@ -123,3 +123,31 @@ def test_a_duty_that_the_run_does_not_have_is_refused(project, journal):
     assert done.returncode == 2
     assert "duty is 'party', expected one of" in done.stdout + done.stderr
     assert journal.read_bytes() == before
+
+
+EVIDENCE = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ops.maintenance.evidence_bundle:
+        folder: "{{ playbook_dir }}/reports"
+    - ops.maintenance.evidence_bundle:
+        verify: "{{ item }}"
+      loop: "{{ query('ansible.builtin.fileglob', playbook_dir + '/reports/evidence-*.tar.gz') }}"
+"""
+
+
+def test_the_evidence_of_a_run_is_packed_once_and_proven(project, journal):
+    project.write("evidence.yml", EVIDENCE)
+    for old in (project.root / "reports").glob("evidence-*"):
+        old.unlink()
+    assert "changed=0" in project.run("evidence.yml", options=("--check",)).stdout
+    assert list((project.root / "reports").glob("evidence-*")) == []
+    assert "changed=1" in project.run("evidence.yml").stdout
+    [packed] = (project.root / "reports").glob("evidence-*")
+    assert (packed.name, packed.stat().st_mode & 0o777) == (f"evidence-{journal.stem}.tar.gz", 0o600)
+    assert "changed=0" in project.run("evidence.yml").stdout
+    packed.with_name("evidence-other.tar.gz").write_bytes(packed.read_bytes()[:-200])
+    done = project.run("evidence.yml")
+    assert done.returncode != 0
+    assert "cannot be read as an archive" in done.stdout

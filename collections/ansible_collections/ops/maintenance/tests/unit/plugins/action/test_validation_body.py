@@ -47,6 +47,11 @@ def test_what_is_not_json_fails(content):
     assert judge(content, "status", equals="healthy").state == "critical"
 
 
+@pytest.mark.parametrize(("content", "state"), [(b'{"data": []}', "ok"), (b'{"data": [{"id": 1}]}', "warning"), (b"<html>", "critical")])
+def test_active_alerts_are_a_warning_and_what_cannot_be_counted_fails_netpost_weekly_05(content, state):
+    assert judge(content, "length(data)", equals=0, severity="warning").state == state
+
+
 def test_a_query_that_does_not_fit_the_answer_fails():
     assert judge(b'{"items": 5}', "length(items)", equals=5).state == "critical"
 

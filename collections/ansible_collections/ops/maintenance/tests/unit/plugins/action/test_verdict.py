@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.action.verdict import LEVELS, judge
+from ansible_collections.ops.maintenance.plugins.action.verdict import LEVELS, judge, scanned
 
 
 def outcome(host: str = "db1", state: str = "completed", reason: str = "") -> dict[str, Any]:
@@ -77,3 +77,23 @@ def test_a_thousand_failed_hosts_are_told_shortly():
     lines = [outcome(f"h{number}", "failed") for number in range(1000)]
     found, counts = judge(lines, "failed")
     assert (len(found), counts) == (20, {"failed": 1000})
+
+
+def test_a_scan_that_looked_at_nothing_or_failed_does_not_meet_the_gate():
+    assert scanned([], "critical") == ["No finding: nothing was scanned."]
+    assert scanned([record()], "failed") == ["No finding: nothing was scanned."]
+    assert scanned([record("db1", "failed", "ok")], "failed") == ["db1: preflight failed (looked)."]
+    assert scanned([record()], "never") == []
+    assert scanned([record("h", "ok", "ok")], "critical", ["*.vulnerable"]) == ["No finding: nothing was scanned."]
+    assert scanned([record("h", "ok", "critical"), record("h", "ok", "ok", id="node.vulnerable")], "critical", ["*.vulnerable"]) == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "stopped"), [("critical", ["critical"]), ("unknown", ["critical", "unknown"]), ("warning", ["critical", "unknown", "warning"])]
+)
+def test_the_gate_of_a_scan_is_a_level_and_waived_findings_pass(gate, stopped):
+    """netpost-dep-03"""
+    assert [state for state in ("ok", "warning", "unknown", "critical") if scanned([record("h", "ok", state)], gate)] == sorted(
+        stopped, key=["warning", "unknown", "critical"].index
+    )
+    assert scanned([record("h", "ok", "critical", waived={"owner": "Mia"})], gate) == []

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What promtool and amtool of Debian 12 answered, JSON files, and a real web server."""
+"""JSON files, tools that prove nothing, counters, and a real web server; the real tools are in tests/hosts/test_alert_rules.py."""
 
 from __future__ import annotations
 
@@ -13,31 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import alert_rules
-from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
+from ansible_collections.ops.maintenance.plugins.module_utils import alert_delivery, alert_rules
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
+from ansible_collections.ops.maintenance.plugins.module_utils.security_common import filled
 
 GOOD = "groups:\n- name: g\n  rules:\n  - alert: Down\n    expr: up == 0\n  - record: x:y\n    expr: sum(up)\n"
-ANSWERS = {
-    "good.yml": (0, "Checking good.yml\n  SUCCESS: 2 rules found\n\n", ""),
-    "bad.yml": (
-        1,
-        "Checking bad.yml\n",
-        '  FAILED:\nbad.yml: 5:11: group "g", rule 1, "Down": could not parse expression: 1:6: parse error: unexpected end of input\n',
-    ),
-    "empty.yml": (0, "Checking empty.yml\n  SUCCESS: 0 rules found\n\n", ""),
-    "mute.yml": (0, "", ""),
-    "am.yml": (0, "Checking 'am.yml'  SUCCESS\nFound:\n - global config\n - route\n - 1 receivers\n", ""),
-    "ambad.yml": (
-        1,
-        "Checking 'ambad.yml'  FAILED: undefined receiver \"b\" used in route\n",
-        "amtool: error: failed to validate 1 file(s)\n",
-    ),
-}
 
 
 class Tools(Host):
-    """The tools as they answered of these files."""
+    """Tools that are there and say nothing, or that are not there."""
 
     def __init__(self, installed=True):
         self.installed = installed
@@ -46,32 +31,29 @@ class Tools(Host):
         return f"/usr/bin/{name}" if self.installed else None
 
     def run(self, argv, **_options):
-        return Ran(argv, *ANSWERS[argv[-1].rpartition("/")[2]])
+        if not self.installed:
+            raise MaintenanceError(f"The command {argv[0]} is not installed.")
+        return Ran(argv, 0, "", "")
 
 
-def look(tmp_path, name, text=GOOD, kind="prometheus", host=None, alerts=()):
+def look(tmp_path, name, text=GOOD, kind="prometheus", host=None, **more):
     (tmp_path / name).write_text(text)
-    rules = [{"path": str(tmp_path / name), "kind": kind, "alerts": list(alerts)}]
-    params = {"rules": rules, "endpoints": [], "timeout_seconds": 5.0}
+    params = filled(alert_rules.OPTIONS, {"rules": [{"path": str(tmp_path / name), "kind": kind, **more}]})
     return [(finding.id, finding.state, finding.value) for finding in alert_rules.run(params, False, host or Tools()).findings]
 
 
-def test_files_of_prometheus_and_alertmanager(tmp_path):
-    assert look(tmp_path, "good.yml") == [("alert_rules.file", "ok", 2)]
-    assert look(tmp_path, "bad.yml") == [("alert_rules.file", "critical", None)]
-    assert look(tmp_path, "am.yml", kind="alertmanager") == [("alert_rules.file", "ok", 1)]
-    assert look(tmp_path, "ambad.yml", kind="alertmanager") == [("alert_rules.file", "critical", None)]
-
-
-def test_a_success_of_no_rule_and_no_answer_are_not_ok(tmp_path):
-    assert look(tmp_path, "empty.yml", "") == [("alert_rules.file", "warning", None)]
-    assert look(tmp_path, "mute.yml") == [("alert_rules.file", "unknown", None)]
-    assert look(tmp_path, "good.yml", host=Tools(installed=False)) == [("alert_rules.file", "unknown", None)]
+@pytest.mark.parametrize("kind", ["prometheus", "alertmanager"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_tools_that_say_nothing_or_are_missing_prove_nothing(tmp_path, kind, installed):
+    assert look(tmp_path, "rules.yml", kind=kind, host=Tools(installed))[0][1] in ("unknown", "warning")
+    tests = [str(tmp_path / "rules.yml")]
+    assert look(tmp_path, "rules.yml", host=Tools(installed), tests=tests)[1][:2] == ("alert_rules.tests", "unknown")
 
 
 def test_alerts_are_looked_for_by_name(tmp_path):
-    assert look(tmp_path, "good.yml", alerts=["Down"]) == [("alert_rules.file", "ok", 2)]
-    assert look(tmp_path, "good.yml", alerts=["Down", "Full"])[1:] == [("alert_rules.missing", "critical", 1)]
+    rules = json.dumps({"groups": [{"rules": [{"alert": "Down"}]}]})
+    assert look(tmp_path, "a.json", rules, "json", alerts=["Down"]) == [("alert_rules.file", "ok", 1)]
+    assert look(tmp_path, "a.json", rules, "json", alerts=["Down", "Full"])[1:] == [("alert_rules.missing", "critical", 1)]
 
 
 def test_json_of_prometheus_and_of_grafana(tmp_path):
@@ -84,7 +66,7 @@ def test_json_of_prometheus_and_of_grafana(tmp_path):
 
 
 def test_nothing_there_nothing_declared_and_a_link(tmp_path):
-    params = {"rules": [{"path": str(tmp_path / "*.yml"), "kind": "json", "alerts": []}], "endpoints": [], "timeout_seconds": 5.0}
+    params = filled(alert_rules.OPTIONS, {"rules": [{"path": str(tmp_path / "*.yml"), "kind": "json"}]})
     assert alert_rules.run(params, False, Tools()).findings[0].state == "critical"
     (tmp_path / "link.yml").symlink_to("/etc/passwd")
     assert alert_rules.run(params, False, Tools()).findings[0].state == "unknown"
@@ -110,18 +92,48 @@ def server():
 def test_what_fires_the_alerts_has_to_answer(server):
     endpoints = [{"name": path, "url": f"{server}{path}", "ca_file": None} for path in ("/-/healthy", "/-/ready")]
     endpoints.append({"name": "none", "url": "http://127.0.0.1:1/", "ca_file": None})
-    outcome = alert_rules.run({"rules": [], "endpoints": endpoints, "timeout_seconds": 5.0}, False, Tools())
+    outcome = alert_rules.run(filled(alert_rules.OPTIONS, {"endpoints": endpoints}), False, Tools())
     assert [(finding.state, finding.value) for finding in outcome.findings] == [("ok", 200), ("critical", 503), ("critical", 0)]
 
 
 def test_what_cannot_be_meant():
-    params = {
-        "rules": [{"path": "rules.yml", "kind": "json", "alerts": []}],
-        "endpoints": [{"url": "file:///etc/passwd"}],
+    given_ones = {
+        "rules": [{"path": "rules.yml", "kind": "json", "tests": ["t.yml"]}],
+        "endpoints": [{"name": "a", "url": "file:///etc/passwd"}],
+        "deliveries": [{"name": "a", "url": "ftp://x", "wait_seconds": 0.0}],
         "timeout_seconds": 0,
     }
-    with pytest.raises(InputError, match=r"timeout_seconds.*rules\[\]\.path.*endpoints\[\]\.url"):
-        alert_rules.run(params, False, Tools())
+    said = r"timeout_seconds.*rules\[\]\.path.*rules\[\]\.tests is.*rules\[\]\.tests are.*endpoints\[\]\.url.*deliveries\[\]\.url.*wait_seconds"
+    with pytest.raises(InputError, match=said):
+        alert_rules.run(filled(alert_rules.OPTIONS, given_ones), False, Tools())
+
+
+METRICS = """alertmanager_notifications_total{{integration="webhook"}} {0}
+alertmanager_notification_requests_total{{integration="webhook",receiver_name="a"}} {1}
+alertmanager_notification_requests_failed_total{{integration="webhook"}} {2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("now", "taken", "still_open"),
+    [
+        ((7, 7, 1), [], []),
+        ((8, 8, 1), ["webhook"], []),
+        ((8, 7, 1), [], ["webhook"]),
+        ((8, 9, 3), [], ["webhook"]),
+        ((8, 10, 3), ["webhook"], []),
+        ((9, 8, 1), [], ["webhook"]),
+    ],
+)
+def test_an_attempt_that_failed_is_no_delivery(now, taken, still_open):
+    """Alertmanager counts a notification when it begins it, and one that it will try again is no failed one."""
+    before, after = (alert_delivery.counters(METRICS.format(*counts)) for counts in ((7, 7, 1), now))
+    assert alert_delivery.progress(before, after)[:2] == (taken, still_open)
+
+
+@given(st.text() | st.lists(st.sampled_from([*METRICS.format(1, "NaN", "-inf").splitlines(), "x", "{}"])).map("\n".join))
+def test_any_metrics_are_read(text):
+    alert_delivery.counters(text)
 
 
 @given(

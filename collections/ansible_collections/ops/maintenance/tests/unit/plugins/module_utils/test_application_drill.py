@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pwd
 import sqlite3
+import subprocess
 import tarfile
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -218,3 +220,43 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(tmp_path, 
 
 def test_a_value_of_the_environment_stays_one_value():
     assert unit._quoted('a"b\\c$d`e\nf') == '"a\\"b\\\\c\\$d\\`e f"'
+
+
+def test_check_mode_starts_nothing_and_does_not_claim_that_it_works(tmp_path, monkeypatch):
+    """The unit is started by systemd-run; here one stands in its place that says that it was asked."""
+    archive(tmp_path / "files/a.tar.gz", FILES)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "live").mkdir()
+    for name in ("systemd-run", "systemctl"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    start = {"argv": ["/bin/true"], "user": pwd.getpwuid(os.geteuid()).pw_name}
+    params = params_of(
+        tmp_path, [files_set(tmp_path)], files=[{**PART, "path": str(tmp_path / "live")}], start=start, maximum_rto_minutes=5
+    )
+    for check in (True, False):
+        outcome = verification.run(params, check, FrozenHost())
+        states = {finding.id: finding.state for finding in outcome.findings}
+        assert (states["drill.files"], states["drill.application"], states["drill.rto"]) == ("ok", "unknown", "unknown")
+        assert (tmp_path / "asked").exists() is not check, "without check mode it is asked"
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(("printed", "state"), [("the key", "ok"), ("another one", "critical")])
+def test_an_encrypted_part_is_opened_with_the_key_from_elsewhere_even_where_its_set_is_not_verified(tmp_path, printed, state):
+    archive(tmp_path / "files/a.tar.gz", FILES)
+    (tmp_path / "key").write_text("the key")
+    options = ["-aes-256-cbc", "-pbkdf2", "-pass"]
+    path = tmp_path / "files/a.tar.gz"
+    subprocess.run(["openssl", "enc", *options, f"file:{tmp_path}/key", "-in", path, "-out", f"{path}.enc"], check=True)
+    path.unlink()
+    os.utime(f"{path}.enc", (NOW.timestamp(), NOW.timestamp()))
+    (tmp_path / "key").write_text(printed)
+    encrypted = {
+        "pattern": "*.enc",
+        "encrypted": True,
+        "decrypt_command": ["openssl", "enc", "-d", *options, "file:{key}"],
+        "recovery_key": {"command": ["cat", str(tmp_path / "key")]},
+    }
+    assert drill(tmp_path, [files_set(tmp_path, **encrypted)], files=[PART])["files"].state == state

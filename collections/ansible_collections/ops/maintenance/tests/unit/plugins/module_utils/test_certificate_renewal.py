@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import certbot_files, certificate_renewal
+from ansible_collections.ops.maintenance.plugins.module_utils import certbot_files, certbot_run, certificate_renewal
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -32,6 +32,7 @@ def run(tmp_path, *certificates, **more):
         ([{"name": "a", "check_command": ["true"]}], {}, "without service or reload_command"),
         ([{"name": "a", "service": "nginx", "reload_command": ["true"]}], {}, "expected one of them"),
         ([], {"config_dir": "etc"}, "config_dir is 'etc'"),
+        ([], {"authority_ca_file": "ca.pem"}, "authority_ca_file is 'ca.pem'"),
         ([], {"renew_before_days": -1.0}, "renew_before_days"),
         ([], {"timeout_seconds": 0.0}, "timeout_seconds"),
     ],
@@ -59,3 +60,29 @@ def test_renewal_file_without_comments_and_sections():
 @given(st.text(max_size=200))
 def test_any_renewal_file_is_read(text):
     certbot_files.parse_renewal(text)
+
+
+REFUSED = "  Detail: 203.0.113.7: Fetching http://shop/.well-known/acme-challenge/x: Timeout during connect (likely firewall problem)\n"
+SILENT = "Failed to renew certificate shop with error: Requesting acme.example.org/directory: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("is_well", "text", "heard"),
+    [
+        (True, "Congratulations, all renewals succeeded:\n", (True, "certbot ended with 0", True)),
+        (False, f"The Certificate Authority reported these problems:\n{REFUSED}", (False, REFUSED.strip()[len("Detail: ") :], True)),
+        (False, f"{SILENT}All renewals failed.\n", (False, SILENT.strip(), False)),
+        (False, "Failed to renew certificate shop with error: accountDoesNotExist\n", (False, "accountDoesNotExist", True)),
+        (True, "Failed to renew certificate shop with error: no\n", (False, "no", True)),
+    ],
+)
+def test_what_the_authority_could_not_reach_is_no_silence_of_the_authority(is_well, text, heard):
+    got = certbot_run.heard(is_well, text, "certbot ended with 0")
+    assert (got.is_well, got.is_reached) == (heard[0], heard[2])
+    assert got.said.endswith(heard[1])
+
+
+@given(st.booleans(), st.text(max_size=300))
+def test_whatever_certbot_prints_is_heard(is_well, text):
+    got = certbot_run.heard(is_well, text, "")
+    assert is_well or not got.is_well

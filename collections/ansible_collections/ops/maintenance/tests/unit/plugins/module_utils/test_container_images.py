@@ -45,11 +45,12 @@ class Machine:
         path.write_text(text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def containers(self, **images):
+    def containers(self, policy="unless-stopped", labels=None, **images):
         """Each a name with its reference and the image that it runs."""
         found = [
             {"Id": "d" * 64, "Name": f"/{name}", "Image": f"sha256:{image}", "State": {"Status": "running"},
-             "Config": {"Image": reference, "Env": ["PASSWORD=hush"]}}
+             "Config": {"Image": reference, "Env": ["PASSWORD=hush"], "Labels": labels},
+             "HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": 0}}}
             for name, (reference, image) in images.items()
         ]  # fmt: skip
         (self.folder / "containers").write_text(json.dumps(found))
@@ -90,7 +91,7 @@ def states(outcome):
 
 def test_container_that_runs_its_tag_is_silent(machine):
     outcome = machine.run()
-    assert states(outcome) == {"image_current": "ok", "floating_tag": "ok"}
+    assert states(outcome) == {"image_current": "ok", "floating_tag": "ok", "restart_policy": "ok", "gone": "ok"}
     assert outcome.after == {"api": DIGEST[OLD]}
     (machine.folder / "remote").write_text(DIGEST[OLD] + "\n")
     assert states(machine.run(remote=True))["image_current"] == "ok"
@@ -146,9 +147,33 @@ def test_digests_are_kept_and_compared_with_the_last_run(machine):
     assert "1 of another image" in outcome.summary
 
 
+@pytest.mark.parametrize(
+    ("policy", "labels", "state"),
+    [
+        ("no", None, "warning"),
+        ("", None, "warning"),
+        ("on-failure", None, "warning"),  # the engine does not start it again when it starts itself
+        ("always", None, "ok"),
+        ("", {"PODMAN_SYSTEMD_UNIT": "api.service"}, "ok"),
+    ],
+)
+def test_container_that_a_reboot_would_leave_stopped_is_named(machine, policy, labels, state):
+    machine.containers(api=("shop/api:1.4", OLD), policy=policy, labels=labels)
+    found = next(f for f in machine.run().findings if f.id == "container.restart_policy")
+    assert (found.state, list(found.evidence)) == (state, ["api"] if state == "warning" else [])
+
+
+def test_container_that_did_not_come_back_is_named(machine):
+    machine.containers(api=("shop/api:1.4", OLD), worker=("shop/api:1.4", OLD), job=("shop/api:1.4", OLD))
+    assert states(machine.run())["gone"] == "ok"
+    machine.containers(api=("shop/api:1.4", OLD))
+    found = next(f for f in machine.run(ignore=["job*"]).findings if f.id == "container.gone")
+    assert (found.state, list(found.evidence)) == ("warning", ["worker"])
+
+
 def test_ignored_container_is_left_out(machine):
     machine.containers(api=("shop/api:1.4", OLD), build_1=("x", OTHER))
-    assert [f.subject for f in machine.run(ignore=["build_*"]).findings] == ["api", "containers"]
+    assert [f.subject for f in machine.run(ignore=["build_*"]).findings] == ["api", *["containers"] * 3]
     with pytest.raises(InputError):
         machine.run(ignore=[""])
 
@@ -176,17 +201,22 @@ def test_any_text_is_a_reference_or_none(text):
 # Scanners
 
 
-def trivy(*severities, fixed="1.2.4"):
+ANSWER = """while [ $# -gt 1 ]; do case $1 in --output|--file) path=$2;; esac; shift; done; cat >"$path" <<'X'"""
+"""A scanner's last lines, which write to the file that is asked for (``--output json`` of grype comes before it)."""
+
+
+def trivy(*severities, fixed="1.2.4", system=None):
     found = [
         {"VulnerabilityID": f"CVE-{n}", "PkgName": "openssl", "InstalledVersion": "1.2.3", "FixedVersion": fixed, "Severity": severity}
         for n, severity in enumerate(severities)
     ]
-    return json.dumps({"SchemaVersion": 2, "Results": [{"Target": "alpine 3.20", "Type": "alpine", "Vulnerabilities": found or None}]})
+    results = [{"Target": "alpine 3.20", "Type": "alpine", "Vulnerabilities": found or None}]
+    return json.dumps({"SchemaVersion": 2, "Metadata": {"OS": system or {"Family": "alpine", "Name": "3.20"}}, "Results": results})
 
 
 def put_trivy(machine, answer, updated):
     version = json.dumps({"Version": "0.57.0", "VulnerabilityDB": {"Version": 2, "UpdatedAt": updated}})
-    machine.command("trivy", f"#!/bin/sh\n[ $1 = version ] && cat <<'X'\n{version}\nX\n[ $1 = image ] && cat <<'X'\n{answer}\nX\nexit 0\n")
+    machine.command("trivy", f"#!/bin/sh\nif [ $1 = version ]; then cat <<'X'\n{version}\nX\nexit; fi\n{ANSWER}\n{answer}\nX\n")
 
 
 def today():
@@ -201,6 +231,18 @@ def test_trivy_answer_is_judged_by_severity(machine, severities, state):
     outcome = machine.run(scanner="trivy")
     assert states(outcome)["vulnerable"] == state
     assert {m.name: m.value for m in outcome.metrics}["container.vulnerable_low"] == severities.count("LOW")
+
+
+def test_what_is_scanned_is_the_image_that_runs_and_not_what_its_tag_points_to(machine):
+    """flow-sec-3: docker scan is gone, and a tag may have moved on since the container was started."""
+    machine.image("shop/api:1.4", NEW)
+    put_trivy(machine, trivy("MEDIUM"), today())
+    trivy_path = machine.folder / "bin/trivy"
+    trivy_path.write_text(trivy_path.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\necho "$@" >>{machine.folder}/asked\n'))
+    outcome = machine.run(scanner="auto", scan_severity="medium")
+    assert states(outcome)["vulnerable"] == "warning"
+    [asked] = [line for line in (machine.folder / "asked").read_text().splitlines() if line.startswith("image ")]
+    assert (OLD in asked, NEW in asked, "shop/api:1.4" in asked) == (True, False, False)
 
 
 def test_vulnerability_without_a_fix_counts_unless_it_is_not_to(machine):
@@ -234,17 +276,49 @@ def test_grype_answer(machine, database):
         "artifact": {"name": "openssl", "version": "1.2.3"},
     }
     answer = json.dumps({"matches": [match], "descriptor": {"name": "grype", "db": database}})
-    machine.command("grype", f"#!/bin/sh\ncat <<'X'\n{answer}\nX\n")
+    machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{answer}\nX\nexit 2\n")
     outcome = machine.run(scanner="auto")
     assert states(outcome)["vulnerable"] == "critical"
     assert outcome.findings[-1].evidence == ["CVE-1 (critical) in openssl 1.2.3, fixed in 1.2.4"]
     assert outcome.findings[-1].basis == "exact"
     clean = json.dumps({"matches": [], "descriptor": {"db": {}}})
-    machine.command("grype", f"#!/bin/sh\ncat <<'X'\n{clean}\nX\n")
+    machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{clean}\nX\n")
+    assert states(machine.run(scanner="grype"))["vulnerable"] == "unknown"
+    ended = json.dumps({"matches": [], "alertsByPackage": [{"alerts": [{"type": "distro-eol"}]}], "descriptor": {"db": database}})
+    machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{ended}\nX\n")
+    assert "support" in machine.run(scanner="grype").findings[-1].summary
+    machine.command("grype", "#!/bin/sh\necho 'failed to load vulnerability db' >&2; exit 1\n")
     assert states(machine.run(scanner="grype"))["vulnerable"] == "unknown"
 
 
-@given(st.text(max_size=80))
+def test_a_system_whose_support_has_ended_is_no_sound_one(machine):
+    ended = {"Family": "debian", "Name": "9.13", "EOSL": True}
+    put_trivy(machine, trivy(system=ended), today())
+    assert states(machine.run(scanner="trivy"))["vulnerable"] == "unknown"
+    put_trivy(machine, trivy("CRITICAL", system=ended), today())
+    assert states(machine.run(scanner="trivy"))["vulnerable"] == "critical"
+
+
+def test_a_long_answer_is_read_to_its_end(machine):
+    put_trivy(machine, trivy(*["LOW"] * 40_000, "CRITICAL"), today())
+    assert states(machine.run(scanner="trivy"))["vulnerable"] == "critical"
+
+
+@given(
+    st.text(max_size=80)
+    | st.recursive(
+        st.none() | st.text(max_size=5) | st.booleans(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["Results", "Vulnerabilities", "Metadata", "OS", "matches", "vulnerability", "fix", "versions", "descriptor", "db"]
+                ),
+                inner,
+            )
+        ),
+    ).map(json.dumps)
+)
 def test_any_answer_is_read_or_refused(text):
     for read in (image_scan.parse_trivy, image_scan.parse_grype):
         with contextlib.suppress(MaintenanceError):

@@ -459,6 +459,12 @@ def test_a_window_that_is_over_defers(site):
     assert (outcome.status, found(outcome, "logs.errors").state) == ("deferred", "unknown")
 
 
+def test_self_test_notices_a_reader_that_sees_nothing_of_a_database(site, monkeypatch):
+    site.write("a.jsonl", record(0.1, "INFO"))
+    monkeypatch.setattr(log_line_counter, "database_event", lambda _text: ("", b""))
+    assert {f.state for f in site.run(self_test=True).findings} == {"unknown"}
+
+
 def test_self_test_notices_a_reader_that_sees_nothing(site, monkeypatch):
     site.write("a.jsonl", record(1))
     assert {f.state for f in site.run(self_test=True).findings} == {"ok"}

@@ -146,6 +146,22 @@ def test_patterns_find_each_file_once_and_follow_no_link(tmp_path):
         find_files(["logs/*.log"])
 
 
+@pytest.mark.parametrize("pattern", ["*/one.log", "**/one.log", "**", "sit*/one.log"])
+def test_a_folder_that_is_a_link_is_named_wherever_a_pattern_meets_it(tmp_path, pattern):
+    """What lies behind it was not looked at, and a log that is read beside it does not make that good."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/one.log").write_text("x")
+    logs = tmp_path / "logs"
+    (logs / "site1").mkdir(parents=True)
+    (logs / "site1/one.log").write_text("x")
+    (logs / "site2").symlink_to(tmp_path / "elsewhere")
+    found = find_files([f"{logs}/{pattern}", f"{logs}/{pattern}"])
+    assert found.files == [f"{logs}/site1/one.log"]
+    assert found.problems
+    assert len(found.problems) == len(set(found.problems))
+    assert all(problem.startswith(f"{logs}/site2 is a symbolic link") for problem in found.problems)
+
+
 # Times ----------------------------------------------------------------------------------------------------------------
 
 MOMENT = datetime(2026, 11, 20, 8, 57, 1, tzinfo=timezone.utc).timestamp()

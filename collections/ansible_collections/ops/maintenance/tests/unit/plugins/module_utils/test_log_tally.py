@@ -395,6 +395,21 @@ def test_who_failed_to_log_in():
     assert log_texts.account_in(b"authentication failure; user=root") == b"root"
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (b"Failed password for invalid user a from 127.0.0.1 port 1 ssh2 from 192.0.2.5 port 4000 ssh2", b"192.0.2.5"),
+        (b"Invalid user x from 198.51.100.9 from 2001:db8::5 port 4000", b"2001:db8::5"),
+        (b"Failed password for invalid user 198.51.100.9 from bad.example.org port 4000 ssh2", b""),
+        (b"at 10:00:00 a login failed, client 192.0.2.5, cache from disk", b"192.0.2.5"),
+        (b"login failed at 10:00:00", b""),
+        (b"login failed from 999.0.0.1", b""),
+    ],
+)
+def test_a_client_cannot_put_another_address_into_its_name(text, address):
+    assert log_texts.address_in(text) == address
+
+
 def test_parts_of_a_log_add_up():
     line = b'{"timestamp": "2026-11-15T11:00:00Z", "level": "ERROR", "message": "boom %d"}\n'
     whole = fast("json", b"".join(line % i for i in range(20)), Clock(REFERENCE), 0.0, 10**6)

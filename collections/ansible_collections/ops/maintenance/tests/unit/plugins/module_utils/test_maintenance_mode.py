@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import maintenance_mode, undo
+from ansible_collections.ops.maintenance.plugins.module_utils import maintenance_enter, maintenance_mode, undo
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
@@ -560,6 +560,6 @@ def test_the_state_tells_when_and_by_whom_the_host_comes_back(tmp_path, services
 def test_what_systemd_stops_together_with_a_service_comes_back_with_it(monkeypatch):
     """``systemctl stop`` takes away what requires the unit, and ``start`` does not bring that back."""
     units = {("db.service", "RequiredBy"): "api.service worker.service multi-user.target", ("worker.service", "BoundBy"): "mail.timer"}
-    monkeypatch.setattr(maintenance_mode, "_shown", lambda unit, kind: units.get((unit["name"], kind), ""))
+    monkeypatch.setattr(maintenance_enter, "shown", lambda unit, kind: units.get((unit["name"], kind), ""))
     declared = [{"name": "db", "manager": "systemd"}, {"name": "api", "manager": "systemd"}, {"name": "x", "manager": "command"}]
-    assert [unit["name"] for unit in maintenance_mode._dependents(declared)] == ["worker.service", "mail.timer"]
+    assert [unit["name"] for unit in maintenance_enter._dependents(declared)] == ["worker.service", "mail.timer"]

@@ -59,7 +59,8 @@ case "$1" in
     [ "$2" = fix ] && sed -i s/4.17.15/4.17.21/ package-lock.json
     cat "{audit}"; exit 1 ;;
   outdated) grep -q 4.17.15 package-lock.json && cat "{outdated}" && exit 1; echo "{{}}" ;;
-  update) sed -i s/4.17.15/4.18.1/ package-lock.json; echo new >node_modules/lodash/index.js ;;
+  update) sed -i s/4.17.15/4.18.1/ package-lock.json; mkdir -p node_modules/lodash; echo new >node_modules/lodash/index.js ;;
+  ci) cp package-lock.json node_modules/installed ;;
   ls) echo "{{}}" ;;
   *) exit 9 ;;
 esac
@@ -82,22 +83,25 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def run(folder, check_mode=False, **declared):
+def run(folder, check_mode=False, more=None, **declared):
     declared = {
         "path": str(folder),
         "update": ["lodash"],
         "update_vulnerable": False,
+        "update_severity": "",
+        "build_first": False,
         "audit": True,
         "advisories": "",
         "advisories_stale_after_days": 14,
         "own_packages": [],
         "production_only": False,
+        "audit_level": "info",
         "test_command": [],
         **declared,
     }
     params = {
         "projects": [declared], "deadline": 0, "state_dir": str(folder.parent / "state"),
-        "registry_timeout_seconds": 3, "test_timeout_seconds": 60, "minimum_seconds": 60,
+        "registry_timeout_seconds": 3, "test_timeout_seconds": 60, "minimum_seconds": 60, **(more or {}),
     }  # fmt: skip
     return node.run(params, check_mode, Host())
 
@@ -141,6 +145,91 @@ def test_failing_build_brings_lock_file_and_modules_back(project):
     outcome = run(project, test_command=["false"])
     assert states(outcome)["node.update"] == "critical"
     assert files(project) == before
+
+
+def test_milder_flaws_than_the_level_are_counted_apart_and_the_level_is_no_matter_of_exit_codes(project, tmp_path):
+    """neff-quarterly-02, flow-sec-4: npm's own option leaves the whole report as it is."""
+    report = tmp_path / "audit.json"
+    counts = {"info": 1, "low": 2, "moderate": 0, "high": 0, "critical": 0}
+    found = {"debug": {"name": "debug", "severity": "low", "fixAvailable": True}}
+    npm = project.parent / "bin" / "npm"
+    npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
+
+    def judged():
+        report.write_text(json.dumps({"vulnerabilities": found, "metadata": {"vulnerabilities": counts}}))
+        [finding] = [finding for finding in run(project, True, audit_level="moderate").findings if finding.id == "node.vulnerable"]
+        return finding
+
+    mild = judged()
+    assert (mild.state, mild.value, list(mild.evidence)) == ("ok", 0, [])
+    assert "3 milder ones" in mild.summary
+    assert states(run(project, True))["node.vulnerable"] == "warning"
+    counts["moderate"], found["qs"] = 1, {"name": "qs", "severity": "moderate", "fixAvailable": False}
+    worse = judged()
+    assert (worse.state, worse.value, list(worse.evidence)) == ("warning", 1, ["qs (moderate): no fix"])
+    assert "audit-level" not in (project.parent / "log").read_text()
+
+
+def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
+    """asr-13-3: a project that was vulnerable before and has one more is not the same as before."""
+    report = tmp_path / "audit.json"
+    npm = project.parent / "bin" / "npm"
+    npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
+
+    def judged(*names, check_mode=False, **params):
+        found = {name: {"name": name, "severity": "high", "fixAvailable": False} for name in names}
+        counts = {"info": 0, "low": 0, "moderate": 0, "high": len(names), "critical": 0}
+        report.write_text(json.dumps({"vulnerabilities": found, "metadata": {"vulnerabilities": counts}}))
+        return next(finding for finding in run(project, check_mode, params, update=[]).findings if finding.id == "node.vulnerable")
+
+    first = judged("qs")
+    assert (first.evidence, "new" in first.summary) == (["qs (high): no fix"], False)
+    for check_mode in (True, True, False):
+        again = judged("debug", "qs", check_mode=check_mode)
+        assert again.evidence == ["new: debug (high): no fix", "qs (high): no fix"]
+        assert "1 new since the run before" in again.summary
+    assert judged("debug", "qs").evidence == ["debug (high): no fix", "qs (high): no fix"]
+    # The role looks in check mode first, then again in the same run; both compare with the run before.
+    for check_mode in (True, False):
+        twice = judged("qs", "ws", check_mode=check_mode, run_id="r2", remember=True)
+        assert twice.evidence[0] == "new: ws (high): no fix"
+    assert judged("qs", "ws", check_mode=True, run_id="r3", remember=True).evidence == ["qs (high): no fix", "ws (high): no fix"]
+    (tmp_path / "state/dependencies_node.json").write_text("{")
+    assert "what is new" in judged("qs").not_covered
+
+
+def test_update_is_built_in_a_copy_first_and_then_installed_from_the_lock_file(project):
+    """The live tree never sees what was not tested: the test command fails wherever it is asked in the live tree before npm ci."""
+    test = ["sh", "-c", f"test $PWD != {project} || test -e node_modules/installed"]
+    assert run(project, build_first=True, test_command=test).status == "changed"
+    said = [line.split()[0] for line in (project.parent / "log").read_text().splitlines()]
+    assert said == ["audit", "outdated", "update", "ls", "ci", "ls", "audit", "outdated"]
+    assert "4.18.1" in (project / "node_modules/installed").read_text()
+    assert "old" in (project / "node_modules/lodash/index.js").read_text(), "npm update ran in the live tree"
+
+
+def test_update_that_does_not_work_in_the_copy_never_reaches_the_project(project):
+    before = files(project)
+    outcome = run(project, build_first=True, test_command=["false"])
+    assert states(outcome)["node.update"] == "critical"
+    assert "in a copy" in outcome.summary
+    assert " ci" not in (project.parent / "log").read_text()
+    assert files(project) == before
+
+
+@pytest.mark.parametrize(("least", "chosen"), [("critical", []), ("high", ["lodash"])])
+def test_only_what_is_severe_enough_is_fixed_and_by_name(project, least, chosen):
+    """lodash is high, so that a run for critical ones leaves it alone; npm audit fix, which knows no severity, is never asked."""
+    outcome = run(project, update=[], update_vulnerable=True, update_severity=least)
+    assert [action.subject for action in outcome.actions] == [f"{project}: node_modules/{name}" for name in chosen]
+    said = (project.parent / "log").read_text()
+    assert "audit fix" not in said
+    assert ("update --no-audit -- lodash" in said) == bool(chosen)
+
+
+def test_every_package_can_be_kept_at_the_newest_version_of_its_range(project):
+    outcome = run(project, update=["*"], check_mode=True)
+    assert [(action.subject, action.after) for action in outcome.actions] == [(f"{project}: lodash", {"version": "4.18.1"})]
 
 
 def test_missing_npm_or_lock_file_is_unknown(project, monkeypatch):
@@ -208,6 +297,16 @@ def test_vulnerable_package_of_the_database_is_updated_when_asked(project):
     assert run(project, **declared).status == "changed"
     assert "4.18.1" in (project / "package-lock.json").read_text()
     assert states(run(project, **declared))["node.vulnerable"] == "ok"
+
+
+@pytest.mark.parametrize(("severity", "chosen"), [("HIGH", True), ("MODERATE", False), (None, False)])
+def test_severity_of_the_database_decides_what_is_updated(project, severity, chosen):
+    path = advisories(project)
+    record = json.loads(pathlib.Path(path).read_text())
+    pathlib.Path(path).write_text(json.dumps({**record, "database_specific": {"severity": severity}}))
+    outcome = run(project, check_mode=True, update=[], update_vulnerable=True, update_severity="high", advisories=path)
+    assert states(outcome)["node.vulnerable"] == "warning"
+    assert bool(outcome.actions) is chosen
 
 
 def test_lock_files_of_every_version():

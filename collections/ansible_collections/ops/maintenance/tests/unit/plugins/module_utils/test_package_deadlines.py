@@ -106,6 +106,10 @@ def test_what_has_to_be_installed_within_a_day_is_a_warning_before_it_is_late():
 def test_what_is_not_known_is_said():
     found = deadlines.overdue_finding(deadlines.Deadlines((judged("", timedelta(0)),)), pending(update()), True, NOW)
     assert found.not_covered == "the severity of 1 update, treated as high"
+    old = deadlines.Deadlines((judged("", timedelta(0)),), doubt="the advisories end at 2026-01-01")
+    assert deadlines.overdue_finding(old, pending(update()), True, NOW).not_covered.endswith("high; the advisories end at 2026-01-01")
+    known = deadlines.Deadlines((judged("low", timedelta(0)),), doubt="the advisories end at 2026-01-01")
+    assert deadlines.overdue_finding(known, pending(update()), True, NOW).not_covered == ""
 
 
 def test_emergency_run_leaves_the_rest_with_a_reason():

@@ -233,3 +233,33 @@ def test_pending_finding_says_why_each_is_still_pending():
 )
 def test_senseless_rules_are_refused(bad):
     assert len(package_plan.input_problems({**PARAMS, **bad})) == 1
+
+
+def test_only_what_was_approved_is_planned_in_the_approved_version():
+    """flow-monthly-1: the literal apt upgrade takes everything, reviewed or not."""
+    found = pending(update("openssl", "1.1", "1.1"), update("bash", "1.2", "1.2"), update("docker-ce", "1.3", "1.3"))
+    made = plan(found, approval_required=True, approved=["openssl", "bash=1.1"])
+    assert specs(made) == ["openssl=1.1"]
+    assert made.left == {"bash": "1.2 is not approved", "docker-ce": "1.3 is not approved"}
+    assert specs(plan(found, approval_required=True)) == []
+    assert len(specs(plan(found, approved=["openssl"]))) == 3
+
+
+def test_unapproved_update_does_not_come_along_with_an_approved_one():
+    made = plan(MIXED, Manager(pulls=[("libc6", "1", "2")]), approval_required=True, approved=["openssl"])
+    assert made.blocked == {"openssl": "needs libc6: 2 is not approved"}
+    new = plan(MIXED, Manager(pulls=[("linux-image-6.1.0-40", "", "2")]), approval_required=True, approved=["openssl"])
+    assert specs(new) == ["openssl=1.1"]
+
+
+def test_package_that_another_step_updates_is_neither_planned_nor_pulled_in():
+    said = {"both": "left to the update of PostgreSQL", "server": "left to the update of PostgreSQL"}
+    made = plan(MIXED, elsewhere=said)
+    assert specs(made) == ["openssl=1.1"]
+    assert (made.held, made.left) == ((), {"both": said["both"]})
+    assert "both" in plan(pending(update("both", "1.5", "2", held=True)), elsewhere=said).waiting
+    assert specs(plan(MIXED, Manager(pulls=[("server", "", "2")]), elsewhere=said)) == []
+
+
+def test_scope_none_plans_nothing_although_something_is_pending():
+    assert plan(MIXED, scope="none") == package_plan.Plan(blocked={})

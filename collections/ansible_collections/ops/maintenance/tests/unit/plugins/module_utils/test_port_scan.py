@@ -80,6 +80,51 @@ def test_each_family_is_scanned_by_itself():
     assert ["-6" in argv for argv in host.asked] == [False, True]
 
 
+def test_where_no_expected_port_answers_it_may_be_another_machine():
+    found = scanned(Scanner(report((80, "closed")))).findings[0]
+    assert (found.state, "another machine" in found.summary) == ("unknown", True)
+    assert scanned(Scanner(report((80, "closed"))), expected=[]).state == "ok"
+
+
+def as_root(monkeypatch):
+    monkeypatch.setattr(port_scan.os, "geteuid", lambda: 0)
+
+
+UDP = (
+    '<port protocol="udp" portid="53"><state state="open"/><service name="domain"/></port>'
+    '<port protocol="udp" portid="123"><state state="open|filtered"/></port><extraports state="open|filtered" count="3"/>'
+)
+
+
+def test_udp_ports_are_judged_where_they_answer_and_named_where_not(monkeypatch):
+    as_root(monkeypatch)
+    host = Scanner(report((22, "open")).replace("</ports>", UDP + "</ports>"))
+    found = scanned(host, udp_ports="53,123,161-163").findings[0]
+    assert host.asked[0][5:9] == ["-sS", "-sU", "-p", "T:1-65535,U:53,123,161-163"]
+    assert (found.state, found.evidence[0]) == ("critical", "open, not expected: udp/53 (domain)")
+    assert "4 UDP ports that gave no answer" in found.not_covered
+
+
+@pytest.mark.parametrize(("system", "state"), [("Linux 5.4", "ok"), ("F5 BIG-IP", "warning"), ("", "unknown")])
+def test_the_system_is_judged_and_not_only_listed(system, state, monkeypatch):
+    """neff-quarterly-01: nmap -sS -O, compared with what is declared."""
+    as_root(monkeypatch)
+    match = f'<os><osmatch name="{system}" accuracy="96"/><osmatch name="Linux 2.6" accuracy="85"/></os>' if system else "<os/>"
+    host = Scanner(report((22, "open")).replace("</host>", match + "</host>"))
+    ports, found = scanned(host, detect_os=True).findings
+    assert host.asked[0][5:7] == ["-sS", "-O"]
+    assert (ports.state, found.id, found.state) == ("ok", "security.scanned_os", state)
+
+
+@pytest.mark.parametrize("options", [{"udp_ports": "53"}, {"detect_os": True}])
+def test_what_needs_root_is_unknown_without_it(options, monkeypatch):
+    monkeypatch.setattr(port_scan.os, "geteuid", lambda: 1000)
+    host = Scanner()
+    outcome = scanned(host, **options)
+    assert ({finding.state for finding in outcome.findings}, host.asked) == ({"unknown"}, [])
+    assert "need root" in outcome.findings[0].summary
+
+
 def test_a_hostile_banner_is_inert():
     found = scanned(Scanner(report((8080, "open"), name="x&#x9b;31m&lt;script&gt;"))).findings[0]
     assert found.evidence[0] == "open, not expected: tcp/8080 (x\\x9b31m<script>)"
@@ -99,7 +144,15 @@ def test_what_may_be_another_machine_is_refused(address):
 def test_a_scan_needs_a_named_authorisation_and_ports_that_can_be_meant():
     with pytest.raises(InputError, match="authorised_by"):
         scanned(Scanner(), authorised_by=" ")
-    for wrong in ({"ports": "all"}, {"ports": "1-70000"}, {"expected": ["443"]}, {"expected": ["tcp/70000"]}, {"seconds": 0.0}):
+    for wrong in (
+        {"ports": "all"},
+        {"ports": "1-70000"},
+        {"expected": ["443"]},
+        {"expected": ["tcp/70000"]},
+        {"udp_ports": "x"},
+        {"detect_os": True, "expected_os": " "},
+        {"seconds": 0.0},
+    ):
         with pytest.raises(InputError):
             scanned(Scanner(), **wrong)
 

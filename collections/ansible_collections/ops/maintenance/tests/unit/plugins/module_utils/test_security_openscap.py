@@ -88,3 +88,28 @@ def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     monkeypatch.setattr(security_openscap.Results, "_end", lambda *_: None)
     monkeypatch.setattr(security_openscap, "verdict", lambda *_: security_openscap.Finding("a.b", "ok", "", ""))
     assert security_openscap.passes_bad_sample(review)
+
+
+@pytest.mark.parametrize(
+    ("given_ones", "says"),
+    [
+        ({"openscap_results": "r.xml"}, "openscap_results is 'r.xml'"),
+        ({"openscap_content": "c.xml"}, "openscap_content is 'c.xml'"),
+        ({"openscap_results": "/r.xml", "openscap_content": "/c.xml"}, "both given"),
+        ({"openscap_profile": "--remediate"}, "openscap_profile is '--remediate'"),
+        ({"openscap_timeout_seconds": 0.0}, "openscap_timeout_seconds"),
+    ],
+)
+def test_wrong_input_is_said(given_ones, says):
+    (said,) = security_openscap.validate(filled(security_openscap.OPTIONS, given_ones))
+    assert says in said
+
+
+def test_without_oscap_nothing_is_known():
+    class Bare(Host):
+        def which(self, _name):
+            return None
+
+    params = filled(security_openscap.OPTIONS, {"openscap_content": "/c.xml"})
+    (found,) = security_openscap.look(Review(params, Bare(), True, NOW))
+    assert (found.state, "oscap is not installed" in found.summary) == ("unknown", True)

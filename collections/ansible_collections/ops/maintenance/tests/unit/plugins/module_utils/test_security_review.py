@@ -140,13 +140,13 @@ def test_lists_that_are_old_or_absent_prove_nothing():
     assert updates(archives=()).state == "unknown"
 
 
-class NoApt(Host):
+class NoPackages(Host):
     def which(self, _):
         return None
 
 
-def test_a_host_without_apt_is_unknown():
-    assert security_updates.look(Review({}, NoApt(), True, NOW))[0].state == "unknown"
+def test_a_host_without_a_package_manager_is_unknown():
+    assert security_updates.look(Review({}, NoPackages(), True, NOW))[0].state == "unknown"
 
 
 def test_the_self_test_of_updates_notices_a_blind_verifier(monkeypatch):

