@@ -16,7 +16,6 @@ from .log_files import SUFFIX
 from .log_folders import space_of
 from .log_keeper import Keeper
 from .log_retention_record import actions_of, findings_of, metrics_of, nothing_declared, summary_of
-from .log_rules import input_problems as input_problems
 from .log_rules import parse_rules
 from .log_work import Work
 from .paths import ensure_private_folder, open_root, read_state

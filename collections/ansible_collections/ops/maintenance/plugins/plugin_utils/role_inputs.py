@@ -23,6 +23,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     journald_upkeep,
     log_analysis,
     log_retention,
+    log_rules,
     logrotate,
     maintenance_mode,
     node_dependencies,
@@ -142,7 +143,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
     ),
     "log_rotation": (
         Call(log_analysis.OPTIONS, log_analysis.input_problems),
-        Call(log_retention.OPTIONS, log_retention.input_problems),
+        Call(log_retention.OPTIONS, log_rules.input_problems),
         Call(
             logrotate.OPTIONS,
             logrotate.input_problems,

@@ -377,6 +377,17 @@ def test_templates_mask_what_varies(text, template):
     assert log_texts.template_of(text) == template
 
 
+PIECES = st.sampled_from(
+    [b" ", b" ", b"  ", b"\t", b"12", b"0x1f", b"a@b.example", b"192.0.2.1", b"deadbeef1",
+     b"6fa459ea-ee8a-3ca4-894e-db77e160355e", b"x", b"-", b".", b"it's", b'"a b"', b"\xff"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=12).map(b"".join))
+def test_words_are_masked_one_by_one_as_the_whole_text_would_be(text):
+    assert log_texts.template_of(text) == log_texts._shown(log_texts._masked(text))
+
+
 def test_who_failed_to_log_in():
     text = b"Failed password for invalid user admin from 192.0.2.1 port 22 ssh2"
     assert (log_texts.account_in(text), log_texts.address_in(text)) == (b"admin", b"192.0.2.1")
