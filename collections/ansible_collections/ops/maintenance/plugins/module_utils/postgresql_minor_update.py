@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from . import postgresql, postgresql_minor_findings, postgresql_minor_packages, snapshot_store
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
-from .judge import many
 from .package_backends import BACKEND_OPTIONS, choose
 from .paths import read_state
 from .postgresql import SERVER, Server, check_server, connect
@@ -284,7 +283,8 @@ class Job:
         if self.params["self_test"] and not self.params["look_only"]:
             findings.append(self_test_finding("postgresql_minor.self_test", "replication checks", self_test()))
         failed = [action.summary for action in actions if action.status == "failed"]
-        said = "; ".join(action.summary for action in actions) or f"{many(len(self.targets), 'server')}, nothing to do"
+        running = [f"{target.seen.role} {target.name} runs {shown(target.seen.version)}" for target in self.targets if target.seen]
+        said = "; ".join(action.summary for action in actions) or "; ".join(running) or "no server answers"
         return Outcome(
             subject="postgresql",
             operation="postgresql_minor_update",
