@@ -247,10 +247,9 @@ class Job:
         """Say what the running server is now, and wait for the replication to go on."""
         minor = t.cast(Minor, target.minor)
         target.minor = Minor(minor.major, number_on_disk(self.host, minor.major), minor.target, minor.planned, minor.refused, minor.names)
-        connected = {one.name for one in before.standbys}
 
         def is_back(seen: Seen) -> bool:
-            return not behind(seen, self.limits(target)) and connected <= {one.name for one in seen.standbys}
+            return not behind(seen, self.limits(target)) and len(seen.standbys) >= len(before.standbys)
 
         caught_up = self._await(target, is_back, self.params["wait_seconds"])
         wrong = [problem] if problem else []
