@@ -70,8 +70,9 @@ def archive(packaged, tmp_path_factory):
 
 
 @pytest.fixture
-def site(packaged, archive, tmp_path):
-    """A host with the old release installed and the new one to be had."""
+def site(packaged, archive, tmp_path, monkeypatch):
+    """A host with the old release installed and the new one to be had; without systemd the packages start no server again."""
+    monkeypatch.setattr(minor, "_GRACE_SECONDS", 0.2)
     if installed_version(packaged.name) != packaged.old:
         stop()
         packaged.install(packaged.old)
