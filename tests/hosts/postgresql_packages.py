@@ -14,8 +14,6 @@ import subprocess
 
 from apt_archive import Archive, quiet
 
-from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_packages as packages
-
 BALLAST = ("/bitcode/", "/locale/", "/man/", "/doc/")
 """What no test needs, and dpkg takes long for."""
 INFO = pathlib.Path("/var/lib/dpkg/info")
@@ -23,6 +21,12 @@ INFO = pathlib.Path("/var/lib/dpkg/info")
 
 def installed_version(name: str) -> str:
     return quiet("dpkg-query", "-W", "-f", "${Version}", name)
+
+
+def number_of(version: str) -> int:
+    """150014 for 15.14-0+deb12u1, as the server writes it."""
+    major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
+    return int(major) * 10000 + int(minor)
 
 
 def next_minor(version: str) -> str:
@@ -38,7 +42,7 @@ class Server:
     def __init__(self, root: pathlib.Path, major: int):
         self.root, self.major, self.name = root, major, f"postgresql-{major}"
         self.original = installed_version(self.name)
-        self.old, self.new = sorted([self.original, next_minor(self.original)], key=packages.number_of)
+        self.old, self.new = sorted([self.original, next_minor(self.original)], key=number_of)
         self.debs = {version: self._build(version) for version in (self.old, self.new)}
 
     def _build(self, version: str) -> pathlib.Path:
@@ -83,7 +87,7 @@ def renumber(program: pathlib.Path, old: str, new: str) -> None:
     if program.is_symlink():
         return
     words = [re.match(r"\d+\.\d+", version).group().encode() for version in (old, new)]
-    numbers = [struct.pack("<i", packages.number_of(version)) for version in (old, new)]
+    numbers = [struct.pack("<i", number_of(version)) for version in (old, new)]
     assert len(words[0]) == len(words[1])
     data = program.read_bytes().replace(*words)
     program.write_bytes(data.replace(*numbers) if program.name in ("postgres", "postmaster") else data)

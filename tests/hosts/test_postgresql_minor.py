@@ -70,8 +70,9 @@ def archive(packaged, tmp_path_factory):
 
 
 @pytest.fixture
-def site(packaged, archive, tmp_path):
-    """A host with the old release installed and the new one to be had."""
+def site(packaged, archive, tmp_path, monkeypatch):
+    """A host with the old release installed and the new one to be had; without systemd the packages start no server again."""
+    monkeypatch.setattr(minor, "_GRACE_SECONDS", 0.2)
     if installed_version(packaged.name) != packaged.old:
         stop()
         packaged.install(packaged.old)
@@ -322,6 +323,9 @@ def test_ordinary_update_leaves_the_server_alone(alone, tmp_path):
     planned = package_updates.run(defaults(package_updates.OPTIONS, **given), True, Host())
     assert planned.returned["left"][alone.packaged.name] == postgresql_minor_packages.OURS
     assert [item for item in planned.returned["plan"] if item["name"] == alone.packaged.name] == []
+    assert planned.returned["elsewhere_due"] == [alone.packaged.name]
+    emergency = package_updates.run(defaults(package_updates.OPTIONS, **given, overdue_only=True), True, Host())
+    assert emergency.returned["elsewhere_due"] == [], "an emergency run would restart a server for what is not overdue"
 
 
 def test_new_major_version_is_never_brought_along_asr_13_2(alone, archive, tmp_path):

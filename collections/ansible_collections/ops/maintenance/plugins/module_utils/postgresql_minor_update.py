@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from . import postgresql, postgresql_minor_findings, postgresql_minor_packages, snapshot_store
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
-from .judge import many
 from .package_backends import BACKEND_OPTIONS, choose
 from .paths import read_state
 from .postgresql import SERVER, Server, check_server, connect
@@ -248,10 +247,9 @@ class Job:
         """Say what the running server is now, and wait for the replication to go on."""
         minor = t.cast(Minor, target.minor)
         target.minor = Minor(minor.major, number_on_disk(self.host, minor.major), minor.target, minor.planned, minor.refused, minor.names)
-        connected = {one.name for one in before.standbys}
 
         def is_back(seen: Seen) -> bool:
-            return not behind(seen, self.limits(target)) and connected <= {one.name for one in seen.standbys}
+            return not behind(seen, self.limits(target)) and len(seen.standbys) >= len(before.standbys)
 
         caught_up = self._await(target, is_back, self.params["wait_seconds"])
         wrong = [problem] if problem else []
@@ -284,7 +282,8 @@ class Job:
         if self.params["self_test"] and not self.params["look_only"]:
             findings.append(self_test_finding("postgresql_minor.self_test", "replication checks", self_test()))
         failed = [action.summary for action in actions if action.status == "failed"]
-        said = "; ".join(action.summary for action in actions) or f"{many(len(self.targets), 'server')}, nothing to do"
+        running = [f"{target.seen.role} {target.name} runs {shown(target.seen.version)}" for target in self.targets if target.seen]
+        said = "; ".join(action.summary for action in actions) or "; ".join(running) or "no server answers"
         return Outcome(
             subject="postgresql",
             operation="postgresql_minor_update",
