@@ -5,17 +5,21 @@
 # ruff: noqa: F401, F811 -- fixtures are imported by name
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    snapshot_sealed,
+    snapshot_store,
     snapshot_versions,
     sqlite_restore,
     tree_archive,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.test_snapshot import (
+    RUN,
     back,
     done,
     make,
@@ -227,3 +231,20 @@ def test_a_repository_among_the_paths_does_not_keep_a_version_from_being_kept(tm
     (folder / ".env").write_text(ENV)
     outcome = take(tmp_path, folder, version_control=versions)
     assert states(outcome)["snapshot.version_control"] == "ok"
+
+
+# Sealed snapshots
+
+
+def test_what_a_killed_run_left_open_goes_whoever_has_its_number_now(tmp_path, key):
+    (tmp_path / ".env").write_text(ENV)
+    take(tmp_path, tmp_path / ".env", **key)
+    left = tmp_path / "snapshots/.open-1-left"
+    left.mkdir()
+    (left / ".env").write_text(ENV)
+    root = str(tmp_path / "snapshots")
+    manifest = snapshot_store.read(root, RUN)
+    with snapshot_sealed.opened(root, RUN, manifest["sealed"], key["decrypt_command"]) as folder:
+        assert not left.exists()
+        assert snapshot_sealed.sweep(root) == [], "it is in use"
+    assert not os.path.exists(folder)
