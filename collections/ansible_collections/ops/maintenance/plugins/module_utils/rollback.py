@@ -289,6 +289,7 @@ class Rollback:
     def _put_back_files(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         if databases or files:
             self._keep(databases, files)
+        self.trees.keep()
         for entry in databases:
             self._restore_database(entry)
         for entry in files:

@@ -47,6 +47,7 @@ class Part:
                 words = "it is in the snapshot and was left as it is, for users may have written to it since"
                 self._find("rollback.volume", "ok", entry["name"], words, not_covered="the content of the volume")
         self._due: list[tuple[dict[str, Json], tree_archive.Difference]] = []
+        self._evidence: list[str] = []
 
     def compare(self) -> None:
         """See what differs.
@@ -70,6 +71,10 @@ class Part:
                 raise MaintenanceError(
                     f"The folder of {path} leads to {now} now and led to {wanted}; nothing was changed. Find out who put a link there, and remove it."
                 )
+        if not os.path.isdir(os.path.dirname(entry["root"])):
+            raise MaintenanceError(
+                f"The folder of {entry['root']} does not exist any more; create it, then roll back. Nothing was changed."
+            )
         if os.path.islink(entry["root"]):
             raise MaintenanceError(f"{entry['root']} is a link now and was a folder; nothing was changed. Move it away, then roll back.")
 
@@ -100,10 +105,14 @@ class Part:
         if present:
             sqlite_restore.require_room(self._params["state_dir"], present + reserve, "keeping the present state of releases and volumes")
 
+    def keep(self) -> None:
+        """Keep what is there now, of all of them before the first is put back."""
+        for number, (entry, found) in enumerate(self._due):
+            self._evidence.append(self._keep(number, entry) if os.path.lexists(entry["root"]) and found else "")
+
     def apply(self) -> None:
         """Put back what differs; what came only after the evidence was packed is kept nowhere else, and stays."""
-        for number, (entry, found) in enumerate(self._due):
-            before = self._keep(number, entry) if os.path.lexists(entry["root"]) and found else ""
+        for (entry, found), before in zip(self._due, self._evidence):
             stay: list[str] = []
             if found:
                 tree_archive.put_back(self._archive(entry), entry["root"], set(found.changed), entry["data"])
@@ -130,9 +139,7 @@ class Part:
             writing.flush()
             os.fsync(writing.fileno())
         if tree_archive.differing(target, entry["root"], entry["data"]):
-            raise MaintenanceError(
-                f"{entry['root']} changed while it was kept as evidence; stop what writes to it. Nothing of it was replaced."
-            )
+            raise MaintenanceError(f"{entry['root']} changed while it was kept as evidence; stop what writes to it. Nothing was put back.")
         fsync_folder(folder)
         return target
 

@@ -117,6 +117,37 @@ def test_too_little_room_for_a_release_is_found_before_a_database_is_put_back(tm
     assert (config.read_text(), (app / "server.js").read_text()) == ("a=2", "new!"), "all or nothing"
 
 
+def test_a_release_that_changes_while_evidence_is_packed_is_found_before_anything_is_put_back(tmp_path, app, monkeypatch):
+    config = tmp_path / "app.ini"
+    config.write_text("a=1")
+    take(tmp_path, config, releases=[release(app)])
+    config.write_text("a=2")
+    deploy(app)
+    real = tree_archive.pack
+
+    def pack(*arguments):
+        yield from real(*arguments)
+        (app / "server.js").write_text("a service goes on")
+
+    monkeypatch.setattr(tree_archive, "pack", pack)
+    with pytest.raises(MaintenanceError, match="changed while it was kept"):
+        back(tmp_path)
+    assert config.read_text() == "a=2", "all or nothing"
+
+
+def test_a_release_whose_folder_above_is_gone_is_found_before_anything_is_put_back(tmp_path, app):
+    config = tmp_path / "app.ini"
+    config.write_text("a=1")
+    (tmp_path / "releases").mkdir()
+    app.rename(tmp_path / "releases/1")
+    take(tmp_path, config, releases=[release(tmp_path / "releases/1")])
+    config.write_text("a=2")
+    shutil.rmtree(tmp_path / "releases")
+    with pytest.raises(MaintenanceError, match="does not exist any more"):
+        back(tmp_path)
+    assert config.read_text() == "a=2"
+
+
 # Deployments
 
 
