@@ -54,7 +54,10 @@ def entries(dir_fd: int, data: t.Sequence[str], relative: str = "") -> t.Iterato
         path = os.path.join(relative, name)
         if path in data:
             continue
-        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except FileNotFoundError:  # it went meanwhile
+            continue
         yield Entry(path, dir_fd, name, status)
         if stat.S_ISDIR(status.st_mode):
             with _opened(name, dir_fd) as child_fd:
@@ -110,7 +113,12 @@ def _header(relative: str, status: os.stat_result, kind: bytes, target: str = ""
 
 
 def _file(entry: Entry, packed: Packed) -> t.Iterator[bytes]:
-    with _regular(entry.name, entry.dir_fd) as source:
+    try:
+        opened = _regular(entry.name, entry.dir_fd)
+    except FileNotFoundError:
+        packed.left_out.append(f"{entry.relative}: went while it was copied")
+        return
+    with opened as source:
         status = os.fstat(source.fileno())
         yield _header(entry.relative, status, tarfile.REGTYPE)
         left = status.st_size
