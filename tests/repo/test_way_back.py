@@ -136,6 +136,14 @@ def test_in_an_incident_the_scope_is_told_before_anything_is_tried_netpost_em_7(
     ]
 
 
+def test_an_incident_that_cannot_be_told_does_not_keep_anybody_from_the_way_back(tmp_path: Path) -> None:
+    site = site_of(tmp_path, notification_channels=[{"kind": "pigeon"}])
+    run = site.run(playbook=f"{COLLECTION}/playbooks/restore.yml", restore_incident="the database is gone")
+    assert any(line["operation"] == "incident" and line["status"] == "failed" for line in run.of_kind("record")), run.said
+    (outcome,) = run.of_kind("outcome")
+    assert "Prove the backup" in outcome["reason"], "it went on, and there is no server to restore into here"
+
+
 def test_an_application_is_told_of_a_restore_after_it_was_verified_and_before_it_starts_netpost_res_1() -> None:
     tasks = yaml.safe_load((COLLECTION / "roles/cycle/tasks/restore_backup.yml").read_text())
     names = [task["name"] for task in tasks]

@@ -195,6 +195,7 @@ class Rollback:
         words = f"this snapshot was put back at {done['time']}; what was written since then stays"
         self.find("rollback.result", "ok", self.name, words)
         self.postgresql.report_done()
+        self.elsewhere.report_done()
         for entry in self.manifest["databases"]:
             problems = sqlite_restore.prove(entry["path"]).problems
             if problems:
@@ -267,6 +268,7 @@ class Rollback:
                 sqlite_restore.sweep(folder)
         if databases or files:
             self._room(databases, files)
+        self.trees.require_room()
         self.postgresql.stage()
         try:
             self._put_back_files(databases, files)
@@ -275,15 +277,19 @@ class Rollback:
             raise
         self.postgresql.switch()
         self._verify(files)
-        self.elsewhere.apply()
+        # Before the platform is asked: where it refuses, what came back here must not be put over what users write from now on.
         done = read_state(self.params["state_dir"], STATE)
         time = self.host.now().isoformat()
         self.findings += keep_state(self.params["state_dir"], STATE, {**done, self.key: {"time": time, "run_id": self.params["run_id"]}})
-        self.find("rollback.result", "ok", self.name, "everything the snapshot covers is as it was, and was read back")
+        self.elsewhere.apply()
+        part = rollback_choice.part_of(self.params)
+        words = f"{part or 'everything the snapshot covers'} is as it was, and was read back"
+        self.find("rollback.result", "ok", self.name, words, not_covered="everything else that the snapshot holds" if part else "")
 
     def _put_back_files(self, databases: list[dict[str, Json]], files: list[dict[str, Json]]) -> None:
         if databases or files:
             self._keep(databases, files)
+        self.trees.keep()
         for entry in databases:
             self._restore_database(entry)
         for entry in files:

@@ -40,7 +40,12 @@ def is_whole(params: t.Mapping[str, t.Any]) -> bool:
 
 def key_of(params: t.Mapping[str, t.Any], name: str) -> str:
     """Name what is put back, so that only the same is not put back twice."""
-    return name if is_whole(params) else f"{name}: {', '.join(sorted([*params['only'], *params['paths']]))}"
+    return name if is_whole(params) else f"{name}: {part_of(params)}"
+
+
+def part_of(params: t.Mapping[str, t.Any]) -> str:
+    """Say what of a snapshot is meant, nothing where all of it is."""
+    return ", ".join(sorted([*params["only"], *params["paths"]]))
 
 
 def narrowed(manifest: dict[str, Json], params: t.Mapping[str, t.Any]) -> dict[str, Json]:

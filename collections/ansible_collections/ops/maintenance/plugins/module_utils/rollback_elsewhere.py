@@ -14,6 +14,7 @@ from .kept_state import keep_state
 from .paths import read_state
 from .record import Action, Finding, Json
 
+_ALONE = "roll back with only: [deployments]"
 _SHOWN = 20
 
 
@@ -35,6 +36,7 @@ class Part:
         self._recorded = manifest.get("deployments", [])
         self._containers = manifest.get("containers", [])
         self._due: list[tuple[t.Mapping[str, t.Any], str, str]] = []
+        self._unasked: dict[str, str] = {}
 
     def _find(self, finding_id: str, state: str, subject: str, summary: str, **more: t.Any) -> None:
         self._findings.append(Finding(finding_id, state, subject, summary, **more))
@@ -42,29 +44,45 @@ class Part:
     def compare(self) -> None:
         """Ask what is live now; the deployment that was recorded before the work is the one to go back to.
 
-        :raises MaintenanceError: a deployment of the snapshot is not declared any more, or its platform does not answer.
+        A platform that does not answer must not keep the host itself from coming back.
         """
         declared = {entry["name"]: entry for entry in self._params["deployments"]}
         for entry in self._recorded:
-            if entry["name"] not in declared:
-                raise MaintenanceError(
-                    f"The snapshot holds the deployment {entry['name']}, which deployments does not declare; declare it."
-                )
-            now = snapshot_deployments.live(declared[entry["name"]])
+            try:
+                if entry["name"] not in declared:
+                    raise MaintenanceError(
+                        f"The snapshot holds the deployment {entry['name']}, which deployments does not declare; declare it."
+                    )
+                now = snapshot_deployments.live(declared[entry["name"]])
+            except MaintenanceError as error:
+                self._unasked[entry["name"]] = str(error)
+                advice = f"Correct it, then {_ALONE}; live was {entry['deployment']}."
+                self._find("rollback.deployment", "unknown", entry["name"], str(error), advice=advice)
+                continue
             if now == entry["deployment"]:
                 words = f"{now} is live, as it was before the work"
                 self._find("rollback.deployment", "ok", entry["name"], words, not_covered=snapshot_deployments.CODE_ONLY)
             else:
                 self._due.append((declared[entry["name"]], entry["deployment"], now))
 
+    def report_done(self) -> None:
+        """Say what is live where a rollback was done before; what was deployed since is not touched."""
+        self.compare()
+        for declared, deployment, now in self._due:
+            words = f"{now} is live, {deployment} was before the work"
+            self._find("rollback.deployment", "warning", declared["name"], words, advice=f"If it has to go back, {_ALONE}.")
+
     def assess(self) -> None:
         """Say what would be made live again."""
+        for name, why in self._unasked.items():
+            self._actions.append(Action(name, "roll_back_deployment", "due", f"what is live is not known: {why}"))
         for declared, deployment, now in self._due:
             self._actions.append(Action(declared["name"], "roll_back_deployment", "due", f"{now} is live, was {deployment}"))
 
     def apply(self) -> None:
         """Make the recorded deployments live, and ask their addresses.
 
+        :raises MaintenanceError: what is live could not be asked before, or the platform refuses.
         :raises VerifyError: the application does not answer afterwards.
         """
         for declared, deployment, now in self._due:
@@ -85,6 +103,9 @@ class Part:
             )
             if state == "critical":
                 raise VerifyError(f"After the rollback of deployment {declared['name']}: {words}.")
+        if self._unasked:
+            name, why = next(iter(self._unasked.items()))
+            raise MaintenanceError(f"The deployment {name} was not rolled back: {why} What else was asked for is back; {_ALONE}.")
 
     def containers(self) -> None:
         """Compare what containers run; to recreate them is the work of what manages them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import snapshot_containers, snapshot_store, sqlite_restore, tree_archive
+from . import snapshot_containers, snapshot_store, snapshot_trees, sqlite_restore, tree_archive
 from .errors import MaintenanceError
 from .host import Host
 from .judge import many
@@ -47,6 +47,7 @@ class Part:
                 words = "it is in the snapshot and was left as it is, for users may have written to it since"
                 self._find("rollback.volume", "ok", entry["name"], words, not_covered="the content of the volume")
         self._due: list[tuple[dict[str, Json], tree_archive.Difference]] = []
+        self._evidence: list[str] = []
 
     def compare(self) -> None:
         """See what differs.
@@ -70,12 +71,19 @@ class Part:
                 raise MaintenanceError(
                     f"The folder of {path} leads to {now} now and led to {wanted}; nothing was changed. Find out who put a link there, and remove it."
                 )
+        if not os.path.isdir(os.path.dirname(entry["root"])):
+            raise MaintenanceError(
+                f"The folder of {entry['root']} does not exist any more; create it, then roll back. Nothing was changed."
+            )
         if os.path.islink(entry["root"]):
             raise MaintenanceError(f"{entry['root']} is a link now and was a folder; nothing was changed. Move it away, then roll back.")
 
     def _check_users(self, entry: dict[str, Json]) -> None:
-        engine = snapshot_containers.engine_of(self._host, self._params["container_engine"])
-        users = [container.name for container in engine.containers() if entry["name"] in container.volumes]
+        try:
+            engine = snapshot_containers.engine_of(self._host, self._params["container_engine"])
+            users = [container.name for container in engine.containers() if entry["name"] in container.volumes]
+        except MaintenanceError:  # maintenance stopped it
+            users = snapshot_trees.open_by(entry["root"])
         if users:
             raise MaintenanceError(f"The volume {entry['name']} is used by {', '.join(users)}; stop it first. Nothing was changed.")
 
@@ -84,29 +92,45 @@ class Part:
         for entry, found in self._due:
             self._actions.append(Action(entry["name"], f"restore_{entry['kind']}", "due", _words(entry, found)))
 
-    def apply(self) -> None:
-        """Put back what differs."""
+    def require_room(self) -> None:
+        """Refuse before anything of the rollback is done where there is no room to keep what is there, and to put back what was."""
+        reserve = self._params["reserve_bytes"]
+        present = 0
+        for entry, found in self._due:
+            if found:
+                present += tree_archive.size_of(entry["root"], entry["data"]) if os.path.lexists(entry["root"]) else 0
+                sqlite_restore.require_room(
+                    os.path.dirname(entry["root"]), found.size + reserve, f"restoring {entry['kind']} {entry['name']}"
+                )
+        if present:
+            sqlite_restore.require_room(self._params["state_dir"], present + reserve, "keeping the present state of releases and volumes")
+
+    def keep(self) -> None:
+        """Keep what is there now, of all of them before the first is put back."""
         for number, (entry, found) in enumerate(self._due):
-            before = self._keep(number, entry) if os.path.lexists(entry["root"]) and found else ""
+            self._evidence.append(self._keep(number, entry) if os.path.lexists(entry["root"]) and found else "")
+
+    def apply(self) -> None:
+        """Put back what differs; what came only after the evidence was packed is kept nowhere else, and stays."""
+        for (entry, found), before in zip(self._due, self._evidence):
             stay: list[str] = []
             if found:
                 tree_archive.put_back(self._archive(entry), entry["root"], set(found.changed), entry["data"])
                 again = tree_archive.differing(self._archive(entry), entry["root"], entry["data"])
-                stay = tree_archive.remove(entry["root"], again.extra)
+                known = set(found.extra)
+                stay = [path for path in again.extra if path not in known]
+                stay += tree_archive.remove(entry["root"], [path for path in again.extra if path in known], entry["data"])
             if self._link_differs(entry):
                 self._relink(entry)
             words = _words(entry, found) + (f"; what was there is kept in {before}" if before else "")
             self._actions.append(Action(entry["name"], f"restore_{entry['kind']}", "changed", words, {}, {"version": entry["version"]}))
             if stay:
-                advice = "Look what lies there; a rollback removes no data."
-                self._find(
-                    "rollback.new_files", "warning", entry["name"], f"{stay[0]} stays, for data lies in it", evidence=stay, advice=advice
-                )
+                advice = "Look what lies there; a rollback removes no data, and nothing that came while it worked."
+                words = f"{stay[0]} stays, for it is data or came meanwhile"
+                self._find("rollback.new_files", "warning", entry["name"], words, evidence=stay, advice=advice)
 
     def _keep(self, number: int, entry: dict[str, Json]) -> str:
         """Pack what is there now as evidence, and read that back before anything of it is replaced or removed."""
-        needed = tree_archive.size_of(entry["root"], entry["data"]) + self._params["reserve_bytes"]
-        sqlite_restore.require_room(self._params["state_dir"], needed, f"keeping the present state of {entry['name']}")
         folder = sqlite_restore.evidence_folder(self._params["state_dir"], f"{self._name}-before-rollback-{number}")
         target = os.path.join(folder, f"{entry['kind']}.tar")
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as writing:
@@ -115,9 +139,7 @@ class Part:
             writing.flush()
             os.fsync(writing.fileno())
         if tree_archive.differing(target, entry["root"], entry["data"]):
-            raise MaintenanceError(
-                f"{entry['root']} changed while it was kept as evidence; stop what writes to it. Nothing of it was replaced."
-            )
+            raise MaintenanceError(f"{entry['root']} changed while it was kept as evidence; stop what writes to it. Nothing was put back.")
         fsync_folder(folder)
         return target
 

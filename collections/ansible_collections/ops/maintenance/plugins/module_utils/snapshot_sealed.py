@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import re
 import shutil
 import tempfile
 import typing as t
@@ -87,8 +87,10 @@ def opened(root: str, name: str, sealed: t.Mapping[str, Json], decrypt_command: 
         )
     sweep(root)
     sqlite_restore.require_room(root, sealed["clear_bytes"], f"opening the snapshot {name}")
-    folder = tempfile.mkdtemp(prefix=f"{_OPEN}{os.getpid()}-", dir=root)
+    folder = tempfile.mkdtemp(prefix=_OPEN, dir=root)
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(folder_fd, fcntl.LOCK_EX)  # it goes with this process, however that ends; a number may be another's by then
         try:
             tree_archive.put_back(os.path.join(root, name, FILE), folder, None, (), decrypt_command)
         except MaintenanceError as error:
@@ -96,14 +98,20 @@ def opened(root: str, name: str, sealed: t.Mapping[str, Json], decrypt_command: 
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(folder_fd)
 
 
 def sweep(root: str) -> list[str]:
     """Remove what a killed run left open."""
     swept = []
-    for name in sorted(os.listdir(root)):
-        found = re.match(rf"{re.escape(_OPEN)}(\d+)-", name)
-        if found and not os.path.exists(f"/proc/{found.group(1)}"):
-            shutil.rmtree(os.path.join(root, name))
-            swept.append(name)
+    for name in sorted(name for name in os.listdir(root) if name.startswith(_OPEN)):
+        folder_fd = os.open(os.path.join(root, name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        finally:
+            os.close(folder_fd)
+        shutil.rmtree(os.path.join(root, name))
+        swept.append(name)
     return swept

@@ -88,10 +88,10 @@ class Sources:
         self._content.looked_at = self._looked_at()
         for name in self._params["volumes"]:
             if name in self._content.looked_at.get("volumes", {}):
-                self.trees.append(snapshot_trees.volume_at(name, self._content.looked_at["volumes"][name]))
-                continue
-            engine = snapshot_containers.engine_of(self._host, self._params["container_engine"])
-            tree, users = snapshot_trees.volume_of(self._host, engine, name)
+                tree, users = snapshot_trees.volume_at(name, self._content.looked_at["volumes"][name])
+            else:
+                engine = snapshot_containers.engine_of(self._host, self._params["container_engine"])
+                tree, users = snapshot_trees.volume_of(self._host, engine, name)
             self.trees.append(tree)
             if users:
                 self._content.not_covered.append(
@@ -99,6 +99,9 @@ class Sources:
                 )
                 advice = "Let the service stop first (maintenance_mode_services), or dump what it writes."
                 self._find("snapshot.volume_in_use", "warning", name, f"copied while {', '.join(users)} used it", advice=advice)
+        if self.trees:
+            databases = [entry["path"] for entry in self._params["databases"]]
+            snapshot_trees.refuse_owned(self.trees, databases, [self._params["root"], self._params["state_dir"]])
         self.deployments = list(snapshot_deployments.recorded(self._params["deployments"], self._started.isoformat()))
         rolled_back = read_state(self._params["state_dir"], snapshot_deployments.STATE) if self.deployments else {}
         for entry in self.deployments:

@@ -8,7 +8,7 @@ import json
 import os
 import typing as t
 
-from . import snapshot_containers, tree_archive
+from . import snapshot_containers, sqlite_db, tree_archive
 from .container_engine import Engine
 from .errors import MaintenanceError
 from .host import Host
@@ -90,8 +90,27 @@ def volume_of(host: Host, engine: Engine, name: str) -> tuple[Tree, list[str]]:
 
     :raises MaintenanceError: there is no such volume, or a running server keeps its database in it.
     """
-    root = snapshot_containers.place_of(host, engine, name)
-    users = [container.name for container in engine.containers() if name in container.volumes]
+    place = snapshot_containers.place_of(host, engine, name)
+    return _volume(name, place, [container.name for container in engine.containers() if name in container.volumes])
+
+
+def volume_at(name: str, place: str) -> tuple[Tree, list[str]]:
+    """Look at a volume whose engine does not answer; that nothing has it open says that the engine stands still.
+
+    :raises MaintenanceError: a running server keeps its database in it.
+    """
+    return _volume(name, place, open_by(os.path.realpath(place)))
+
+
+def open_by(root: str) -> list[str]:
+    """Return the processes that have a file below a folder open, whatever container they are in."""
+    found = tree_archive.statuses(root)
+    users = sqlite_db.open_by({(status.st_dev, status.st_ino) for status in found}, {status.st_uid for status in found})
+    return [*users.holders, *users.unseen]
+
+
+def _volume(name: str, place: str, users: list[str]) -> tuple[Tree, list[str]]:
+    root = os.path.realpath(place)
     with open_root(root, f"the place of the volume {name}"):
         if users and os.path.lexists(os.path.join(root, "PG_VERSION")):
             raise MaintenanceError(
@@ -100,10 +119,32 @@ def volume_of(host: Host, engine: Engine, name: str) -> tuple[Tree, list[str]]:
     return Tree("volume", name, root, root), users
 
 
-def volume_at(name: str, root: str) -> Tree:
-    """Return a volume whose engine stands still, so that nothing writes to it."""
-    with open_root(root, f"the place of the volume {name}"):
-        return Tree("volume", name, root, root)
+def refuse_owned(trees: t.Sequence[Tree], databases: t.Sequence[str], own: t.Sequence[str]) -> None:
+    """Refuse a tree whose rollback would put back or remove what is not its own.
+
+    :param databases: files of SQLite, which come with others beside them.
+    :param own: folders of the maintenance itself.
+    :raises MaintenanceError: naming what has to be declared as data.
+    """
+    names = [(path, path + end) for path in databases for end in ("", *sqlite_db.SIDECARS)]
+    for tree in trees:
+        for path, name in names:
+            if _is_in(tree, os.path.realpath(name)):
+                raise MaintenanceError(
+                    f"The database {path} lies in {tree.kind} {tree.name}, whose rollback would put an old copy over it; "
+                    "name its folder in data, which covers the files beside it too."
+                )
+        for path in own:
+            if _is_in(tree, os.path.realpath(path)):
+                raise MaintenanceError(
+                    f"{tree.kind} {tree.name} holds the snapshots or the state of maintenance ({path}); move that elsewhere."
+                )
+
+
+def _is_in(tree: Tree, path: str) -> bool:
+    inside = path.startswith(tree.root + "/")
+    below = path[len(tree.root) + 1 :]
+    return inside and not any(below == data or below.startswith(data + "/") for data in tree.data)
 
 
 def take(tree: Tree, work: str, number: int) -> tuple[dict[str, Json], list[str]]:
@@ -120,6 +161,8 @@ def take(tree: Tree, work: str, number: int) -> tuple[dict[str, Json], list[str]
     changed = tree_archive.differing(target, tree.root, tree.data)
     if changed and tree.kind == "release":
         raise MaintenanceError(f"{tree.root} changed while it was copied ({(changed.changed + changed.extra)[0]}); stop what writes to it.")
+    if changed:
+        packed.left_out.append(f"{tree.kind} {tree.name}: {(changed.changed + changed.extra)[0]} changed while it was copied")
     entry = {
         "kind": tree.kind, "name": tree.name, "path": tree.path, "root": tree.root, "data": list(tree.data), "version": tree.version,
         "link": os.readlink(tree.path) if os.path.islink(tree.path) else "", "folder": os.path.realpath(os.path.dirname(tree.path)),

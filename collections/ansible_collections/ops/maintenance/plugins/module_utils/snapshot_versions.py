@@ -75,7 +75,19 @@ def described(content: bytes, entry: t.Mapping[str, Json], key: bytes) -> dict[s
         return hmac.new(key, value, hashlib.sha256).hexdigest()[:32]
 
     names = {name: keyed(name.encode() + b"=" + value) for name, value in sorted(variables(content).items())}
-    return {"mode": f"{entry['mode']:04o}", "uid": entry["uid"], "gid": entry["gid"], "hash": keyed(content), "variables": names}
+    return {
+        "mode": f"{entry['mode']:04o}",
+        "uid": entry["uid"],
+        "gid": entry["gid"],
+        "hash": keyed(entry["sha256"].encode()),
+        "variables": names,
+    }
+
+
+def _name_of(path: str) -> str:
+    """Name the sealed file of a path; git takes nothing below a folder with the name of its own."""
+    parts = ["git" if part.lower() == ".git" else part for part in path.lstrip("/").split("/")]
+    return "/".join(parts) + ".sealed"
 
 
 class Versions:
@@ -106,7 +118,7 @@ class Versions:
                 content = source.read(_LIMIT)
             values |= {value for value in variables(content).values() if len(value) >= _LEAST}
             now[entry["path"]] = described(content, entry, self._key)
-            name = entry["path"].lstrip("/") + ".sealed"
+            name = _name_of(entry["path"])
             if before.get(entry["path"]) != now[entry["path"]] or not os.path.isfile(os.path.join(self.tree, name)):
                 self._seal(os.path.join(folder, entry["file"]), name)
                 written.append(name)
@@ -120,13 +132,16 @@ class Versions:
         return Version(self._git("rev-parse", "HEAD").strip(), changed, self._pushed())
 
     def _index(self) -> dict[str, Json]:
-        try:
-            with open_regular(os.path.join(self.tree, INDEX)) as source:
-                found = json.loads(source.read())
-        except FileNotFoundError:
+        """Return the committed index; one that a run did not come to commit says nothing of what is kept."""
+        path = os.path.join(self.tree, INDEX)
+        committed = self._host.run(["git", "-C", self.tree, "rev-parse", "--verify", "--quiet", f"HEAD:{INDEX}"], env=_GIT).stdout
+        if not os.path.lexists(path) or self._git("hash-object", "--", INDEX) != committed:
             return {}
+        try:
+            with open_regular(path) as source:
+                found = json.loads(source.read())
         except (OSError, ValueError, MaintenanceError) as error:
-            raise MaintenanceError(f"The index {self.tree}/{INDEX} cannot be read ({error}); put back the committed one.") from None
+            raise MaintenanceError(f"The index {path} cannot be read ({error}); commit a sound one.") from None
         return found if isinstance(found, dict) else {}
 
     def _seal(self, source: str, name: str) -> None:

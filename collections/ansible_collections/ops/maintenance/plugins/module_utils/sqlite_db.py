@@ -366,6 +366,19 @@ def users_of(path: str, proc: str = "/proc") -> Users:
             status = os.lstat(name)
             files.add((status.st_dev, status.st_ino))
             owners.add(status.st_uid)
+    holders, unseen = open_by(files, owners, proc)
+    locker = _lock_holder(path)
+    if locker is not None and not any(holder.startswith(f"process {locker} ") for holder in holders):
+        holders.append(f"process {locker} (by its lock)" if locker > 0 else "a process elsewhere (by its lock)")
+    return Users(holders, unseen)
+
+
+def open_by(files: t.Collection[tuple[int, int]], owners: t.Collection[int], proc: str = "/proc") -> Users:
+    """Find the processes that have one of these files open.
+
+    :param files: device and inode of each.
+    :param owners: users whose processes could open them, though nobody may look into those processes.
+    """
     holders, unseen = [], []
     for pid in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int):
         try:
@@ -378,9 +391,6 @@ def users_of(path: str, proc: str = "/proc") -> Users:
             with contextlib.suppress(FileNotFoundError):
                 if pid != "1" and os.stat(os.path.join(proc, pid)).st_uid in owners:
                     unseen.append(f"process {pid} ({_command_of(proc, pid)})")
-    locker = _lock_holder(path)
-    if locker is not None and not any(holder.startswith(f"process {locker} ") for holder in holders):
-        holders.append(f"process {locker} (by its lock)" if locker > 0 else "a process elsewhere (by its lock)")
     return Users(holders, unseen)
 
 

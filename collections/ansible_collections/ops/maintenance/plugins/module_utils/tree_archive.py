@@ -33,13 +33,19 @@ class Packed:
 
 @dataclass
 class Difference:
-    """What of a folder is not as in its archive; ``extra`` came after, each folder before what lies in it."""
+    """What of a folder is not as in its archive; ``extra`` came after, each folder before what lies in it; ``size`` is to be written."""
 
     changed: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.extra)
+
+    def add(self, relative: str, member: tarfile.TarInfo) -> None:
+        """Note a member that is not there as it was."""
+        self.changed.append(relative)
+        self.size += member.size
 
 
 def entries(dir_fd: int, data: t.Sequence[str], relative: str = "") -> t.Iterator[Entry]:
@@ -48,7 +54,10 @@ def entries(dir_fd: int, data: t.Sequence[str], relative: str = "") -> t.Iterato
         path = os.path.join(relative, name)
         if path in data:
             continue
-        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except FileNotFoundError:  # it went meanwhile
+            continue
         yield Entry(path, dir_fd, name, status)
         if stat.S_ISDIR(status.st_mode):
             with _opened(name, dir_fd) as child_fd:
@@ -62,8 +71,13 @@ def _is_kept(status: os.stat_result) -> bool:
 
 def size_of(root: str, data: t.Sequence[str]) -> int:
     """Return the bytes of its regular files."""
+    return sum(status.st_size for status in statuses(root, data) if stat.S_ISREG(status.st_mode))
+
+
+def statuses(root: str, data: t.Sequence[str] = ()) -> list[os.stat_result]:
+    """Return the status of everything below a folder but data."""
     with _opened(root) as root_fd:
-        return sum(entry.status.st_size for entry in entries(root_fd, data) if stat.S_ISREG(entry.status.st_mode))
+        return [entry.status for entry in entries(root_fd, data)]
 
 
 # Packing -------------------------------------------------------------------------------------------------------------
@@ -99,7 +113,12 @@ def _header(relative: str, status: os.stat_result, kind: bytes, target: str = ""
 
 
 def _file(entry: Entry, packed: Packed) -> t.Iterator[bytes]:
-    with _regular(entry.name, entry.dir_fd) as source:
+    try:
+        opened = _regular(entry.name, entry.dir_fd)
+    except FileNotFoundError:
+        packed.left_out.append(f"{entry.relative}: went while it was copied")
+        return
+    with opened as source:
         status = os.fstat(source.fileno())
         yield _header(entry.relative, status, tarfile.REGTYPE)
         left = status.st_size
@@ -134,13 +153,14 @@ def differing(archive: str, root: str, data: t.Sequence[str], decrypt_command: t
     """Compare a folder with its archive: kind, owner, mode and content of everything but data."""
     found, known = Difference(), set()
     if not os.path.lexists(root):
-        found.changed = [relative for relative, _member, _reader in members(archive, decrypt_command)]
+        for relative, member, _reader in members(archive, decrypt_command):
+            found.add(relative, member)
         return found
     with _opened(root) as root_fd:
         for relative, member, reader in members(archive, decrypt_command):
             known.add(relative)
             if not _same(root_fd, relative, member, reader):
-                found.changed.append(relative)
+                found.add(relative, member)
         found.extra = [entry.relative for entry in entries(root_fd, data) if entry.relative not in known and _is_kept(entry.status)]
     return found
 
@@ -221,14 +241,19 @@ def _write(dir_fd: int, name: str, member: tarfile.TarInfo, reader: Reader) -> N
 
 
 def _clear(dir_fd: int, name: str, relative: str, is_folder: bool, data: t.Sequence[str]) -> None:
-    """Make way where something of another kind stands; a folder that holds data is left alone."""
+    """Make way where something of another kind stands; a folder that holds data, or a link that leads to it, is left alone."""
     try:
         stands = stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return
+    if stands != is_folder and _is_above(relative, data):
+        words = (
+            "is a folder with data in it now, and was none"
+            if stands
+            else "is no folder now, or a link to one, and was a folder with data in it"
+        )
+        raise MaintenanceError(f"{relative} {words}; move the data away, or back, then try again.")
     if stands and not is_folder:
-        if any(path.startswith(relative + "/") for path in data):
-            raise MaintenanceError(f"{relative} is a folder with data in it now, and was none; move the data away, then try again.")
         with _opened(name, dir_fd) as folder_fd:
             remove(folder_fd, [entry.relative for entry in entries(folder_fd, ())])
         os.rmdir(name, dir_fd=dir_fd)
@@ -236,11 +261,18 @@ def _clear(dir_fd: int, name: str, relative: str, is_folder: bool, data: t.Seque
         os.unlink(name, dir_fd=dir_fd)
 
 
-def remove(root: int | str, extra: t.Sequence[str]) -> list[str]:
-    """Remove what came after, the innermost first; return the folders that stay, because data lies in them."""
+def _is_above(relative: str, data: t.Sequence[str]) -> bool:
+    return any(path.startswith(relative + "/") for path in data)
+
+
+def remove(root: int | str, extra: t.Sequence[str], data: t.Sequence[str] = ()) -> list[str]:
+    """Remove what came after, the innermost first; return what stays, because data lies in it or behind it."""
     stay = []
     with _opened(root) if isinstance(root, str) else contextlib.nullcontext(root) as root_fd:
         for relative in reversed(extra):
+            if _is_above(relative, data):
+                stay.append(relative)
+                continue
             with _parent(root_fd, relative) as (dir_fd, name):
                 if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
                     os.unlink(name, dir_fd=dir_fd)

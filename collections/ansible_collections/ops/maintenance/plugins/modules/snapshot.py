@@ -113,7 +113,7 @@ options:
       data:
         description:
           - Paths below it that hold what is no part of a release, such as uploads, logs and caches. They are neither copied nor ever
-            rolled back. Has to be given, if only as an empty list.
+            rolled back. Has to be given, if only as an empty list. The folder of an SQLite database that is declared has to be one.
         type: list
         elements: str
         required: true

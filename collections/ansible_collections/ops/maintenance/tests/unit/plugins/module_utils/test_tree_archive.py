@@ -104,3 +104,20 @@ def test_a_file_that_gets_shorter_while_it_is_read_is_refused(tmp_path):
             break
     with pytest.raises(MaintenanceError, match="became shorter"):
         list(chunks)
+
+
+def test_files_that_go_while_a_folder_is_packed_do_not_spoil_the_rest(tmp_path):
+    root = tmp_path / "root"
+    (root / "b").mkdir(parents=True)
+    for name in ("a", "b/c", "d", "e"):
+        (root / name).write_text(name)
+    packed, archive = tree_archive.Packed(), b""
+    for number, chunk in enumerate(tree_archive.pack(str(root), [], packed)):
+        archive += chunk
+        if number == 0:
+            (root / "a").unlink()
+        if number == 1:
+            (root / "d").unlink()
+    (tmp_path / "a.tar").write_bytes(archive)
+    assert [name for name, _member, _reader in tree_archive.members(str(tmp_path / "a.tar"))] == ["", "b", "b/c", "e"]
+    assert not tree_archive.differing(str(tmp_path / "a.tar"), str(root), [])
