@@ -260,6 +260,20 @@ def test_running_server_says_the_new_release_once_a_transaction_has_ended_and_ag
     assert (again.status, again.actions) == ("ok", [])
 
 
+def test_server_that_a_failed_update_has_stopped_is_started_again(alone):
+    alone.enter()
+    hook = pathlib.Path("/etc/apt/apt.conf.d/99fails")
+    hook.write_text(f'DPkg::Post-Invoke {{ "pg_ctlcluster {MAJOR} main stop; exit 1"; }};\n')
+    try:
+        outcome = alone.run(wait_seconds=2.0)
+    finally:
+        hook.unlink()
+    assert outcome.status == "failed"
+    assert "apt-get" in outcome.summary
+    assert found(outcome, "updated").state == "critical"
+    assert version(server()) in (alone.old, alone.new)
+
+
 def test_release_on_disk_that_does_not_run_yet_is_restarted(alone):
     """As an update leaves it whose restart was held back."""
     policy = pathlib.Path("/usr/sbin/policy-rc.d")

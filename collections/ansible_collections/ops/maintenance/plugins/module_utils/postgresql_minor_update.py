@@ -190,8 +190,9 @@ class Job:
         if obstacle:
             return [self._action(target, "deferred", obstacle) for target in due]
         before = [(target, target.seen, target.work or "restart") for target in group if target.seen]
-        problem = self._install(group) if any(target.work == "update" for target in due) else ""
-        problem = problem or self._restart(group)
+        problem = self._tried(self._install, group) if any(target.work == "update" for target in due) else ""
+        after = self._tried(self._start if problem else self._restart, group)
+        problem = "; ".join(filter(None, [problem, after]))
         return [self._proven(target, seen, work, problem) for target, seen, work in before]
 
     def _settled(self, group: list[Target]) -> str:
@@ -231,6 +232,22 @@ class Job:
             is_old = target.seen is None or target.seen.version != wanted or target.seen.old_files
             if cluster and minor and is_old:
                 ran = self.host.run(["pg_ctlcluster", str(cluster.major), cluster.name, "restart"], timeout=600)
+                said += [] if ran.rc == 0 else [ran.why()]
+        return "; ".join(said)
+
+    def _tried(self, step: t.Callable[[list[Target]], str], group: list[Target]) -> str:
+        """Take a step; one that cannot be taken ends neither the work nor its record, for a server may be down by now."""
+        try:
+            return step(group)
+        except MaintenanceError as error:
+            return str(error)
+
+    def _start(self, group: list[Target]) -> str:
+        """Start what packages that failed have stopped and not started again, as it is."""
+        said = []
+        for target in group:
+            if target.cluster and not self._await(target, lambda _seen: True, _GRACE_SECONDS):
+                ran = self.host.run(["pg_ctlcluster", str(target.cluster.major), target.cluster.name, "start"], timeout=600)
                 said += [] if ran.rc == 0 else [ran.why()]
         return "; ".join(said)
 
