@@ -143,3 +143,14 @@ def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     assert security_firewall_log.passes_bad_sample(review) == ""
     monkeypatch.setattr(security_firewall_log, "_packet", lambda *_: None)
     assert security_firewall_log.passes_bad_sample(review)
+
+
+def test_records_that_do_not_say_what_was_done_are_not_called_let_in(firewall):
+    moment = (NOW - timedelta(hours=1)).isoformat()
+    known = {"timestamp": moment, "action": "block", "client_ip": "198.51.100.7"}
+    renamed = {"timestamp": moment, "firewallAction": "block", "client_ip": "198.51.100.7"}
+    assert firewall.review([json.dumps(known) + "\n"]).state == "ok"
+    found = firewall.review([json.dumps(known) + "\n", json.dumps(renamed) + "\n"])
+    assert found.state == "unknown"
+    assert "1 record without any of action_fields" in found.not_covered
+    assert firewall.review([json.dumps(renamed) + "\n"], action_fields=["firewallAction"]).value == 1
