@@ -172,6 +172,8 @@ def _journal_faults(raw: bytes, manifest: Mapping[str, Any], store_url: str) -> 
     faults = [f"line {journal.broken_at} of the journal does not fit: {journal.broken_why}"] if journal.broken_at else []
     if (journal.last_hash, journal.run_id) != (manifest.get("journal_last_hash"), manifest["run_id"]):
         faults.append("the journal is not the one that the manifest names")
+    if manifest.get("state") != journal.state and (journal.end is not None or manifest.get("state") in ("completed", "failed")):
+        faults.append("the manifest tells of another end of the run than the journal")
     if store_url and journal.state != "running":
         with Store(store_url) as store:
             faults += [said] if (said := store.mismatch(journal.lines)) and journal.end is not None else []

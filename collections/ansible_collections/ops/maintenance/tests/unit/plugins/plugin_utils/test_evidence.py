@@ -174,6 +174,21 @@ def test_an_archive_without_one_of_its_parts_proves_nothing(journal, tmp_path, n
     assert evidence.faults_of(str(repacked(packed(journal, tmp_path), take_away)))[1] == [f"{name} is missing"]
 
 
+def test_a_journal_that_lost_its_end_is_not_called_completed(journal, tmp_path):
+    def cut(files):
+        lines = files["journal.jsonl"].splitlines(keepends=True)[:-1]
+        manifest = json.loads(files["manifest.json"])
+        manifest["journal_last_hash"] = json.loads(lines[-1])["hash"]
+        files["journal.jsonl"] = b"".join(lines)
+        for entry in manifest["files"]:
+            entry["sha256"] = hashlib.sha256(files[entry["name"]]).hexdigest()
+        files["manifest.json"] = json.dumps(manifest).encode()
+        _made_anew(files)
+
+    faults = evidence.faults_of(str(repacked(packed(journal, tmp_path), cut)))[1]
+    assert faults == ["the manifest tells of another end of the run than the journal"]
+
+
 def test_a_sparse_file_that_unpacks_without_end_is_refused(tmp_path):
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
