@@ -260,6 +260,18 @@ def test_running_server_says_the_new_release_once_a_transaction_has_ended_and_ag
     assert (again.status, again.actions) == ("ok", [])
 
 
+def test_window_that_closes_while_a_transaction_is_waited_for_is_kept(alone):
+    alone.enter()
+    with transaction(server()) as session:
+        ends = threading.Timer(1.0, session.execute, ["COMMIT"])
+        ends.start()
+        deadline = Host().now().timestamp() + 5
+        outcome = alone.run(long_transaction_seconds=0.1, deadline=deadline, minimum_seconds=4)
+        ends.join()
+    assert (outcome.status, "does not fit into the window" in outcome.summary) == ("deferred", True)
+    assert (version(server()), alone.on_disk()) == (alone.old, alone.packaged.old)
+
+
 def test_server_that_a_failed_update_has_stopped_is_started_again(alone):
     alone.enter()
     hook = pathlib.Path("/etc/apt/apt.conf.d/99fails")

@@ -183,10 +183,10 @@ class Job:
     def _work_on(self, group: list[Target]) -> list[Action]:
         """Work on all servers of one major; they share the packages, so that all of them have to be ready."""
         due = [target for target in group if target.work]
-        refused = [f"{target.name}: {said}" for target in group for said in self.refusals(target)]
+        refused = self._refused(group)
         if self.check_mode:
-            return [self._action(target, "deferred" if refused else "due", "; ".join(refused[:3])) for target in due]
-        obstacle = "; ".join(refused[:3]) or self.not_now() or self._settled(group)
+            return [self._action(target, "deferred" if refused else "due", refused) for target in due]
+        obstacle = refused or self.not_now() or self._settled(group) or self._refused(group) or self.not_now()  # both anew after the wait
         if obstacle:
             return [self._action(target, "deferred", obstacle) for target in due]
         before = [(target, target.seen, target.work or "restart") for target in group if target.seen]
@@ -194,6 +194,9 @@ class Job:
         after = self._tried(self._start if problem else self._restart, group)
         problem = "; ".join(filter(None, [problem, after]))
         return [self._proven(target, seen, work, problem) for target, seen, work in before]
+
+    def _refused(self, group: list[Target]) -> str:
+        return "; ".join([f"{target.name}: {said}" for target in group for said in self.refusals(target)][:3])
 
     def _settled(self, group: list[Target]) -> str:
         """Wait until nothing speaks against a restart; return what still does when the time is over."""
