@@ -80,10 +80,12 @@ class Places:
 
     :param patterns: files as sshd names them, with its tokens, relative to a home where they do not begin with a slash.
     :param gaps: what lets somebody in besides them, or why that is not known.
+    :param is_known: whether sshd said it; else these are what it does without a word about it.
     """
 
     patterns: tuple[str, ...] = _DEFAULT
     gaps: tuple[str, ...] = ()
+    is_known: bool = True
 
 
 def places(review: Review) -> Places:
@@ -94,21 +96,21 @@ def places(review: Review) -> Places:
     except FileNotFoundError:
         return Places()
     except (OSError, MaintenanceError) as error:
-        return Places(gaps=(f"where sshd looks for keys: {shown(path)}: {why_unread(error)}",))
+        return Places(gaps=(f"where sshd looks for keys: {shown(path)}: {why_unread(error)}",), is_known=False)
     if not config.keywords & {_FILES, _COMMAND, _AUTHORITIES}:
         return Places()
     declared = review.params.get("sshd_connections") or []
     made_up, unclear = security_sshd_config.connections(config.blocks)
     gaps = [f"where sshd looks for keys: {block}: declare a connection for it in sshd_connections" for block in unclear if not declared]
-    answers = []
-    for connection in dict.fromkeys(["", *declared, *made_up]):
+    answers, asked = [], list(dict.fromkeys(["", *declared, *made_up]))
+    for connection in asked:
         try:
             answers.append(security_sshd.ask(review, path, connection))
         except MaintenanceError as error:
             gaps.append(f"where sshd looks for keys{f' for {connection}' if connection else ''}: {error}")
     gaps += [said for options in answers for said in _elsewhere(options)]
     patterns = [word for options in answers for line in options.get(_FILES, _DEFAULT) for word in line.split() if word != "none"]
-    return Places(tuple(dict.fromkeys(patterns)) if answers else _DEFAULT, tuple(dict.fromkeys(gaps)))
+    return Places(tuple(dict.fromkeys(patterns)) if answers else _DEFAULT, tuple(dict.fromkeys(gaps)), len(answers) == len(asked))
 
 
 def _elsewhere(options: t.Mapping[str, t.Sequence[str]]) -> list[str]:

@@ -49,8 +49,10 @@ def look(review: Review) -> list[Finding]:
     findings = [_root_accounts(found), _shared_ids(review), _empty_passwords(review), *_sudo(review, now)]
     places = security_authorized_keys.places(review)
     keys, unread = security_authorized_keys.authorized_keys(found, places.patterns)
+    if not places.is_known:  # what is read elsewhere this time is neither gone nor new
+        keys, unread = {}, dict.fromkeys(found, "; ".join(places.gaps))
     now["keys"] = keys
-    findings += _compared(review, baseline, now, trouble, unread, places.gaps)
+    findings += _compared(review, baseline, now, trouble, unread, places.gaps if places.is_known else ())
     if not trouble:
         _keep(review, baseline, now, unread)
     return findings
@@ -205,7 +207,7 @@ def _compared(
     for finding_id, part, drift in parts:
         if part not in now:
             continue  # unread; its own finding says so
-        gaps = "; ".join([*elsewhere, *list(unread.values())[:5]]) if part == "keys" else ""
+        gaps = "; ".join(list(dict.fromkeys([*elsewhere, *unread.values()]))[:5]) if part == "keys" else ""
         if trouble:
             findings.append(unknown(finding_id, part, f"there is no baseline to compare with: {trouble}", "Follow that advice."))
         elif part not in baseline:

@@ -158,13 +158,14 @@ def verdict(review: Review, source: t.Mapping[str, t.Any], refused: Refused, kno
     said = unusual(refused.total / days, periods, source["factor"], source["least_a_day"])
     odd = [f"refused: {said}"] if said else []
     odd += [f"this host itself was refused {target}, {many(count, 'time')}" for target, count in refused.outgoing.items()]
-    review.count(IDS[0], source["name"], refused.total)
     gaps = [*refused.problems]
     gaps += [f"{refused.undated} lines without a readable time"] if refused.undated else []
     gaps += [f"{many(refused.unjudged, 'record')} without any of action_fields"] if refused.unjudged else []
     gaps += [] if refused.records or refused.problems else ["not one packet or request was logged, so it may log nothing"]
     gaps += [] if periods else ["no earlier period to compare with"]
     blind = not refused.records or bool(refused.problems or refused.undated or refused.unjudged)
+    if not blind:
+        review.count(IDS[0], source["name"], refused.total)
     state = "warning" if odd else "unknown" if blind else "ok"
     advice = {"ok": "", "unknown": "Make the firewall log what it refuses, and export the log of a provider to where it is declared."}
     busiest = sorted(refused.by.items(), key=lambda pair: (-pair[1], pair[0]))[:15]

@@ -92,6 +92,17 @@ def test_a_new_key_in_another_place_is_drift(system):
     assert system.drift(said, accept_baseline=True).state == "ok"
 
 
+def test_what_sshd_does_not_say_this_time_is_neither_drift_nor_accepted(system):
+    said = f"authorizedkeysfile {system.folder}/keys/%u\n"
+    system.write("keys/mia", f"{GOOD}\n")
+    system.write("mia/.ssh/authorized_keys", f"{WEAK}\n")
+    assert system.drift(said).state == "ok"
+    for given in ({}, {"accept_baseline": True}):
+        found = system.drift(None, **given)
+        assert (found.state, found.value, found.not_covered.count("where sshd looks")) == ("unknown", 0, 1)
+    assert (system.drift(said).state, system.drift(said).value) == ("ok", 0)
+
+
 def test_a_match_block_with_another_file_is_followed(system):
     system.write("keys/mia", f"{WEAK}\n")
     config = f"Match\tUser mia\n\tAuthorizedKeysFile\t{system.folder}/keys/%u\n"
