@@ -261,6 +261,32 @@ def test_running_server_says_the_new_release_once_a_transaction_has_ended_and_ag
     assert (again.status, again.actions) == ("ok", [])
 
 
+def test_window_that_closes_while_a_transaction_is_waited_for_is_kept(alone):
+    alone.enter()
+    with transaction(server()) as session:
+        ends = threading.Timer(1.0, session.execute, ["COMMIT"])
+        ends.start()
+        deadline = Host().now().timestamp() + 5
+        outcome = alone.run(long_transaction_seconds=0.1, deadline=deadline, minimum_seconds=4)
+        ends.join()
+    assert (outcome.status, "does not fit into the window" in outcome.summary) == ("deferred", True)
+    assert (version(server()), alone.on_disk()) == (alone.old, alone.packaged.old)
+
+
+def test_server_that_a_failed_update_has_stopped_is_started_again(alone):
+    alone.enter()
+    hook = pathlib.Path("/etc/apt/apt.conf.d/99fails")
+    hook.write_text(f'DPkg::Post-Invoke {{ "pg_ctlcluster {MAJOR} main stop; exit 1"; }};\n')
+    try:
+        outcome = alone.run(wait_seconds=2.0)
+    finally:
+        hook.unlink()
+    assert outcome.status == "failed"
+    assert "apt-get" in outcome.summary
+    assert found(outcome, "updated").state == "critical"
+    assert version(server()) in (alone.old, alone.new)
+
+
 def test_release_on_disk_that_does_not_run_yet_is_restarted(alone):
     """As an update leaves it whose restart was held back."""
     policy = pathlib.Path("/usr/sbin/policy-rc.d")

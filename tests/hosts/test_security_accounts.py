@@ -105,6 +105,7 @@ def test_a_clean_host_is_silent_and_planted_faults_arrive(host):
     assert [(f.id, f.summary, f.not_covered) for f in clean.findings if f.state != "ok"] == []
     logged_in(person("eva", "disk"), 120)
     person("ida")  # never
+    call("groupadd", "--non-unique", "--gid", call("id", "-g", "tom").strip(), "twins")
     call("usermod", "--password", "$1$salt$UsBvpBUPV7hAmiGNYJ3b8.", "tom")
     with open("/etc/sudoers.d/eva", "w", encoding="utf-8") as target:
         target.write("eva ALL=(ALL) NOPASSWD: ALL\n")
@@ -117,6 +118,7 @@ def test_a_clean_host_is_silent_and_planted_faults_arrive(host):
     assert states == {
         "accounts": "critical",  # drift: eva may become root through the group disk
         "root_accounts": "ok",
+        "shared_ids": "warning",
         "empty_password": "ok",
         "sudo": "critical",
         "sudo_syntax": "ok",
@@ -287,3 +289,26 @@ def test_a_home_that_root_put_elsewhere_is_read_as_sshd_reads_it(host):
     call("ssh-keygen", "-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", str(host / "short"))
     shutil.copy(host / "short.pub", "/home/mia/.ssh/authorized_keys")
     assert "mia: RSA with 1024 bits" in " ".join(found(reviewed(host), "key_strength").evidence)
+
+
+def test_keys_are_read_where_the_real_sshd_looks_for_them(host):
+    person("mia")
+    call("ssh-keygen", "-A")
+    os.makedirs("/run/sshd", exist_ok=True)
+    more = "/etc/ssh/sshd_config.d/keys.conf"
+    with open(more, "w", encoding="utf-8") as target:
+        target.write(f"AuthorizedKeysFile\tnone\nMatch\tUser mia\n\tAuthorizedKeysFile\t{host}/keys/%u\n")
+    (host / "keys").mkdir()
+    try:
+        assert [found(reviewed(host), name).state for name in ("ssh_keys", "key_strength")] == ["ok", "ok"]
+        call("ssh-keygen", "-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", str(host / "short"))
+        shutil.copy(host / "short.pub", host / "keys/mia")
+        outcome = reviewed(host)
+        assert [found(outcome, name).state for name in ("ssh_keys", "key_strength")] == ["warning", "warning"]
+        assert "mia: RSA with 1024 bits" in found(outcome, "key_strength").evidence[0]
+        with open(more, "w", encoding="utf-8") as target:
+            target.write("AuthorizedKeysCommand /usr/bin/true s3cret %u\nAuthorizedKeysCommandUser nobody\n")
+        gap = found(reviewed(host), "key_strength")
+        assert (gap.state, gap.not_covered) == ("unknown", "keys that the AuthorizedKeysCommand /usr/bin/true gives")
+    finally:
+        os.unlink(more)

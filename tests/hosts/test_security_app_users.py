@@ -182,6 +182,16 @@ def test_where_the_counts_do_not_agree_postgresql_takes_everything_back(cluster,
     assert session.value("SELECT count(*) FROM user_sessions") == 3
 
 
+def test_a_function_that_somebody_put_into_public_is_not_run(cluster, database, session, people):
+    """Whoever may create there could have the review's role run anything, or make the counts agree."""
+    session.execute("CREATE FUNCTION public.planted(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$")
+    session.execute("CREATE AGGREGATE public.count(*) (sfunc = public.planted, stype = bigint, initcond = '0')")
+    found, actions = disabled(
+        cluster, database, "eva", admin_query="SELECT username FROM (SELECT *, count(*) OVER () FROM users) u WHERE role LIKE '%OWNER'"
+    )
+    assert (found.state, [action.status for action in actions]) == ("ok", ["changed"]), found.summary
+
+
 def test_a_row_that_somebody_holds_is_not_waited_for_long(cluster, database, session, people):
     session.execute("BEGIN; UPDATE users SET role = role WHERE username = 'eva'")
     found, actions = disabled(cluster, database, "eva", timeout_seconds=1.0)

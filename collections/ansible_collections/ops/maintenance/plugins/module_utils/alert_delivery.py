@@ -88,14 +88,20 @@ class Delivery:
             before = counters(self._metrics())
             self._post(started, started + timedelta(seconds=self.entry["wait_seconds"] + 60))
         except UnheardError as error:
-            return self._finding("critical", f"No test alert could be sent: {error}."), self._action("failed")
+            return self._finding("critical", f"No test alert could be sent: {error}."), self._action("failed", "could not be sent")
         try:
             seen = self._watch(before, started + timedelta(seconds=self.entry["wait_seconds"]))
             finding = self._judge(seen, self._alert())
-            self._post(started, self.host.now())
         except UnheardError as error:
             finding = self._finding("unknown", f"What became of the test alert is not known: {error}.")
-        return finding, self._action("changed")
+        return finding, self._action("changed", self._take_back(started))
+
+    def _take_back(self, started: datetime) -> str:
+        try:
+            self._post(started, self.host.now())
+        except UnheardError:
+            return "was sent; it could not be taken back, and ends by itself"
+        return "was sent and taken back"
 
     def _watch(self, before: Counts, until: datetime) -> Progress:
         """Look until all channels that began have taken it, twice the same, or the time is over."""
@@ -129,8 +135,8 @@ class Delivery:
             not_covered="whether a person saw it", advice="" if state == "ok" else _ADVICE,
         )  # fmt: skip
 
-    def _action(self, status: str) -> Action:
-        return Action(clean(self.entry["name"], 100), "test_alert", status, f"a test alert ({ALERT}) was sent and taken back")
+    def _action(self, status: str, said: str) -> Action:
+        return Action(clean(self.entry["name"], 100), "test_alert", status, f"a test alert ({ALERT}) {said}")
 
     def _get(self, path: str) -> bytes:
         answer = http_probe.fetch(f"{self.base}{path}", timeout=self.timeout, ca_file=self.entry["ca_file"])

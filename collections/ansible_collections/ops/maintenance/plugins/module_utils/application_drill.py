@@ -241,7 +241,7 @@ class Drill:
             where = os.path.join(folder, reference["below"].strip("/"))
             try:
                 with place.session(read_only=True) as session:
-                    session.set("search_path", "public, pg_catalog")
+                    session.set("search_path", "pg_catalog, public")
                     named = [str(next(iter(row.values()))) for row in session.rows(reference["query"]) if row]
             except MaintenanceError as error:
                 self.find("drill.references", "unknown", f"the rows could not be read: {error}", advice="Correct the query.")

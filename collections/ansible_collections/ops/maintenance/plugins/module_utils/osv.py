@@ -9,6 +9,7 @@ import os
 import re
 import typing as t
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,6 +24,8 @@ _VERSION = re.compile(
 )
 _PRE = {"a": "a", "alpha": "a", "b": "b", "beta": "b"}
 _LAST = float("inf")
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What reading a database may raise; of an archive that is damaged or encrypted the last three."""
 
 Key = tuple[t.Any, ...]
 
@@ -124,7 +127,7 @@ def load(path: str, wanted: t.Collection[str], ecosystem: Ecosystem = PYPI) -> D
     try:
         for text in texts(path):
             _add(database, text, names)
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         advice = "fetch the database of the ecosystem"
         raise InputError.of("advisories", path, f"a readable OSV database ({error})", advice) from error
     return database
@@ -166,7 +169,7 @@ def _add(database: Database, text: bytes, names: set[str]) -> None:
             if name in names:
                 database.affected.setdefault(name, []).append((record, item))
         database.records += 1
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         database.unreadable += 1
 
 

@@ -8,7 +8,6 @@ import json
 import math
 import re
 import typing as t
-import zipfile
 from dataclasses import dataclass, field
 
 from . import osv
@@ -61,7 +60,7 @@ def load(path: str, ecosystem: str, wanted: t.Collection[str]) -> Database:
                 found.modified = max([found.modified, *(match.decode() for match in _MODIFIED.findall(text))])
                 if any(name in text for name in names):
                     _add(found, text, ecosystem, wanted)
-    except (OSError, zipfile.BadZipFile) as error:
+    except osv.UNREADABLE as error:
         raise InputError.of("advisories", path, f"a readable OSV database ({error})", "fetch it again") from error
     if not found.records:
         raise InputError.of("advisories", path, f"OSV records of {ecosystem}", "fetch the database of this distribution")
@@ -79,7 +78,7 @@ def _add(found: Database, text: bytes, ecosystem: str, wanted: t.Collection[str]
                 fixes = [event["fixed"] for span in item.get("ranges", []) for event in span.get("events", []) if "fixed" in event]
                 severity, published = severity_of(record, item), str(record.get("published", ""))
                 found.advisories += [Advisory(str(package["name"]), str(fix), severity, str(record["id"]), published) for fix in fixes]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         found.unreadable += 1
 
 

@@ -17,7 +17,7 @@ def all_of(job: Job, actions: t.Sequence[Action]) -> list[Finding]:
     """Return the findings of every server and of the packages."""
     findings = [finding for target in job.targets for finding in (pending(job, target), ready(job, target))]
     findings += [updated(action) for action in actions if action.status in ("changed", "failed")]
-    return findings + ([majors(job.packages.majors_offered)] if job.packages.minors else [])
+    return findings + ([majors(job)] if job.packages.minors else [])
 
 
 def pending(job: Job, target: Target) -> Finding:
@@ -95,8 +95,12 @@ def updated(action: Action) -> Finding:
     return Finding("postgresql_minor.updated", "ok", action.subject, f"The running server says so: {action.summary}.")
 
 
-def majors(offered: t.Sequence[str]) -> Finding:
+def majors(job: Job) -> Finding:
     """Name what would bring another major version; that is never installed here."""
+    offered = job.packages.majors_offered
+    if not offered and job.blind:
+        said = f"Whether a package would bring another major version is not known: {job.blind}."
+        return Finding("postgresql_minor.major", "unknown", "packages", said, advice="Mend what is named, then run again.")
     if not offered:
         return Finding("postgresql_minor.major", "ok", "packages", "No pending package stands for another major version.", 0, "count")
     advice = "Plan the upgrade to the new major version as a project of its own; until then hold these packages."

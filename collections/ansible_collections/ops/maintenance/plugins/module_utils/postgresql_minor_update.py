@@ -182,16 +182,20 @@ class Job:
     def _work_on(self, group: list[Target]) -> list[Action]:
         """Work on all servers of one major; they share the packages, so that all of them have to be ready."""
         due = [target for target in group if target.work]
-        refused = [f"{target.name}: {said}" for target in group for said in self.refusals(target)]
+        refused = self._refused(group)
         if self.check_mode:
-            return [self._action(target, "deferred" if refused else "due", "; ".join(refused[:3])) for target in due]
-        obstacle = "; ".join(refused[:3]) or self.not_now() or self._settled(group)
+            return [self._action(target, "deferred" if refused else "due", refused) for target in due]
+        obstacle = refused or self.not_now() or self._settled(group) or self._refused(group) or self.not_now()  # both anew after the wait
         if obstacle:
             return [self._action(target, "deferred", obstacle) for target in due]
         before = [(target, target.seen, target.work or "restart") for target in group if target.seen]
-        problem = self._install(group) if any(target.work == "update" for target in due) else ""
-        problem = problem or self._restart(group)
+        problem = self._tried(self._install, group) if any(target.work == "update" for target in due) else ""
+        after = self._tried(self._start if problem else self._restart, group)
+        problem = "; ".join(filter(None, [problem, after]))
         return [self._proven(target, seen, work, problem) for target, seen, work in before]
+
+    def _refused(self, group: list[Target]) -> str:
+        return "; ".join([f"{target.name}: {said}" for target in group for said in self.refusals(target)][:3])
 
     def _settled(self, group: list[Target]) -> str:
         """Wait until nothing speaks against a restart; return what still does when the time is over."""
@@ -230,6 +234,22 @@ class Job:
             is_old = target.seen is None or target.seen.version != wanted or target.seen.old_files
             if cluster and minor and is_old:
                 ran = self.host.run(["pg_ctlcluster", str(cluster.major), cluster.name, "restart"], timeout=600)
+                said += [] if ran.rc == 0 else [ran.why()]
+        return "; ".join(said)
+
+    def _tried(self, step: t.Callable[[list[Target]], str], group: list[Target]) -> str:
+        """Take a step; one that cannot be taken ends neither the work nor its record, for a server may be down by now."""
+        try:
+            return step(group)
+        except MaintenanceError as error:
+            return str(error)
+
+    def _start(self, group: list[Target]) -> str:
+        """Start what packages that failed have stopped and not started again, as it is."""
+        said = []
+        for target in group:
+            if target.cluster and not self._await(target, lambda _seen: True, _GRACE_SECONDS):
+                ran = self.host.run(["pg_ctlcluster", str(target.cluster.major), target.cluster.name, "start"], timeout=600)
                 said += [] if ran.rc == 0 else [ran.why()]
         return "; ".join(said)
 

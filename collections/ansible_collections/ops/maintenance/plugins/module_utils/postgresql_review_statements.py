@@ -44,7 +44,7 @@ def normalised(statement: str, limit: int = 160) -> str:
             return " "
         return "?" if kind in ("dollar", "escaped", "text", "number") else match.group()
 
-    text = re.sub(r" +", " ", _TOKEN.sub(shown, statement)).strip()
+    text = re.sub(r"\s+", " ", _TOKEN.sub(shown, statement)).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

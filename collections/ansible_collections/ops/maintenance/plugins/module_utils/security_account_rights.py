@@ -11,11 +11,12 @@ import tempfile
 import typing as t
 from datetime import datetime
 
-from . import security_accounts
+from . import security_accounts, security_authorized_keys
 from .errors import MaintenanceError, out_of_range
 from .judge import many
 from .record import Finding, clean
-from .security_accounts import ADMIN_GROUPS, Account, Key
+from .security_accounts import ADMIN_GROUPS, Account
+from .security_authorized_keys import Key
 from .security_common import Review, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
@@ -198,16 +199,18 @@ def _fields(blob: bytes) -> t.Iterator[bytes]:
 
 
 def _keys(review: Review, accounts: t.Mapping[str, Account]) -> Finding:
-    texts, unread = security_accounts.key_files(accounts)
+    places = security_authorized_keys.places(review)
+    texts, unread = security_authorized_keys.key_files(accounts, places.patterns)
+    gaps = [*places.gaps, *list(unread.values())[:5]]
     weak, count = [], 0
     for name, files in sorted(texts.items()):
         for line in (line for text in files for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")):
             count += 1
-            key = security_accounts.key_of(line)
+            key = security_authorized_keys.key_of(line)
             faults = ["not a key"] if key is None else key_faults(key, review.params["rsa_minimum_bits"], review.now)
             weak += [f"{name}: {fault}{f' ({key.fingerprint})' if key else ''}" for fault in faults]
-    state = "warning" if weak else "unknown" if unread else "ok"
-    advice = {"ok": "", "unknown": "Make them readable for the review; a link is not followed."}
+    state = "warning" if weak else "unknown" if gaps else "ok"
+    advice = {"ok": "", "unknown": "Make them readable for the review (a link is not followed), and look by hand at what is not in files."}
     return Finding(
         IDS[3],
         state,
@@ -216,7 +219,7 @@ def _keys(review: Review, accounts: t.Mapping[str, Account]) -> Finding:
         value=len(weak),
         unit="count",
         threshold=f"warning from 1 (DSA, RSA below {review.params['rsa_minimum_bits']} bits, authorities, not a key)",
-        not_covered="; ".join(list(unread.values())[:5]),
+        not_covered="; ".join(gaps),
         advice=advice.get(state, "Have the owners put a new ed25519 key in place, then remove these."),
         evidence=weak[:20],
     )

@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 
-from . import security_account_disable, security_accounts, security_last_seen
+from . import security_account_disable, security_accounts, security_authorized_keys, security_last_seen
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import from_limit, limits, many
 from .record import Finding
@@ -81,7 +81,9 @@ def read(review: Review) -> Accounts:
         gaps.append(f"the shadow file could not be read: {why_unread(error)}")
     kinds = {entry["account"]: entry["kind"] for entry in review.params["roster"] or ()}
     of_people = {name: account for name, account in accounts.items() if is_person(account, lowest, highest)}
-    keys, unread = security_accounts.key_files(of_people)
+    places = security_authorized_keys.places(review)
+    gaps += places.gaps
+    keys, unread = security_authorized_keys.key_files(of_people, places.patterns)
     seen = security_last_seen.gather(
         review.host, os.path.dirname(review.etc), {name: int(account["uid"]) for name, account in of_people.items()}, _period(review)
     )

@@ -1,28 +1,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Local accounts, sudo rules and authorised keys, read from their files into plain data that can be compared."""
+"""Local accounts, sudo rules, read from their files into plain data that can be compared."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import glob
-import hashlib
 import os
 import re
 import typing as t
 
 from .errors import MaintenanceError
-from .paths import open_folder, open_regular
-from .record import clean
-from .security_common import READ_LIMIT_BYTES, read_small, shown, why_unread
+from .security_common import read_small, shown
 
 ADMIN_GROUPS = frozenset(("root", "sudo", "wheel", "admin", "docker", "lxd", "disk", "shadow"))
 """Groups whose members can become root."""
 
-_KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[\w@.-]+$")
-_VALUE = re.compile(r'="((?:[^"\\]|\\.)*)"')
 _INCLUDE = re.compile(r"^[#@]include(dir)?\s+(.+)$")
 _DEPTH_LIMIT = 16
 
@@ -32,15 +25,35 @@ Account = dict[str, t.Any]
 def accounts(etc: str) -> dict[str, Account]:
     """Return every local account: uid, gid, shell, home and groups."""
     groups = _rows(os.path.join(etc, "group"), 4)
-    names = {row[2]: row[0] for row in groups}
+    names = _by_number(groups)
     found: dict[str, Account] = {}
     for name, _unused, uid, gid, _unused, home, shell in _rows(os.path.join(etc, "passwd"), 7):
-        found.setdefault(name, {"uid": uid, "gid": gid, "home": home, "shell": shell, "groups": {names.get(gid, gid)}})
-    for group, _unused, _unused, members in groups:
+        found.setdefault(name, {"uid": uid, "gid": gid, "home": home, "shell": shell, "groups": set(names.get(_number(gid), [gid]))})
+    for _unused, _unused, gid, members in groups:
         for member in filter(None, members.split(",")):
             if member in found:
-                found[member]["groups"].add(group)
+                found[member]["groups"].update(names[_number(gid)])
     return {name: {**account, "groups": sorted(account["groups"])} for name, account in found.items()}
+
+
+def _number(text: str) -> str:
+    return text.strip().lstrip("0") or "0"
+
+
+def _by_number(rows: t.Iterable[t.Sequence[str]]) -> dict[str, list[str]]:
+    """Return the names of each number, for to the kernel all names of one number are the same."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(_number(row[2]), []).append(row[0])
+    return {number: list(dict.fromkeys(found)) for number, found in names.items()}
+
+
+def shared_numbers(etc: str) -> list[str]:
+    """Return the uids and gids that have several names; root's twins are told apart from these."""
+    users = {uid: names for uid, names in _by_number(_rows(os.path.join(etc, "passwd"), 7)).items() if uid != "0"}
+    groups = _by_number(_rows(os.path.join(etc, "group"), 4))
+    kinds = (("uid", users), ("gid", groups))
+    return [f"{kind} {number}: {', '.join(names)}" for kind, found in kinds for number, names in sorted(found.items()) if len(names) > 1]
 
 
 def _rows(path: str, fields: int) -> list[list[str]]:
@@ -51,7 +64,7 @@ def _rows(path: str, fields: int) -> list[list[str]]:
 
 def root_twins(found: t.Mapping[str, Account]) -> list[str]:
     """Return the accounts other than root that are root by their uid."""
-    return sorted(name for name, account in found.items() if account["uid"].strip().lstrip("0") == "" and name != "root")
+    return sorted(name for name, account in found.items() if _number(account["uid"]) == "0" and name != "root")
 
 
 def empty_passwords(etc: str) -> list[str]:
@@ -132,84 +145,6 @@ def _included(target: str, is_folder: bool, beside: str) -> list[str]:
 def flat_rules(rules: t.Mapping[str, t.Sequence[str]]) -> list[str]:
     """Return every rule once, with its file before it."""
     return sorted({f"{path}: {rule}" for path, lines in rules.items() for rule in lines})
-
-
-def keys_of(text: str) -> list[str]:
-    """Return the fingerprints in an authorised-keys file as ``ssh-keygen -l`` shows them, with options and comment."""
-    found = []
-    for line in text.splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        key = key_of(line)
-        if key is None:
-            found.append(f"not a key: {clean(line, 60)}")
-            continue
-        options = f"{_VALUE.sub(_digest, key.options)} " if key.options else ""
-        found.append(clean(f"{options}{key.fingerprint} {key.comment}".strip(), 200))
-    return sorted(found)
-
-
-class Key(t.NamedTuple):
-    """One line of an authorised-keys file."""
-
-    options: str
-    kind: str
-    blob: bytes
-    comment: str
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint as ``ssh-keygen -l`` shows it."""
-        return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
-
-
-def key_of(line: str) -> Key | None:
-    """Take a line apart; None where it is no key. A kind of key that an option's text names is not taken for the key's own."""
-    words = line.split()
-    for place, word in enumerate(words[:-1]):
-        if _KEY_TYPE.match(word):
-            try:
-                blob = base64.b64decode(words[place + 1], validate=True)
-            except (binascii.Error, ValueError):
-                continue
-            return Key(" ".join(words[:place]), word, blob, " ".join(words[place + 2 :]))
-    return None
-
-
-def _digest(value: re.Match[str]) -> str:
-    """Stand in for an option's value, which may hold a secret (command, environment), so that a change still shows."""
-    return f'="sha256:{hashlib.sha256(value[1].encode()).hexdigest()[:12]}"'
-
-
-def authorized_keys(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return the keys by account, and by account why its keys could not be read."""
-    texts, unread = key_files(found)
-    return {name: [line for text in files for line in keys_of(text)] for name, files in texts.items()}, unread
-
-
-def key_files(found: t.Mapping[str, Account]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return the text of the authorised-keys files by account, and by account why they could not be read."""
-    keys: dict[str, list[str]] = {}
-    unread: dict[str, str] = {}
-    at_home = {name: account for name, account in found.items() if os.path.isabs(account["home"])}
-    for name, account in at_home.items():
-        for file in ("authorized_keys", "authorized_keys2"):
-            path = os.path.join(account["home"], ".ssh", file)
-            try:
-                keys.setdefault(name, []).append(_read_keys(account["home"], file))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except (OSError, MaintenanceError, ValueError) as error:
-                unread[name] = f"{shown(path)}: {why_unread(error)}"
-    return {name: texts for name, texts in keys.items() if name not in unread}, unread
-
-
-def _read_keys(home: str, file: str) -> str:
-    """Read a file of keys below a home; nothing that the account's owner may have replaced is followed, as root would read it."""
-    if os.path.islink(home) and os.lstat(home).st_uid == 0:
-        home = os.path.realpath(home)
-    with open_folder(home) as home_fd, open_folder(".ssh", home_fd) as folder_fd, open_regular(file, folder_fd) as source:
-        return source.read(READ_LIMIT_BYTES).decode("utf-8", "backslashreplace")
 
 
 def sudoers_leftovers(folder: str) -> list[str]:

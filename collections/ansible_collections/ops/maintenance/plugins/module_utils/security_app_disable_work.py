@@ -121,7 +121,7 @@ def with_store(rule: Rule, servers: t.Iterable[postgresql.Server], write: bool, 
         server = next(server for server in servers if server["name"] == rule["server"])
         limit = rule["timeout_seconds"]
         with postgresql.connect(server, rule["database"], read_only=not write, statement_timeout_seconds=limit) as session:
-            session.set("search_path", '"$user", public, pg_catalog')
+            session.set("search_path", 'pg_catalog, "$user", public')
             return work(PostgresqlStore(session))
     if not write:
         return sqlite_db.reading(rule["sqlite"], lambda connection: work(_limited(connection, rule)))

@@ -120,7 +120,7 @@ def _of_postgresql(review: Review, rule: t.Mapping[str, t.Any]) -> list[Row]:
     server = next(server for server in review.params["servers"] if server["name"] == rule["server"])
     limit = rule["timeout_seconds"]
     with postgresql.connect(server, rule["database"], read_only=True, statement_timeout_seconds=limit) as session:
-        session.set("search_path", '"$user", public, pg_catalog')
+        session.set("search_path", 'pg_catalog, "$user", public')
         return t.cast("list[Row]", session.rows(bounded(rule["query"])))
 
 

@@ -8,11 +8,11 @@ import os
 import tempfile
 import typing as t
 
-from . import security_accounts
+from . import security_accounts, security_authorized_keys
 from .errors import MaintenanceError
 from .judge import many
 from .paths import read_state
-from .record import Finding
+from .record import Finding, clean
 from .security_accounts import ADMIN_GROUPS, Account
 from .security_common import Review, unknown, why_unread
 
@@ -23,6 +23,7 @@ OPTIONS: dict[str, t.Any] = {
 IDS = (
     "security.accounts",
     "security.root_accounts",
+    "security.shared_ids",
     "security.empty_password",
     "security.sudo",
     "security.sudo_syntax",
@@ -45,10 +46,13 @@ def look(review: Review) -> list[Finding]:
     except (OSError, MaintenanceError) as error:
         baseline, trouble = {}, str(error)
     now: dict[str, t.Any] = {"accounts": found}
-    findings = [_root_accounts(found), _empty_passwords(review), *_sudo(review, now)]
-    keys, unread = security_accounts.authorized_keys(found)
+    findings = [_root_accounts(found), _shared_ids(review), _empty_passwords(review), *_sudo(review, now)]
+    places = security_authorized_keys.places(review)
+    keys, unread = security_authorized_keys.authorized_keys(found, places.patterns)
+    if not places.is_known:  # what is read elsewhere this time is neither gone nor new
+        keys, unread = {}, dict.fromkeys(found, "; ".join(places.gaps))
     now["keys"] = keys
-    findings += _compared(review, baseline, now, trouble, unread)
+    findings += _compared(review, baseline, now, trouble, unread, places.gaps if places.is_known else ())
     if not trouble:
         _keep(review, baseline, now, unread)
     return findings
@@ -66,6 +70,21 @@ def _root_accounts(found: t.Mapping[str, Account]) -> Finding:
         threshold="critical from 1",
         advice="Remove them or give them a uid of their own." if twins else "",
         evidence=twins,
+    )
+
+
+def _shared_ids(review: Review) -> Finding:
+    shared = security_accounts.shared_numbers(review.etc)
+    return Finding(
+        "security.shared_ids",
+        "warning" if shared else "ok",
+        "accounts",
+        f"{many(len(shared), 'number')} with several names: to the kernel they are one account or one group",
+        value=len(shared),
+        unit="count",
+        threshold="warning from 1 (uid 0 has a finding of its own)",
+        advice="Give each account and each group a number of its own, and its files to it." if shared else "",
+        evidence=[clean(line, 200) for line in shared[:20]],
     )
 
 
@@ -170,7 +189,12 @@ def key_drift(old: t.Mapping[str, t.Sequence[str]], new: t.Mapping[str, t.Sequen
 
 
 def _compared(
-    review: Review, baseline: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any], trouble: str, unread: t.Mapping[str, str]
+    review: Review,
+    baseline: t.Mapping[str, t.Any],
+    now: t.Mapping[str, t.Any],
+    trouble: str,
+    unread: t.Mapping[str, str],
+    elsewhere: t.Sequence[str],
 ) -> list[Finding]:
     first_seen = set(baseline.get("unread", ())) - set(unread)
     known_keys = {name: keys for name, keys in now["keys"].items() if name not in first_seen}
@@ -183,7 +207,7 @@ def _compared(
     for finding_id, part, drift in parts:
         if part not in now:
             continue  # unread; its own finding says so
-        gaps = "; ".join(list(unread.values())[:5]) if part == "keys" else ""
+        gaps = "; ".join(list(dict.fromkeys([*elsewhere, *unread.values()]))[:5]) if part == "keys" else ""
         if trouble:
             findings.append(unknown(finding_id, part, f"there is no baseline to compare with: {trouble}", "Follow that advice."))
         elif part not in baseline:
@@ -209,8 +233,8 @@ def _first_sight(review: Review, finding_id: str, part: str, count: int, gaps: s
 def _drift(review: Review, finding_id: str, part: str, found: list[Drift], since: str, gaps: str) -> Finding:
     accepted = review.params["accept_baseline"]
     state = "critical" if any(drift.state == "critical" for drift in found) else "warning" if found else "unknown" if gaps else "ok"
-    if accepted and not gaps:
-        state = "ok"
+    if accepted:
+        state = "unknown" if gaps else "ok"
     said = " (accepted as the new baseline)" if accepted and found else ""
     return Finding(
         finding_id,

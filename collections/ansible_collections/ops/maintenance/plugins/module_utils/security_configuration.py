@@ -63,7 +63,7 @@ def env_values(text: str) -> dict[str, str]:
                     break
         else:
             in_key = begins and "-----END " not in line
-        found[name] = value
+        found[name] = f"{found[name]}\n{value}" if name in found else value
     return {**found, "(lines without a name)": "\n".join(rest)} if rest else found
 
 
@@ -78,7 +78,7 @@ def json_values(text: str) -> dict[str, str]:
     :raises MaintenanceError: it is none.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_whole_object)
     except (ValueError, RecursionError):
         raise MaintenanceError("it is not JSON") from None
     found: dict[str, str] = {}
@@ -86,10 +86,20 @@ def json_values(text: str) -> dict[str, str]:
     return found
 
 
+def _whole_object(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    """Keep every value of a key that is there twice, for programs differ in which one counts."""
+    found: dict[str, list[t.Any]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
 def _flatten(value: t.Any, place: str, found: dict[str, str], depth: int) -> None:
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if depth >= _DEEPEST or not parts:
-        found[place or "(document)"] = json.dumps(value, sort_keys=True)
+        told = json.dumps(value, sort_keys=True)
+        where = place or "(document)"
+        found[where] = f"{found[where]}\n{told}" if where in found else told
     for name, part in parts:
         _flatten(part, f"{place}.{name}" if place else str(name), found, depth + 1)
 

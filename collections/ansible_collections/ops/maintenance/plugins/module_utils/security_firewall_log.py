@@ -49,6 +49,7 @@ class Refused:
 
     :param by: packets or requests by address.
     :param ports: ports that each address tried.
+    :param unjudged: records that do not say what the firewall did.
     :param outgoing: what this host itself tried and was refused, by address and port.
     """
 
@@ -57,6 +58,7 @@ class Refused:
     outgoing: dict[str, int] = field(default_factory=dict)
     records: int = 0
     undated: int = 0
+    unjudged: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -121,8 +123,10 @@ def _packet(source: t.Mapping[str, t.Any], prefix: bytes, packet: re.Match[bytes
 
 
 def _request(source: t.Mapping[str, t.Any], record: t.Mapping[str, t.Any], refused: Refused) -> None:
-    action = next((str(record[name]) for name in source["action_fields"] if isinstance(record.get(name), str)), "")
-    if re.search(source["blocked_pattern"], action):
+    action = next((str(record[name]) for name in source["action_fields"] if isinstance(record.get(name), str)), None)
+    if action is None:
+        refused.unjudged += 1
+    elif re.search(source["blocked_pattern"], action):
         given = next((str(record[name]) for name in source["address_fields"] if isinstance(record.get(name), str)), "")
         refused.add(address_of(given) or "(no address)", "")
 
@@ -139,7 +143,7 @@ def look(review: Review) -> list[Finding]:
         refused = read(source, until - days * 86400, until + 300)
         earlier = known.get(source["name"], [])
         findings.append(verdict(review, source, refused, earlier))
-        if refused.records and not refused.problems:
+        if refused.records and not (refused.problems or refused.unjudged):
             kept[source["name"]] = [*earlier, {"until": until, "days": days, "total": refused.total}][-_PERIODS:]
     if not review.check_mode and kept != known:
         review.keep(STATE_FILE, kept)
@@ -154,12 +158,14 @@ def verdict(review: Review, source: t.Mapping[str, t.Any], refused: Refused, kno
     said = unusual(refused.total / days, periods, source["factor"], source["least_a_day"])
     odd = [f"refused: {said}"] if said else []
     odd += [f"this host itself was refused {target}, {many(count, 'time')}" for target, count in refused.outgoing.items()]
-    review.count(IDS[0], source["name"], refused.total)
     gaps = [*refused.problems]
     gaps += [f"{refused.undated} lines without a readable time"] if refused.undated else []
+    gaps += [f"{many(refused.unjudged, 'record')} without any of action_fields"] if refused.unjudged else []
     gaps += [] if refused.records or refused.problems else ["not one packet or request was logged, so it may log nothing"]
     gaps += [] if periods else ["no earlier period to compare with"]
-    blind = not refused.records or bool(refused.problems or refused.undated)
+    blind = not refused.records or bool(refused.problems or refused.undated or refused.unjudged)
+    if not blind:
+        review.count(IDS[0], source["name"], refused.total)
     state = "warning" if odd else "unknown" if blind else "ok"
     advice = {"ok": "", "unknown": "Make the firewall log what it refuses, and export the log of a provider to where it is declared."}
     busiest = sorted(refused.by.items(), key=lambda pair: (-pair[1], pair[0]))[:15]

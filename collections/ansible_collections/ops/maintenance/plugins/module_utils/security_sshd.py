@@ -77,7 +77,7 @@ def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[
     except (OSError, MaintenanceError) as error:
         gaps.append(f"Match blocks: {path}: {why_unread(error)}")
     try:
-        effective = {"": _ask(review, path, "")}
+        effective = {"": ask(review, path, "")}
     except MaintenanceError as error:
         advice = "Run with become: true, install sshd or repair its configuration."
         return [unknown(name, "sshd", f"its options are not known: {error}", advice) for name in asked]
@@ -85,7 +85,7 @@ def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[
     gaps += [f"{block}: declare a connection for it in sshd_connections" for block in unclear if not params["sshd_connections"]]
     for connection in dict.fromkeys([*params["sshd_connections"], *made_up]):
         try:
-            effective[connection] = _ask(review, path, connection)
+            effective[connection] = ask(review, path, connection)
         except MaintenanceError as error:
             gaps.append(f"{connection}: {error}")
     findings = [_declared(params["sshd"], effective, gaps)] if params["sshd"] else []
@@ -93,7 +93,11 @@ def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[
     return [*findings, _reload(config, effective[""], proc)]
 
 
-def _ask(review: Review, path: str, connection: str) -> dict[str, list[str]]:
+def ask(review: Review, path: str, connection: str) -> dict[str, list[str]]:
+    """Return the options that sshd uses for a connection, or for none in particular.
+
+    :raises MaintenanceError: sshd does not say.
+    """
     argv = ["sshd", "-T", *([] if path == "/etc/ssh/sshd_config" else ["-f", path])]
     ran = review.host.run([*argv, *(["-C", connection] if connection else [])])
     if ran.rc != 0 and not connection and "connection test specification" in ran.stderr:  # for some blocks it insists on one

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from .security_common import read_small, shown
 
+_KEYWORD = re.compile(r"([^\s=]*)[\s=]*(.*)", re.DOTALL)
 _PLAIN = re.compile(r"[\w.@:/+-]+\Z")
 _KEYS = {"user": "user", "host": "host", "address": "addr", "localaddress": "laddr", "localport": "lport"}
 _DEFAULTS = {"user": "root", "host": "localhost", "addr": "127.0.0.1", "laddr": "127.0.0.1", "lport": "22"}
@@ -28,6 +29,7 @@ class Config:
     files: list[str] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
     blocks: list[str] = field(default_factory=list)
+    keywords: set[str] = field(default_factory=set)
 
 
 def read(path: str) -> Config:
@@ -43,9 +45,10 @@ def read(path: str) -> Config:
 def _read(path: str, base: str, config: Config, depth: int) -> None:
     config.files.append(path)
     for line in read_small(path).decode("utf-8", "replace").splitlines():
-        keyword, _unused, rest = line.strip().replace("=", " ", 1).partition(" ")
+        keyword, rest = _KEYWORD.match(line.strip()).groups()  # type: ignore[union-attr]
+        config.keywords.add(keyword.lower())
         if keyword.lower() == "match":
-            config.blocks.append(line.strip()[len(keyword) :].strip(" ="))
+            config.blocks.append(rest)
         elif keyword.lower() == "include" and depth:
             for pattern in _words(rest):
                 absolute = os.path.join(base, pattern)

@@ -33,6 +33,7 @@ SCHEMA = "ops.maintenance.evidence/1"
 MANIFEST, SUMS, JOURNAL, WAIVERS = "manifest.json", "SHA256SUMS", "journal.jsonl", "waivers.json"
 LIMIT_BYTES = 512 * 1024 * 1024
 
+_PARTS = {JOURNAL, WAIVERS, *(f"report.{suffix}" for suffix, _render in report.FORMATS.values())}
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,150}")
 
 
@@ -126,13 +127,13 @@ def unpack(path: str) -> tuple[str, dict[str, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
                 folder, _slash, name = member.name.partition("/")
-                if not member.isreg() or not _PLAIN.fullmatch(folder) or not _PLAIN.fullmatch(name) or name in files:
+                if not member.isreg() or member.issparse() or not _PLAIN.fullmatch(folder) or not _PLAIN.fullmatch(name) or name in files:
                     raise MaintenanceError(f"{path} holds {member.name!r}, expected each file of one run once; it is not to be trusted.")
                 folders.add(folder)
                 files[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
     except FileNotFoundError:
         raise MaintenanceError(f"There is no archive {path}; correct the path.") from None
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         raise MaintenanceError(f"{path} cannot be read as an archive of evidence: {error}; it is damaged, or something else.") from error
     if len(folders) != 1:
         raise MaintenanceError(f"{path} holds {len(folders)} runs, expected one; it is not to be trusted.")
@@ -150,10 +151,10 @@ def faults_of(path: str, store_url: str = "") -> tuple[dict[str, Any], list[str]
         listed = {entry["name"]: entry["sha256"] for entry in manifest["files"]}
         if manifest["schema"] != SCHEMA or manifest["run_id"] != run_id:
             raise ValueError(run_id)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MaintenanceError(f"{path} has no manifest of {SCHEMA} for {run_id}; it is not to be trusted.") from error
     there = {name: _sum(content) for name, content in files.items() if name not in (MANIFEST, SUMS)}
-    faults = [f"{name} is missing" for name in sorted(set(listed) - set(there))]
+    faults = [f"{name} is missing" for name in sorted((set(listed) | _PARTS) - set(there))]
     faults += [f"{name} is not in the manifest" for name in sorted(set(there) - set(listed))]
     faults += [f"{name} was changed" for name in sorted(set(there) & set(listed)) if there[name] != listed[name]]
     sums = "".join(f"{_sum(content)}  {name}\n" for name, content in sorted(files.items()) if name != SUMS).encode()
@@ -171,6 +172,8 @@ def _journal_faults(raw: bytes, manifest: Mapping[str, Any], store_url: str) -> 
     faults = [f"line {journal.broken_at} of the journal does not fit: {journal.broken_why}"] if journal.broken_at else []
     if (journal.last_hash, journal.run_id) != (manifest.get("journal_last_hash"), manifest["run_id"]):
         faults.append("the journal is not the one that the manifest names")
+    if manifest.get("state") != journal.state and (journal.end is not None or manifest.get("state") in ("completed", "failed")):
+        faults.append("the manifest tells of another end of the run than the journal")
     if store_url and journal.state != "running":
         with Store(store_url) as store:
             faults += [said] if (said := store.mismatch(journal.lines)) and journal.end is not None else []

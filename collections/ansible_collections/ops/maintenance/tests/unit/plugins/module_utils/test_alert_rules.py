@@ -144,3 +144,50 @@ def test_any_metrics_are_read(text):
 def test_any_json_is_read(text):
     with contextlib.suppress(alert_rules.UnsoundError):
         assert isinstance(alert_rules.alerts_in(text), set)
+
+
+class Manager(BaseHTTPRequestHandler):
+    """An Alertmanager whose answers to posted alerts are given, one after the other."""
+
+    answers: list
+    counts = 0
+
+    def do_GET(self):
+        body = TAKEN.format(count=self.counts) if self.path == "/metrics" else "[]"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).counts += 1
+        self.send_response(self.answers.pop(0))
+        self.end_headers()
+
+    def log_message(self, *_arguments):
+        pass
+
+
+TAKEN = """alertmanager_notifications_total{{integration="email"}} {count}
+alertmanager_notification_requests_total{{integration="email"}} {count}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "state", "said"),
+    [
+        ([200, 200], "ok", "was sent and taken back"),
+        ([200, 500], "ok", "could not be taken back"),
+        ([500], "critical", "could not be sent"),
+    ],
+)
+def test_what_is_said_of_a_test_alert_is_what_became_of_it(answers, state, said):
+    handler = type("Told", (Manager,), {"answers": answers, "counts": 0})
+    with HTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
+        entry = filled(
+            alert_delivery.OPTIONS, {"name": "mail", "url": f"http://127.0.0.1:{running.server_address[1]}", "wait_seconds": 5.0}
+        )
+        finding, action = alert_delivery.Delivery(entry, Host(), 5.0).send()
+        running.shutdown()
+    assert (finding.state, said in action.summary) == (state, True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import package_osv, package_severity, package_urgency
+from ansible_collections.ops.maintenance.plugins.module_utils import osv, package_osv, package_severity, package_urgency
 from ansible_collections.ops.maintenance.plugins.module_utils.apt_packages import Update
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 
@@ -134,3 +134,20 @@ def test_release_is_named_as_the_databases_do():
     assert package_urgency.ecosystem({"ID": "ubuntu", "VERSION_ID": "22.04"}) == "Ubuntu:22.04"
     assert package_osv.is_release("Ubuntu:22.04:LTS", "Ubuntu:22.04")
     assert package_urgency.os_release("/nonexistent") == {}
+
+
+@pytest.mark.parametrize("read", [package_osv.load, lambda path, _release, wanted: osv.load(path, wanted)])
+def test_damaged_archive_is_refused_in_words(tmp_path, read):
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.json", json.dumps(record(details="x" * 5000 + "y" * 3000)))
+    content = bytearray(path.read_bytes())
+    content[36:60] = b"\xff" * 24
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="readable OSV database"):
+        read(str(path), RELEASE, ("openssl",))
+
+
+def test_record_that_is_nested_without_end_is_counted_as_unreadable(tmp_path):
+    endless = f'{{"affected": "{RELEASE}", "name": "openssl", "x": {"[" * 200_000}'
+    assert loaded(tmp_path, record(), endless).unreadable == 1

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_packages as apt
+from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_findings as findings
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_packages as packages
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_server as servers
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_minor_update as minor
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.package_plan import Planned
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_minor_server import Limits, Peers, Receiver, Seen, Standby
 
@@ -208,3 +210,17 @@ def test_senseless_input_is_told_in_a_sentence(given_params, said):
     [problem] = minor.input_problems(given_params)
     assert said in problem
     assert minor.input_problems(params(server())) == []
+
+
+@pytest.mark.parametrize(
+    ("blind", "offered", "state"),
+    [
+        ("", [], "ok"),
+        ("", ["postgresql 16+250"], "warning"),
+        ("lists", ["postgresql 16+250"], "warning"),
+        ("there are no lists", [], "unknown"),
+    ],
+)
+def test_no_package_lists_are_no_proof_that_no_major_version_is_offered(blind, offered, state):
+    job = minor.Job(params(), True, Host(), packages=packages.Packages(majors_offered=offered), blind=blind)
+    assert findings.majors(job).state == state

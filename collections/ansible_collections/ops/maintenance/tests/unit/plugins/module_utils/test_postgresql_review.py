@@ -49,6 +49,7 @@ def about(**given_):
     ("statement", "shown"),
     [
         ("SELECT  a1, $1\n FROM t2 WHERE x = 'O''Brien' AND y > 4.5e-3", "SELECT a1, $1 FROM t2 WHERE x = ? AND y > ?"),
+        ('SELECT 1 AS "a\nb\u2028c"', 'SELECT ? AS "a b c"'),
         ('SELECT "Col ""1"" 2" FROM "T" -- Anna\nWHERE z=1', 'SELECT "Col ""1"" 2" FROM "T" WHERE z=?'),
         ("ALTER ROLE app PASSWORD 'hidden'", "ALTER ROLE app PASSWORD ?"),
         (r"SELECT E'it\'s Anna', U&'x', b'01', $tag$Anna $1 $tag$, $$Berta$$", "SELECT ?, ?, ?, ?, ?"),
@@ -497,8 +498,28 @@ def test_what_is_in_force_is_what_was_loaded_neff_quarterly_05(facts, state):
         ("COPY t TO stdout", "backup", True),
         ("SELECT rolpassword FROM pg_authid", "deploy", True),
         ("SELECT 'drop table t'", "app", False),
+        ("/* /* */ */ DROP TABLE t", "app", True),
+        ("DO $$ BEGIN COPY t TO PROGRAM 'x'; END $$", "deploy", True),
+        ("DO $$ BEGIN PERFORM 1; END $$", "deploy", False),
+        ("DO $$ BEGIN EXECUTE 'DROP ' || 'TABLE t'; END $$", "app", True),
     ],
 )
 def test_what_is_suspicious_about_a_new_statement(query, role, doubted):
     row = {"role": role, "query": query, "calls": 1, "rows": 5}
     assert bool(postgresql_review_suspicious.doubts(row, False, ["deploy"], 1000)) is doubted
+
+
+@pytest.mark.parametrize("first_sight", [True, False])
+def test_statements_whose_text_is_not_known_are_not_called_fine(first_sight):
+    hidden = {"role": "other", "queryid": None, "query": "<insufficient privilege>", "calls": 1, "rows": 1}
+    plain = {"role": "app", "queryid": "1", "query": "SELECT $1", "calls": 1, "rows": 1}
+    looked = about()
+    if not first_sight:
+        looked.kept["statements_met"] = {
+            "keys": [postgresql_review_suspicious._key(row) for row in (hidden, plain)],
+            "roles": ["other", "app"],
+        }
+    [found] = postgresql_review_suspicious.judge(looked, {"rows": [hidden, plain]})
+    assert found.state == "unknown"
+    assert found.summary == "the text of 1 statement"
+    assert postgresql_review_suspicious.judge(looked, {"rows": [plain]})[0].state == "ok"

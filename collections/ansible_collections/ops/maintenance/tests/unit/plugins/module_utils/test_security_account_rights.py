@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_account_rights, security_accounts
+from ansible_collections.ops.maintenance.plugins.module_utils import security_account_rights, security_authorized_keys
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -195,7 +195,7 @@ def test_any_blob_is_measured_without_an_error(blob):
 
 @given(st.text(max_size=200))
 def test_any_line_is_a_key_or_none(line):
-    key = security_accounts.key_of(line)
+    key = security_authorized_keys.key_of(line)
     assert key is None or isinstance(security_account_rights.key_faults(key, 2048, NOW), list)
 
 

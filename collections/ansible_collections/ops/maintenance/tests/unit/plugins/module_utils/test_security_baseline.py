@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_accounts, security_baseline
+from ansible_collections.ops.maintenance.plugins.module_utils import security_accounts, security_authorized_keys, security_baseline
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -201,11 +201,11 @@ def test_fingerprints_are_those_of_ssh_keygen(tmp_path):
     path = tmp_path / "key"
     path.write_text(KEY + " mia\n")
     said = subprocess.run(["ssh-keygen", "-l", "-f", str(path)], capture_output=True, text=True, check=True).stdout
-    assert said.split()[1] in security_accounts.keys_of(path.read_text())[0]
+    assert said.split()[1] in security_authorized_keys.keys_of(path.read_text())[0]
 
 
 def test_odd_key_lines_are_kept_as_such():
-    assert security_accounts.keys_of("\n#x\nhello\nssh-rsa ???\n") == ["not a key: hello", "not a key: ssh-rsa ???"]
+    assert security_authorized_keys.keys_of("\n#x\nhello\nssh-rsa ???\n") == ["not a key: hello", "not a key: ssh-rsa ???"]
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
@@ -258,3 +258,21 @@ def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     assert security_baseline.passes_bad_sample(review) == ""
     monkeypatch.setattr(security_accounts, "root_twins", lambda *_: [])
     assert security_baseline.passes_bad_sample(review)
+
+
+def test_one_number_with_several_names_is_told(system):
+    assert system.review()["shared_ids"].state == "ok"
+    system.passwd["tim"] = ("1000", "1000", "/bin/sh")
+    system.group["admins"] = ("027", "")
+    found = system.review()["shared_ids"]
+    assert (found.state, found.value) == ("warning", 2)
+    assert found.evidence == ["uid 1000: mia, tim", "gid 27: sudo, admins"]
+
+
+def test_a_member_of_a_number_is_a_member_of_all_its_names(system):
+    system.review()
+    system.group["games"] = ("27", "mia")
+    assert security_accounts.accounts(str(system.etc))["mia"]["groups"] == ["mia"]
+    found = system.review()["accounts"]
+    assert found.state == "critical"
+    assert any("games,mia,sudo" in line for line in found.evidence)

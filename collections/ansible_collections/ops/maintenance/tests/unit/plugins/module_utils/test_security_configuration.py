@@ -163,3 +163,17 @@ def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     assert security_configuration.passes_bad_sample(review) == ""
     monkeypatch.setattr(security_configuration, "digests", lambda *_: {"PLANTED": "0"})
     assert security_configuration.passes_bad_sample(review)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("env", "A=1\nA=2\n", "A=9\nA=2\n"),
+        ("json", '{"a.b": 1, "a": {"b": 2}}', '{"a.b": 9, "a": {"b": 2}}'),
+        ("json", '{"a": 1, "a": 2}', '{"a": 9, "a": 2}'),
+    ],
+)
+def test_a_value_that_another_of_the_same_name_follows_is_compared_too(site, kind, before, after):
+    site.review(before, kind=kind)
+    assert site.review(before, kind=kind).state == "ok"
+    assert site.review(after, kind=kind).state == "warning"

@@ -143,3 +143,24 @@ def test_the_self_test_notices_a_blind_verifier(monkeypatch):
     assert security_firewall_log.passes_bad_sample(review) == ""
     monkeypatch.setattr(security_firewall_log, "_packet", lambda *_: None)
     assert security_firewall_log.passes_bad_sample(review)
+
+
+def test_records_that_do_not_say_what_was_done_are_not_called_let_in(firewall):
+    moment = (NOW - timedelta(hours=1)).isoformat()
+    known = {"timestamp": moment, "action": "block", "client_ip": "198.51.100.7"}
+    renamed = {"timestamp": moment, "firewallAction": "block", "client_ip": "198.51.100.7"}
+    assert firewall.review([json.dumps(known) + "\n"]).state == "ok"
+    found = firewall.review([json.dumps(known) + "\n", json.dumps(renamed) + "\n"])
+    assert found.state == "unknown"
+    assert "1 record without any of action_fields" in found.not_covered
+    assert firewall.review([json.dumps(renamed) + "\n"], action_fields=["firewallAction"]).value == 1
+
+
+@pytest.mark.parametrize(("lines", "counted"), [([packet()], [1]), ([], []), (["{}\n"], [])])
+def test_what_is_not_known_is_no_number_for_the_next_comparison(tmp_path, lines, counted):
+    (tmp_path / "ufw.log").write_text("".join(lines))
+    os.utime(tmp_path / "ufw.log", (NOW.timestamp(), NOW.timestamp()))
+    source = filled(security_firewall_log.SOURCE, {"name": "host", "paths": [str(tmp_path / "ufw.log")]})
+    review = Review({"firewall_logs": [source], "state_dir": str(tmp_path / "state"), "days": 1}, Host(), True, NOW)
+    security_firewall_log.look(review)
+    assert [metric.value for metric in review.metrics] == counted

@@ -239,3 +239,11 @@ def test_the_documented_rules_are_the_real_ones():
     text = (folder / "docs" / "findings.md").read_text()
     rows = re.findall(r"^\| `sshd\.(\w+)` \| .* \| (\S+) \| (\w+) \|$", text, re.M)
     assert rows == [(rule.name, rule.cis or "-", rule.state) for rule in security_sshd_policy.RULES]
+
+
+def test_a_match_block_after_a_tab_is_seen(tmp_path):
+    (tmp_path / "sshd_config").write_text("Match\tUser mia\n\tPasswordAuthentication\tyes\nInclude\tmore/*\n")
+    config = security_sshd_config.read(str(tmp_path / "sshd_config"))
+    assert config.blocks == ["User mia"]
+    assert config.folders == {str(tmp_path / "more")}
+    assert config.keywords == {"match", "passwordauthentication", "include"}

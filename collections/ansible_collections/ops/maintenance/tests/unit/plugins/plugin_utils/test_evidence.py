@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import stat
@@ -153,6 +154,63 @@ def test_what_is_no_archive_of_evidence_is_refused(tmp_path, content):
     (tmp_path / "x.tar.gz").write_bytes(content)
     with pytest.raises(MaintenanceError):
         evidence.faults_of(str(tmp_path / "x.tar.gz"))
+
+
+def _made_anew(files):
+    """What somebody does who takes a file away and makes manifest and sums fit."""
+    manifest = json.loads(files["manifest.json"])
+    manifest["files"] = [entry for entry in manifest["files"] if entry["name"] in files]
+    files["manifest.json"] = json.dumps(manifest).encode()
+    sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()) if name != "SHA256SUMS")
+    files["SHA256SUMS"] = "".join(sums).encode()
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "waivers.json", "report.json", "report.html"])
+def test_an_archive_without_one_of_its_parts_proves_nothing(journal, tmp_path, name):
+    def take_away(files):
+        del files[name]
+        _made_anew(files)
+
+    assert evidence.faults_of(str(repacked(packed(journal, tmp_path), take_away)))[1] == [f"{name} is missing"]
+
+
+def test_a_journal_that_lost_its_end_is_not_called_completed(journal, tmp_path):
+    def cut(files):
+        lines = files["journal.jsonl"].splitlines(keepends=True)[:-1]
+        manifest = json.loads(files["manifest.json"])
+        manifest["journal_last_hash"] = json.loads(lines[-1])["hash"]
+        files["journal.jsonl"] = b"".join(lines)
+        for entry in manifest["files"]:
+            entry["sha256"] = hashlib.sha256(files[entry["name"]]).hexdigest()
+        files["manifest.json"] = json.dumps(manifest).encode()
+        _made_anew(files)
+
+    faults = evidence.faults_of(str(repacked(packed(journal, tmp_path), cut)))[1]
+    assert faults == ["the manifest tells of another end of the run than the journal"]
+
+
+def test_a_sparse_file_that_unpacks_without_end_is_refused(tmp_path):
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("run/manifest.json")
+        member.size = 512
+        member.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "run/manifest.json",
+            "GNU.sparse.realsize": str(2**31),
+        }
+        archive.addfile(member, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    (tmp_path / "sparse").write_bytes(gzip.compress(plain.getvalue()))
+    with pytest.raises(MaintenanceError, match="is not to be trusted"):
+        evidence.unpack(str(tmp_path / "sparse"))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", "3"])
+def test_a_manifest_that_is_none_is_told_in_words(journal, tmp_path, text):
+    path = repacked(packed(journal, tmp_path), lambda files: files.update({"manifest.json": text.encode()}))
+    with pytest.raises(MaintenanceError, match="no manifest"):
+        evidence.faults_of(str(path))
 
 
 def test_a_missing_archive_a_link_and_one_that_unpacks_without_end(tmp_path, monkeypatch):
