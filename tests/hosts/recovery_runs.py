@@ -45,11 +45,16 @@ def dumped(cluster, database, path, form="custom", *more, mode=0o600):
     return str(path)
 
 
+def dump_set(root, database, name="daily", **more):
+    """Declare a set of dumps."""
+    return {"name": name, "root": str(root), "database": database, "encrypted": False, "decrypt_command": [], "recovery_key": None, **more}
+
+
 def restore_params(cluster, database, tmp_path, **more):
     params = {name: option.get("default") for name, option in postgresql_restore.OPTIONS.items()}
     server = {**cluster.server, "jobs": 2, "sentinels": ["public.orders"]}
-    params.update(server=server, database=database, sets={"daily": str(tmp_path / "backups")}, reserve_bytes=0)
-    return {**params, "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), **more}
+    params.update(server=server, database=database, sets=[dump_set(tmp_path / "backups", database)], reserve_bytes=0)
+    return {**params, "scratch": str(tmp_path / "scratch"), "run_id": RUN, "deadline": 0.0, "state_dir": str(tmp_path / "state"), **more}
 
 
 def restore(cluster, database, tmp_path, check=False, **more):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from types import SimpleNamespace
 
 import pytest
 from clusters import MAJOR, running_cluster
@@ -222,6 +223,21 @@ def test_a_dump_that_names_its_own_database_is_not_let_near_a_server_in_use(clus
     dump(cluster, shop, f"{folder}/backups/a.sql", "plain", "--create")
     restore = finding(verify(folder, the_set(f"{folder}/backups", restore_into="main"), servers=servers(cluster)), "backup.restore")
     assert (restore.state, "--create" in restore.summary) == ("unknown", True)
+
+
+@pytest.mark.parametrize(("free", "state"), [(1 << 20, "unknown"), (1 << 40, "ok")])
+def test_a_declared_server_without_room_is_left_alone(cluster, shop, folder, monkeypatch, free, state):
+    """The look at the room is not only one at the scratch folder: to fill the disk of a server in use stops it."""
+    dump(cluster, shop, f"{folder}/backups/a.dump", "custom")
+    real = os.statvfs
+
+    def statvfs(path):
+        return SimpleNamespace(f_bavail=free, f_frsize=1) if str(path) == str(cluster.data) else real(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    restore = finding(verify(folder, the_set(f"{folder}/backups", restore_into="main"), servers=servers(cluster)), "backup.restore")
+    assert (restore.state, "to spare, restoring needs about" in restore.summary) == (state, state == "unknown")
+    assert left_behind(cluster) == []
 
 
 def test_what_the_host_lacks_is_unknown_and_not_a_fault_of_the_dump(cluster, shop, folder):

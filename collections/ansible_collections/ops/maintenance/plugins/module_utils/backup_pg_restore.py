@@ -18,9 +18,11 @@ from . import postgresql, postgresql_programs
 from .backup_pg_archive import CUSTOM, DIRECTORY, convert, pg_restore
 from .backup_stream import DamagedError
 from .errors import InputError, MaintenanceError
+from .judge import human_bytes
 from .paths import open_regular
-from .postgresql import Server, Session
+from .postgresql import Server, Session, place_of
 from .postgresql_scratch import Cluster, scratch_cluster
+from .postgresql_switch import free_bytes
 from .record import clean
 
 _PREFIX = "ops_restore_"
@@ -131,9 +133,10 @@ def _started(cluster: Cluster) -> None:
 
 
 @contextlib.contextmanager
-def scratch_database(server: Server, encoding: str, name: str = "", source: Server | None = None) -> t.Iterator[Place]:
+def scratch_database(server: Server, encoding: str, needed: int, name: str = "", source: Server | None = None) -> t.Iterator[Place]:
     """Yield a new, empty database on a declared server; it is dropped whatever happens.
 
+    :param needed: bytes that it will take; a server whose disk would fill up is left alone.
     :param name: a fixed name, allowed only on a server that is proven to be another than the source.
     :raises RestoreError: it cannot be made there.
     :raises InputError: the fixed name is not allowed.
@@ -146,6 +149,7 @@ def scratch_database(server: Server, encoding: str, name: str = "", source: Serv
         if name:
             _refuse_source(session, server, source, name)
         _sweep(session)
+        _require_room(session, server, needed)
         database = name or _PREFIX + secrets.token_hex(4)
         if session.value("SELECT 1 FROM pg_database WHERE datname = %s", [database]):
             raise InputError(
@@ -162,6 +166,15 @@ def scratch_database(server: Server, encoding: str, name: str = "", source: Serv
             yield Place(server, postgresql.major_version(session), database, False)
         finally:
             _drop(session, server, database)
+
+
+def _require_room(session: Session, server: Server, needed: int) -> None:
+    """Refuse where the disk of the server has too little room; that of another host cannot be seen from here."""
+    free = free_bytes(session, server, "pg_default")
+    if free is not None and needed > free:
+        raise RestoreError(
+            "unknown", f"restore_into: {place_of(server)} has {human_bytes(free)} to spare, restoring needs about {human_bytes(needed)}"
+        )
 
 
 def _refuse_source(session: Session, server: Server, source: Server | None, name: str) -> None:

@@ -303,7 +303,9 @@ class Attempt:
                 raise RestoreError(
                     "unknown", "the dump was made with --create, so it names its own database; it is not let near a server that is in use"
                 )
-            return restoring.scratch_database(server, head.encoding, self.declared["restore_database"], self._server("source_server"))
+            return restoring.scratch_database(
+                server, head.encoding, needed, self.declared["restore_database"], self._server("source_server")
+            )
         free = _free_bytes(self.climb.scratch.path)
         if needed > free:
             raise RestoreError(

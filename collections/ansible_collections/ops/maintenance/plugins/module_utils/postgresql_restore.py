@@ -8,15 +8,17 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
-from . import postgresql_backup_file, postgresql_facts, postgresql_switch
+from . import postgresql_backup_file, postgresql_facts, postgresql_restore_sets, postgresql_switch
+from .backup_encryption import encryption_of_file
+from .backup_sets import Declared
 from .errors import InputError, MaintenanceError
 from .host import Host
 from .judge import human_bytes
-from .paths import read_state
 from .postgresql import SERVER, Server, Session, check_server, connect, major_version
 from .postgresql_backup_file import Dump
+from .postgresql_restore_sets import Known, clean_before, proven
 from .postgresql_switch import Plan, Switcher
-from .record import Action, Finding, Json, Outcome, status_of
+from .record import Action, Finding, Outcome, status_of
 
 _SERVER: dict[str, t.Any] = {
     **SERVER,
@@ -28,7 +30,8 @@ OPTIONS: dict[str, t.Any] = {
     "server": {"type": "dict", "required": True, "options": _SERVER},
     "database": {"type": "str", "required": True},
     "backup": {"type": "str", "default": ""},
-    "sets": {"type": "dict", "required": True},
+    "sets": {"type": "list", "elements": "dict", "required": True, "options": postgresql_restore_sets.OPTIONS},
+    "scratch": {"type": "path", "default": "/var/lib/ops_maintenance/scratch"},
     "demanded_level": {"type": "int", "choices": [2, 3, 4, 5], "default": 4},
     "again": {"type": "bool", "default": False},
     "other_database": {"type": "str", "default": ""},
@@ -41,61 +44,18 @@ _ADVICE = "Correct the cause and run again; the live database is as it was, or t
 def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Prove the backup, restore it beside the live database, verify, switch."""
     check_server(params["server"])
-    roots = _roots(params["sets"])
-    job = Restore(params, check_mode, host, roots)
+    postgresql_restore_sets.check(params["sets"])
+    job = Restore(params, check_mode, host)
     try:
         job.run()
     except (MaintenanceError, OSError) as error:
-        words = str(error)
+        words = str(error).replace(job.opened, job.backup) if job.opened else str(error)
         if isinstance(error, OSError):
             words = f"The restore of {job.key} failed on {error.filename}: {error.strerror}; run it again when that is corrected."
         job.find("restore.result", "critical", job.key, words, advice=_ADVICE)
         kind = InputError if isinstance(error, InputError) else MaintenanceError
         raise kind(words, job.outcome(words)) from error
     return job.outcome()
-
-
-def _roots(sets: t.Mapping[str, Json]) -> dict[str, str]:
-    """Check the declared sets, each a name with the folder of its backups."""
-    if not sets:
-        raise InputError.of("sets", sets, "the names of the declared backup sets with their folders", "declare backup_verification_sets")
-    wrong = [f"the folder of set {name!r} is {root!r}, expected an absolute path" for name, root in sets.items() if not _absolute(root)]
-    if wrong:
-        raise InputError("Nothing can be restored: " + "; ".join(wrong) + "; correct the inventory.")
-    return {str(name): str(root) for name, root in sets.items()}
-
-
-def _absolute(path: Json) -> bool:
-    return isinstance(path, str) and os.path.isabs(path) and os.path.normpath(path) == path and path != "/"
-
-
-class Known(t.NamedTuple):
-    """A backup that verification proved."""
-
-    path: str
-    level: int
-    time: str
-    set_name: str
-
-
-def proven(state_dir: str, roots: t.Mapping[str, str]) -> list[Known]:
-    """Return what verification proved of the declared sets, the newest first."""
-    found = []
-    for name, proof in read_state(state_dir, "backup_proofs.json").get("sets", {}).items():
-        if name in roots and proof.get("path"):
-            found.append(Known(proof["path"], int(proof.get("level", -1)), str(proof.get("time", "")), name))
-    return sorted(found, key=lambda known: (known.time, known.level), reverse=True)
-
-
-def clean_before(state_dir: str, roots: t.Mapping[str, str]) -> list[Known]:
-    """Return older backups that were found clean when they were the newest and whose files are the same still, newest first."""
-    found = []
-    for name, files in read_state(state_dir, "backup_history.json").get("files", {}).items():
-        for path, seen in files.items() if name in roots else ():
-            status = os.lstat(path) if os.path.lexists(path) else None
-            if status and (status.st_size, status.st_mtime_ns) == (seen.get("size"), seen.get("mtime_ns")):
-                found.append((status.st_mtime_ns, Known(path, -1, str(seen.get("first_seen", "")), name)))
-    return [known for _time, known in sorted(found, reverse=True)]
 
 
 @dataclass
@@ -105,13 +65,14 @@ class Restore:
     params: dict[str, t.Any]
     check_mode: bool
     host: Host
-    roots: dict[str, str]
     findings: list[Finding] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     backup: str = ""
+    opened: str = ""
 
     def __post_init__(self) -> None:
         self.server: Server = self.params["server"]
+        self.sets: list[Declared] = self.params["sets"]
         self.key = f"{self.server['name']}/{self.params['database']}"
         run_id = self.params["run_id"] or self.host.now().strftime("restore-%Y%m%dT%H%M%SZ")
         self.switcher = Switcher(self.params["state_dir"], run_id, self.host)
@@ -131,8 +92,13 @@ class Restore:
     def run(self) -> None:
         """Choose, prove, restore beside, verify, switch."""
         self.backup = self._chosen()
-        dump = postgresql_backup_file.read(self.backup, self.server)
-        self._check_database(dump.database)
+        declared = self._set_of(self.backup)
+        with postgresql_restore_sets.readable(self.backup, declared, self.params["scratch"]) as self.opened:
+            dump = postgresql_backup_file.read(self.opened, self.server)
+            self._check_database(dump.database or " ".join(declared["database"].splitlines()))
+            self._use(dump)
+
+    def _use(self, dump: Dump) -> None:
         rows = f", {len(dump.rows)} table(s) with {sum(dump.rows.values())} row(s)" if dump.rows is not None else ""
         gap = "" if dump.rows is not None else "the rows by table: only an archive (custom, directory, tar) tells them beyond doubt"
         words = f"the backup ({dump.form}, {human_bytes(dump.size)}{rows}) was read to its end"
@@ -150,8 +116,9 @@ class Restore:
     # Choosing
 
     def _chosen(self) -> str:
-        known = proven(self.params["state_dir"], self.roots)
-        good = [one for one in known if one.level >= self.params["demanded_level"]]
+        known = proven(self.params["state_dir"], self.sets)
+        names = [one["name"] for one in self._own_sets()]
+        good = [one for one in known if one.level >= self.params["demanded_level"] and one.set_name in names]
         named = self.params["backup"]
         if not named:
             return self._newest_clean(good)
@@ -171,34 +138,46 @@ class Restore:
 
     def _newest_clean(self, good: t.Sequence[Known]) -> str:
         """Choose the newest that is proven, which the newest may not be."""
-        for one in [*good, *clean_before(self.params["state_dir"], self.roots)]:
+        for one in [*good, *clean_before(self.params["state_dir"], self._own_sets())]:
             try:
                 self._check_path(one.path)
-                postgresql_backup_file.form_of(one.path)
+                if not encryption_of_file(one.path):
+                    postgresql_backup_file.form_of(one.path)
             except (MaintenanceError, OSError):
                 continue
             said = f"proven to level {one.level}" if one.level >= 0 else "found clean by an earlier run, unchanged since"
             self.find("restore.choice", "ok", one.path, f"the newest of the declared sets that is clean ({said}, {one.time})")
             return one.path
+        own = ", ".join(sorted(one["name"] for one in self._own_sets()))
         raise MaintenanceError(
-            f"No backup of the declared sets ({', '.join(sorted(self.roots))}) is proven to level {self.params['demanded_level']}; "
-            "run the backup verification, or name a backup. Nothing was changed."
+            f"No backup of the declared sets of database {self.params['database']!r} ({own or 'none declares it'}) is proven to level "
+            f"{self.params['demanded_level']}; run the backup verification, or name a backup. Nothing was changed."
         )
 
+    def _own_sets(self) -> list[Declared]:
+        """Return the sets of this database: what lies in another one is never chosen, only named."""
+        return [one for one in self.sets if one["database"] == self.params["database"]]
+
+    def _set_of(self, path: str) -> Declared:
+        """Return the set that a backup lies in, the innermost of several; its own database's first where they share a folder."""
+        around = [one for one in self.sets if path.startswith(one["root"] + "/")]
+        return max(around, key=lambda one: (len(one["root"]), one["database"] == self.params["database"]))
+
     def _check_path(self, path: str) -> None:
-        expected = f"the full path of a dump below {' or '.join(sorted(self.roots.values()))}"
-        if not _absolute(path) or not any(path.startswith(root + "/") for root in self.roots.values()):
+        roots = sorted({one["root"] for one in self.sets})
+        expected = f"the full path of a dump below {' or '.join(roots)}"
+        if not postgresql_restore_sets.is_absolute(path) or not any(path.startswith(root + "/") for root in roots):
             raise InputError.of("backup", path, expected, "name one of a declared set")
         real = os.path.realpath(path)
         if os.path.islink(path):
             raise InputError(f"backup is {path}, a symbolic link, which may lead to a half-written dump; name the dump itself ({real}).")
         if not os.path.exists(path):
             raise InputError.of("backup", path, expected, "it does not exist; correct it")
-        if not any(real.startswith(os.path.realpath(root) + "/") for root in self.roots.values()):
+        if not any(real.startswith(os.path.realpath(root) + "/") for root in roots):
             raise InputError(f"backup is {path}, which leads to {real}, outside the declared sets; name the dump itself.")
 
     def _check_database(self, made_of: str) -> None:
-        """Refuse an archive of another database that nobody confirmed by its name.
+        """Refuse a backup of another database that nobody confirmed by its name.
 
         :raises InputError: it is one.
         """

@@ -33,9 +33,60 @@ options:
     type: str
     default: ''
   sets:
-    description: Declared backup sets, each name with the folder of its backups.
-    type: dict
+    description:
+      - Declared sets of PostgreSQL dumps. A backup is chosen only from those of O(database); one of another set can be named.
+    type: list
+    elements: dict
     required: true
+    suboptions:
+      name:
+        description: What backup verification calls the set.
+        type: str
+        required: true
+      root:
+        description: Folder of its backups.
+        type: str
+        required: true
+      database:
+        description: Database that its backups are of.
+        type: str
+        default: ''
+      encrypted:
+        description: Whether its backups are encrypted.
+        type: bool
+        default: false
+      decrypt_command:
+        description:
+          - Argument list of the command that decrypts from its input to its output. An encrypted backup is decrypted into O(scratch), and that copy is
+            removed in the end.
+        type: list
+        elements: str
+        default: []
+      recovery_key:
+        description: How the key is fetched from where it is kept. Decryption sees this key and none of this host, and nothing of it stays.
+        type: dict
+        suboptions:
+          command:
+            description: Argument list of the program that prints the key. C({key}) in decrypt_command stands for the file that it is in.
+            type: list
+            elements: str
+            required: true
+          os_user:
+            description: User to run it as.
+            type: str
+            default: ''
+          environment_file:
+            description: File with its variables, mode 0600.
+            type: path
+            default: ''
+          timeout_seconds:
+            description: Longest wait for the key.
+            type: float
+            default: 60.0
+  scratch:
+    description: Private folder for the decrypted copy of an encrypted backup.
+    type: path
+    default: /var/lib/ops_maintenance/scratch
   demanded_level:
     description: Level of proof that a backup has to have to be chosen, and below which a named one is a warning.
     type: int
@@ -60,7 +111,7 @@ EXAMPLES = r"""
   ops.maintenance.postgresql_restore:
     server: {name: main}
     database: shop
-    sets: {daily: /backup/daily}
+    sets: [{name: daily, root: /backup/daily, database: shop}]
   check_mode: true
 
 - name: Restore a backup by name
@@ -68,7 +119,14 @@ EXAMPLES = r"""
     server: {name: main, sentinels: [public.orders]}
     database: shop
     backup: /backup/daily/20261120.dump
-    sets: {daily: /backup/daily, weekly: /backup/weekly}
+    sets:
+      - {name: daily, root: /backup/daily, database: shop}
+      - name: weekly
+        root: /backup/weekly
+        database: shop
+        encrypted: true
+        decrypt_command: [age, --decrypt, --identity, "{key}"]
+        recovery_key: {command: [/usr/local/sbin/recovery-key]}
 """
 
 RETURN = r"""
