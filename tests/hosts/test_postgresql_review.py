@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import typing as t
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
@@ -304,6 +304,17 @@ def test_each_fault_of_a_database_is_found(faulty, name, state, says):
     text = "\n".join([finding.summary, *finding.evidence])
     assert [words for words in says if words not in text] == []
     assert finding.advice
+
+
+ESTIMATES = ("dead_rows", "statistics", "vacuum_due", "bloat", "index_bloat", "foreign_key_indexes", "missing_indexes")
+
+
+def test_an_estimate_says_how_old_its_statistics_are(instance):
+    outcome = by_id(review(instance, CLEAN, limits=LOW), "main/clean")
+    for name in ESTIMATES:
+        finding = outcome[f"postgresql.{name}"]
+        assert finding.basis == "estimated"
+        assert 0 <= time.time() - datetime.fromisoformat(finding.as_of).timestamp() < 3600, name
 
 
 def test_temporary_files_are_counted(faulty):
