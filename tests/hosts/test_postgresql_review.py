@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import typing as t
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
@@ -299,11 +299,23 @@ FOUND: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
 
 @pytest.mark.parametrize(("name", "state", "says"), FOUND, ids=[name for name, _state, _says in FOUND])
 def test_each_fault_of_a_database_is_found(faulty, name, state, says):
+    """neff-perf-02: tables that are mostly read from end to end may want an index, whatever n_distinct and correlation say."""
     finding = by_id(faulty, f"main/{FAULTY}")[f"postgresql.{name}"]
     assert finding.state == state, finding
     text = "\n".join([finding.summary, *finding.evidence])
     assert [words for words in says if words not in text] == []
     assert finding.advice
+
+
+ESTIMATES = ("dead_rows", "statistics", "vacuum_due", "bloat", "index_bloat", "foreign_key_indexes", "missing_indexes")
+
+
+def test_an_estimate_says_how_old_its_statistics_are(instance):
+    outcome = by_id(review(instance, CLEAN, limits=LOW), "main/clean")
+    for name in ESTIMATES:
+        finding = outcome[f"postgresql.{name}"]
+        assert finding.basis == "estimated"
+        assert 0 <= time.time() - datetime.fromisoformat(finding.as_of).timestamp() < 3600, name
 
 
 def test_temporary_files_are_counted(faulty):
@@ -321,7 +333,7 @@ def test_one_record_is_small_and_valid(faulty):
 
 
 def test_the_ten_statements_with_most_time_are_listed_without_literals(instance, faulty):
-    """neff-weekly-01, netpost-db-02: columns by the extension's version, a minimum of calls, no personal data."""
+    """neff-weekly-01, netpost-db-02, flow-monthly-7: columns by the extension's version, a minimum of calls, no personal data."""
     lists = faulty.returned["servers"]["main"]["databases"][FAULTY]
     total, mean = lists["statements_by_total_time"], lists["statements_by_mean_time"]
     assert 0 < len(total) <= 10
@@ -360,7 +372,7 @@ def test_statements_are_read_from_whichever_database_has_the_extension(instance)
 
 
 def test_tables_are_listed_by_total_size_whatever_their_names(instance, faulty):
-    """asr-06-2, neff-weekly-02: mixed case, quotes, reserved words; views are no tables."""
+    """asr-06-2, neff-weekly-02, netpost-db-11: mixed case, quotes, reserved words; views are no tables; the size of all is recorded."""
     listed = faulty.returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"]
     with postgresql.connect(instance.server, FAULTY) as session:
         statement = (
@@ -368,6 +380,9 @@ def test_tables_are_listed_by_total_size_whatever_their_names(instance, faulty):
             "JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'r' AND nspname IN ('public', 'my schema') ORDER BY 2 DESC LIMIT 5"
         )
         expected = session.rows(statement)
+        size = session.value("SELECT pg_database_size(current_database())")
+    recorded = {metric.subject: metric.value for metric in faulty.metrics if metric.name == "postgresql.size"}
+    assert recorded[f"main/{FAULTY}"] == pytest.approx(size, rel=0.1)
     assert [row["table"] for row in listed[:5]] == [row["name"] for row in expected]
     assert [row["total_bytes"] for row in listed[:5]] == pytest.approx([row["bytes"] for row in expected], rel=0.1)
     assert '"my schema"."order"' in [row["table"] for row in listed]
@@ -728,7 +743,7 @@ def test_new_statements_that_are_suspicious_are_found_and_ordinary_ones_listed(i
 
 
 def test_growth_errors_and_settings_are_compared_with_the_last_run(instance, state_dir):
-    """neff-kpi-05: the share of failed transactions since the last run, not since the server was made."""
+    """neff-kpi-05, asr-06-4: failed transactions and growth since the last run, not since the server was made."""
     given = {"state_dir": state_dir, "limits": {"growth_min_bytes": 10000, "error_min_transactions": 20}}
     ask(instance, CLEAN, "CREATE TABLE growing (id int PRIMARY KEY)", "ANALYZE growing", *["-- fails\nSELECT 1/0"] * 50)
     try:

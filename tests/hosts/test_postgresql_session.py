@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
+from authority import Authority
 from clusters import MAJOR, running_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_scratch
@@ -138,6 +141,67 @@ def test_a_wrong_password_is_said_and_never_shown(driver, tmp_path):
         secret.chmod(0o644)
         with pytest.raises(InputError, match="mode 0644, expected 0600"):
             postgresql.connect({**server, "password_file": str(secret)})
+
+
+@pytest.fixture(scope="module")
+def with_tls(tmp_path_factory):
+    """A server that takes TLS only, with a certificate for localhost, and how it is reached with it."""
+    theirs = Authority(tmp_path_factory.mktemp("theirs"))
+
+    def prepare(cluster):
+        owner = pwd.getpwnam(cluster.os_user)
+        for name, source in (("server.crt", theirs.ca_file), ("server.key", theirs.folder / "https.key")):
+            target = os.path.join(cluster.data, name)
+            shutil.copyfile(source, target)
+            os.chmod(target, 0o600)
+            os.chown(target, owner.pw_uid, owner.pw_gid)
+
+    with running_cluster({"listen_addresses": "'127.0.0.1'", "ssl": "on"}, prepare) as cluster:
+        with postgresql.connect(cluster.server) as session:
+            session.execute("CREATE ROLE app LOGIN PASSWORD 'right'")
+            with open(os.path.join(cluster.data, "pg_hba.conf"), "a", encoding="utf-8") as target:
+                target.write("hostssl all app 127.0.0.1/32 scram-sha-256\n")
+            session.execute("SELECT pg_reload_conf()")
+        tls = {"ssl_mode": "verify-full", "ssl_root_certificate": str(theirs.ca_file)}
+        yield {**cluster.server, "host": "localhost", "user": "app", "password": "right", **tls}
+
+
+@pytest.fixture
+def one_address(monkeypatch):
+    """localhost is one address only: of several, psycopg 3 tells what the last of them said."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+
+
+def test_the_right_authority_gives_a_session_over_tls(with_tls, one_address, driver):
+    with postgresql.connect(with_tls) as session:
+        assert session.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"authority": "another"}, "certificate verify failed. Correct ssl_root_certificate, ssl_mode or the server's certificate."),
+        (
+            {"host": "127.0.0.1"},
+            'server certificate for "localhost" (and 1 other name) does not match host name "127.0.0.1". '
+            "Correct ssl_root_certificate, ssl_mode or the server's certificate.",
+        ),
+        ({"ssl_root_certificate": "/nowhere/root.pem"}, "Correct ssl_root_certificate, ssl_mode or the server's certificate."),
+    ],
+)
+def test_a_certificate_that_proves_nothing_is_one_sentence(with_tls, one_address, driver, tmp_path, change, says):
+    if "authority" in change:
+        change = {"ssl_root_certificate": str(Authority(tmp_path).ca_file)}
+    with pytest.raises(postgresql.NotReachableError) as caught:
+        postgresql.connect({**with_tls, **change})
+    assert (caught.value.kind, str(caught.value)[-len(says) :]) == ("certificate", says), str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "right" not in str(caught.value)
+
+
+def test_a_name_is_not_looked_at_where_only_the_authority_counts(with_tls, one_address, driver):
+    with postgresql.connect({**with_tls, "host": "127.0.0.1", "ssl_mode": "verify-ca"}) as session:
+        assert session.value("SELECT current_user") == "app"
 
 
 def test_without_a_driver_the_package_is_named(cluster, monkeypatch):

@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -391,6 +392,60 @@ def test_cut_off_in_the_middle_nothing_is_left_and_the_next_run_takes_it(mortal,
         mortal.start(AS_IN_PRODUCTION)
     assert snapshot.run(params, False, Machine()).status == "changed"
     assert snapshot_store.prove(params["root"], RUN)["id"] == RUN
+
+
+ODD_PASSWORD = "a:b\\c"
+
+
+@pytest.fixture
+def over_tcp(tmp_path):
+    """A server that wants a password over TCP, one with what a file of passwords has to escape, and how it is reached."""
+    secret = tmp_path / "password"
+    secret.write_text(f"{ODD_PASSWORD}\n")
+    secret.chmod(0o600)
+    with running_cluster({"listen_addresses": "'127.0.0.1'", "password_encryption": "'scram-sha-256'"}) as cluster:
+        with postgresql.connect(cluster.server) as session:
+            session.execute(f"CREATE ROLE app SUPERUSER LOGIN PASSWORD {session.literal(ODD_PASSWORD)}")
+            session.execute("CREATE DATABASE shop")
+            with open(os.path.join(cluster.data, "pg_hba.conf"), "a", encoding="utf-8") as target:
+                target.write("host all app 127.0.0.1/32 scram-sha-256\n")
+            session.execute("SELECT pg_reload_conf()")
+        yield cluster, {**server_of(cluster, "shop"), "host": "127.0.0.1", "user": "app", "password_file": str(secret)}
+
+
+def processes():
+    """Return command line and environment of every process, as anybody who may look sees them."""
+    seen = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            seen[int(folder.name)] = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+    return seen
+
+
+def test_a_password_is_on_no_command_line_and_in_no_environment(over_tcp, tmp_path):
+    cluster, server = over_tcp
+    fill(cluster, "shop")
+    params = snapshot_params(tmp_path, server)
+    with (
+        holding(cluster, "shop", "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder,
+        postgresql.connect(cluster.server) as session,
+    ):
+        child = in_process(params)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND wait_event_type = 'Lock'"
+        assert wait_for(lambda: session.value(waiting) or child.poll() is not None)
+        seen = processes()
+        [environment] = [env for argv, env in seen.values() if os.path.basename(argv.split(b"\0")[0]) == b"pg_dump"]
+        passfile = pathlib.Path(dict(item.split(b"=", 1) for item in environment.split(b"\0") if item)[b"PGPASSFILE"].decode())
+        assert (passfile.read_text(), stat.S_IMODE(passfile.stat().st_mode)) == ("*:*:*:*:a\\:b\\\\c\n", 0o600)
+        assert stat.S_IMODE(passfile.parent.stat().st_mode) == 0o700
+        for form in (ODD_PASSWORD, "a\\:b", json.dumps(ODD_PASSWORD)):
+            assert [argv for argv, env in seen.values() if form.encode() in argv + env] == []
+        holder.execute("ROLLBACK")
+        assert child.wait(60) == 0
+    assert not passfile.parent.exists()
+    assert list(pathlib.Path(tempfile.gettempdir()).glob("ops_maintenance_*")) == []
+    assert snapshot_store.prove(params["root"], RUN)["id"] == RUN
+    assert ODD_PASSWORD not in (tmp_path / "snapshots" / RUN / "manifest.json").read_text()
 
 
 def test_old_snapshots_go_with_their_copies(cluster, database, tmp_path):

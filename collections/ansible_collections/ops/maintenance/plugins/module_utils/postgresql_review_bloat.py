@@ -12,7 +12,7 @@ from .errors import MaintenanceError
 from .judge import human_bytes
 from .postgresql import Row, StatementError, extension_schema
 from .postgresql_programs import client_environment, client_user, find_program, run_program
-from .postgresql_review_common import MARK, About, Check, Fault, Look, Wording, found, percent
+from .postgresql_review_common import MARK, About, Check, Fault, Look, Wording, found, oldest_analyse, percent
 from .postgresql_review_indexes import fetch_indexes
 from .postgresql_review_tables import fetch_tables
 from .record import Finding
@@ -171,7 +171,7 @@ def judge_bloat(about: About, facts: Row) -> list[Finding]:
         wasted += share / 100 * table["main_bytes"]
         shares.append((share, f"{table['name']}: {share:.0f} percent of {human_bytes(table['main_bytes'])} ({how})"))
     about.count("bloat", wasted, "bytes")
-    return _judged(about, BLOAT, "bloat_percent", shares, unseen, facts)
+    return _judged(about, BLOAT, "bloat_percent", shares, unseen, {**facts, "from": facts["tables"]})
 
 
 def judge_index_bloat(about: About, facts: Row) -> list[Finding]:
@@ -196,7 +196,8 @@ def judge_index_bloat(about: About, facts: Row) -> list[Finding]:
         wasted += share / 100 * index["bytes"]
         shares.append((share, f"{index['name']}: {share:.0f} percent of {human_bytes(index['bytes'])} ({how})"))
     about.count("index_bloat", wasted, "bytes")
-    return _judged(about, INDEX_BLOAT, "index_bloat_percent", shares, unseen, facts)
+    tables = [facts["all"].get(index["table_oid"], {}) for index in facts["indexes"]]
+    return _judged(about, INDEX_BLOAT, "index_bloat_percent", shares, unseen, {**facts, "from": tables})
 
 
 def _judged(
@@ -218,7 +219,8 @@ def _judged(
     remedy = "ANALYZE these tables; or install pgstattuple and set pgstattuple to true, which needs pg_stat_scan_tables (part of pg_monitor) only."
     highest = max((share for share, _line in shares), default=0.0)
     fine = f"{wording.fine} ({len(shares)} {least})"
-    return found(about, wording, faults, unseen="; ".join(gaps), remedy=remedy, value=highest, fine=fine)
+    as_of = oldest_analyse(facts["from"]) if basis == "estimated" else ""
+    return found(about, wording, faults, unseen="; ".join(gaps), remedy=remedy, value=highest, fine=fine, as_of=as_of)
 
 
 # -- pg_amcheck --

@@ -237,6 +237,7 @@ def found(
     :param remedy: what to do so that it can be looked at.
     :param value: the number to show when nothing is wrong.
     :param also: lines to show when nothing is wrong.
+    :param as_of: since when the data behind it is; what would be exact is then stale, an estimate stays one.
     """
     order = sorted(faults, key=lambda fault: (fault.state != "critical", fault.state == "unknown", -fault.value, fault.line))
     state = worst((fault.state for fault in faults), none="unknown" if unseen else "ok")
@@ -262,7 +263,7 @@ def found(
             value=_rounded(worst_value),
             unit=wording.unit if worst_value is not None else "",
             threshold=wording.threshold,
-            basis="stale" if as_of else wording.basis,
+            basis="stale" if as_of and wording.basis == "exact" else wording.basis,
             as_of=as_of,
             not_covered=gaps if faults or not unseen else not_covered or unseen,
             advice=advice if state != "ok" else "",
@@ -285,6 +286,17 @@ def blind(ids: t.Iterable[str], subject: str, why: str, advice: str) -> list[Fin
 def percent(part: float, whole: float) -> float:
     """Return a share; nothing of nothing is 0."""
     return 100.0 * float(part) / float(whole) if whole else 0.0
+
+
+def iso(moment: float) -> str:
+    """Say a moment, given in seconds since the epoch, as ISO 8601."""
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
+
+
+def oldest_analyse(tables: t.Iterable[Row]) -> str:
+    """Return when the statistics of the tables that were analysed are from at the oldest; empty when none was."""
+    moments = [table["analysed"] for table in tables if table.get("analysed") is not None]
+    return iso(min(moments)) if moments else ""
 
 
 def age_of(about: About, moment: float | None) -> float | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from .judge import human_bytes
 from .postgresql import Row
-from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, percent
+from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, iso, oldest_analyse, percent
 from .postgresql_review_sizes import fetch_sizes
 from .postgresql_review_tables import fetch_tables
 from .record import Finding
@@ -296,15 +296,15 @@ def judge_foreign_keys(about: About, facts: Row) -> list[Finding]:
         if rows >= least and not any(serves(index, key["columns"]) for index in by_table.get(key["table_oid"], ())):
             line = f"{key['table_name']} ({key['named']}) → {key['refers_to']}: about {rows:.0f} rows"
             faults.append(Fault(line, rows))
-    wording = Wording(
-        FOREIGN.id, FOREIGN.fine, FOREIGN.wrong, FOREIGN.advice, "count", f"warning for tables of {least:g} rows or more", counted=True
-    )
-    return found(about, wording, faults)
+    threshold = f"warning for tables of {least:g} rows or more"
+    wording = Wording(FOREIGN.id, FOREIGN.fine, FOREIGN.wrong, FOREIGN.advice, "count", threshold, True, "estimated")
+    keyed = (facts["tables"].get(key["table_oid"], {}) for key in facts["keys"])
+    return found(about, wording, faults, as_of=oldest_analyse(keyed))
 
 
 def fetch_scans(look: Look) -> Row:
-    """Read how tables are read."""
-    return {"tables": fetch_tables(look), "indexes": fetch_indexes(look)}
+    """Read how tables are read, and since when that is counted."""
+    return {**look.rows(SINCE)[0], "tables": fetch_tables(look), "indexes": fetch_indexes(look)}
 
 
 def judge_scans(about: About, facts: Row) -> list[Finding]:
@@ -322,7 +322,8 @@ def judge_scans(about: About, facts: Row) -> list[Finding]:
             faults.append(Fault(line, table["scanned"]))
     threshold = f"warning from {scans_least:g} whole scans of {rows_least:g} rows on average, when most reads are such"
     wording = Wording(MISSING.id, MISSING.fine, MISSING.wrong, MISSING.advice, "rows", threshold, basis="estimated")
-    return found(about, wording, faults)
+    since = about.now.timestamp() - counted_days(about, facts) * DAY
+    return found(about, wording, faults, as_of=iso(since))
 
 
 # -- samples --
@@ -351,7 +352,7 @@ def _bad_keys() -> Row:
 
 
 def _bad_scans() -> Row:
-    return {"indexes": [], "tables": [{"name": "public.t", "scans": 10**6, "scanned": 10**15}]}
+    return {**_bad_usage(), "indexes": [], "tables": [{"name": "public.t", "scans": 10**6, "scanned": 10**15}]}
 
 
 CHECKS = (

@@ -8,7 +8,7 @@ import typing as t
 
 from .judge import human_bytes, human_seconds
 from .postgresql import Row
-from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, percent
+from .postgresql_review_common import DAY, SHOWN, About, Check, Fault, Look, Wording, age_of, found, oldest_analyse, percent
 from .postgresql_review_sizes import fetch_sizes
 from .record import Finding
 
@@ -148,9 +148,8 @@ def judge_dead(about: About, tables: t.Sequence[Row]) -> list[Finding]:
         DEAD.id, DEAD.fine, DEAD.wrong, DEAD.advice, "percent", f"warning from {limit:g} percent and {least:g} rows", basis="estimated"
     )
     unseen = f"{len(lost)} tables have data, but no counters (reset, or lost in a crash): {_some(lost)}" if lost else ""
-    return found(
-        about, wording, faults, unseen=unseen, remedy="ANALYZE them, so that their rows are counted.", value=percent(dead, live + dead)
-    )
+    remedy, as_of = "ANALYZE them, so that their rows are counted.", oldest_analyse(_stored(tables))
+    return found(about, wording, faults, unseen=unseen, remedy=remedy, value=percent(dead, live + dead), as_of=as_of)
 
 
 def _some(names: t.Sequence[str]) -> str:
@@ -176,8 +175,8 @@ def judge_statistics(about: About, tables: t.Sequence[Row]) -> list[Finding]:
         f"warning when never analysed, or {about.limits['analyse_days']:g} days ago and "
         f"{about.limits['analyse_changed_percent']:g} percent changed since"
     )
-    wording = Wording(STATISTICS.id, STATISTICS.fine, STATISTICS.wrong, STATISTICS.advice, "count", threshold, counted=True)
-    return found(about, wording, faults)
+    wording = Wording(STATISTICS.id, STATISTICS.fine, STATISTICS.wrong, STATISTICS.advice, "count", threshold, True, "estimated")
+    return found(about, wording, faults, as_of=oldest_analyse(by_name.values()))
 
 
 def _option(table: Row, name: str) -> str | None:
@@ -207,10 +206,9 @@ def judge_vacuum(about: About, tables: t.Sequence[Row]) -> list[Finding]:
         if table["dead"] > due and (age is None or age > hours * 3600):
             when = "never vacuumed" if age is None else f"vacuumed {human_seconds(age)} ago"
             faults.append(Fault(f"{table['name']}: {table['dead']} dead rows, due from {due:.0f}, {when}", table["dead"]))
-    wording = Wording(
-        VACUUM.id, VACUUM.fine, VACUUM.wrong, VACUUM.advice, "count", f"warning when due and not done for {hours:g} hours", True
-    )
-    return found(about, wording, faults)
+    threshold = f"warning when due and not done for {hours:g} hours"
+    wording = Wording(VACUUM.id, VACUUM.fine, VACUUM.wrong, VACUUM.advice, "count", threshold, True, "estimated")
+    return found(about, wording, faults, as_of=oldest_analyse(_stored(tables)))
 
 
 def judge_off(about: About, tables: t.Sequence[Row]) -> list[Finding]:

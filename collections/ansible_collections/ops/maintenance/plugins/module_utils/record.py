@@ -69,8 +69,8 @@ class Finding:
     :param value: what was measured, in ``unit``.
     :param unit: ``seconds``, ``bytes``, ``percent``, ``count``, ``days`` … (empty for text).
     :param threshold: where the verdict changes, in words with a unit: ``warning from 85 percent``.
-    :param basis: ``exact``, ``sampled``, ``estimated``, or ``stale`` (then ``as_of`` says since when).
-    :param as_of: ISO 8601 time of the data behind a stale basis.
+    :param basis: ``exact``, ``sampled``, ``estimated``, or ``stale``.
+    :param as_of: ISO 8601 time of the data behind a stale basis, or of the oldest statistics behind an estimated one.
     :param not_covered: what was not looked at, empty when all was.
     :param advice: what to do about it; mandatory for every state but ``ok``.
     :param evidence: a few lines that show it (at most 20, never a secret).

@@ -185,7 +185,7 @@ maintenance_record:
         unit: percent
         threshold: warning from 20 percent and 1000 rows
         basis: estimated
-        as_of: ''
+        as_of: '2026-11-14T02:10:05+00:00'
         not_covered: ''
         advice: VACUUM them; where dead rows come back, look for long transactions and lower autovacuum_vacuum_scale_factor for the table.
         evidence: ['public.orders: 31 percent dead (53921 rows), never vacuumed']

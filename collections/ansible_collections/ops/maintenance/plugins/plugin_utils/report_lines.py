@@ -139,7 +139,7 @@ def findings_of(record: Line, system: str, started: Any) -> Iterable[Finding]:
 
 def _basis(finding: Line) -> str:
     basis, as_of = v.text(finding.get("basis")), v.iso(finding.get("as_of"))
-    return f"{basis} since {as_of}" if basis == "stale" and as_of else basis
+    return f"{basis} since {as_of}" if as_of else basis
 
 
 def _waiver(value: Any, started: Any) -> str:

@@ -411,6 +411,72 @@ def test_every_judge_finds_its_planted_sample():
     assert postgresql_review.self_test() == set()
 
 
+NOT_EXACT = {
+    "postgresql.error_share": "estimated",
+    "postgresql.unused_roles": "estimated",
+    "postgresql.dead_rows": "estimated",
+    "postgresql.statistics": "estimated",
+    "postgresql.vacuum_due": "estimated",
+    "postgresql.foreign_key_indexes": "estimated",
+    "postgresql.missing_indexes": "estimated",
+    "postgresql.bloat": "estimated",
+    "postgresql.index_bloat": "estimated",
+}
+"""What comes from statistics, or from signs, and is therefore not exact; every other verdict is."""
+DAYS_AGO, MONTHS_AGO = NOW.replace(day=18), NOW.replace(month=8)
+
+
+def test_every_finding_says_its_basis():
+    params = {"recommended_settings": {"autovacuum": "on"}, "newest_minor": {"13": "99"}, "superusers": []}
+    bases = {}
+    for check in (*postgresql_review.OF_SERVER, *postgresql_review.OF_DATABASE):
+        if check.sample is not None:
+            settings = {"data_checksums": "on", "password_encryption": "md5"}
+            judged = check.judge(about(params=params, kept=check.sample_kept, settings=settings), check.sample())
+            bases.update((finding.id, finding.basis) for finding in judged)
+    assert len(bases) > 40
+    assert {name: basis for name, basis in bases.items() if basis != "exact"} == NOT_EXACT
+
+
+@pytest.mark.parametrize(
+    ("judge", "sample"),
+    [
+        (postgresql_review_tables.judge_dead, postgresql_review_tables.bad_tables),
+        (postgresql_review_tables.judge_statistics, postgresql_review_tables.bad_tables),
+        (postgresql_review_tables.judge_vacuum, postgresql_review_tables.bad_tables),
+        (postgresql_review_indexes.judge_foreign_keys, postgresql_review_indexes._bad_keys),
+        (postgresql_review_bloat.judge_bloat, postgresql_review_bloat._bad_bloat),
+        (postgresql_review_bloat.judge_index_bloat, postgresql_review_bloat._bad_bloat),
+    ],
+)
+def test_an_estimate_says_how_old_the_oldest_statistics_are(judge, sample):
+    [never] = judge(about(), sample())
+    assert never.as_of == ""
+    for moment in (DAYS_AGO, MONTHS_AGO):
+        facts = sample()
+        tables = facts if isinstance(facts, list) else facts["tables"]
+        for table in tables.values() if isinstance(tables, dict) else tables:
+            table["analysed"] = moment.timestamp()
+        [finding] = judge(about(), facts)
+        assert (finding.basis, finding.as_of) == ("estimated", moment.isoformat())
+
+
+def test_of_several_tables_the_oldest_statistics_count():
+    [one] = postgresql_review_tables.bad_tables()
+    tables = [{**one, "analysed": DAYS_AGO.timestamp()}, {**one, "analysed": MONTHS_AGO.timestamp()}, {**one, "analysed": None}]
+    assert postgresql_review_tables.judge_dead(about(), tables)[0].as_of == MONTHS_AGO.isoformat()
+
+
+def test_scans_are_counted_since_the_statistics_were_reset_and_measured_bloat_has_no_age():
+    facts = {**postgresql_review_indexes._bad_scans(), "reset": DAYS_AGO}
+    [scans] = postgresql_review_indexes.judge_scans(about(), facts)
+    assert (scans.basis, scans.as_of) == ("estimated", DAYS_AGO.isoformat())
+    bloat = postgresql_review_bloat._bad_bloat()
+    bloat["tables"][0]["analysed"] = DAYS_AGO.timestamp()
+    [measured] = postgresql_review_bloat.judge_bloat(about(), {**bloat, "measured": {1: 90.0}})
+    assert (measured.basis, measured.as_of) == ("sampled", "")
+
+
 def test_the_sample_of_the_documentation_is_a_record():
     module = "ansible_collections.ops.maintenance.plugins.modules.postgresql_review"
     sample = yaml.safe_load(__import__(module, fromlist=["RETURN"]).RETURN)["maintenance_record"]["sample"]
