@@ -268,6 +268,21 @@ def test_flow_reviews_a_day_daily_and_a_week_weekly(cadence, days):
     assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(written) == days
 
 
+@pytest.mark.parametrize(("system", "cadences", "days"), [("asr_po", {"monthly", "quarterly"}, 35), ("netpost", {"daily"}, 1)])
+def test_where_no_document_asks_for_a_span_each_line_is_read_once(system, cadences, days):
+    """And none is left out: from one run to the next is never longer than the span."""
+    known = values(system)
+    assert cadences <= set(known["maintenance_windows"])
+    assert known["log_rotation_only_new"] is True
+    assert known.get("log_rotation_span_days", 7) > days
+
+
+@pytest.mark.parametrize("system", ["flow_motion", "fossawork", "neff_paving"])
+def test_where_a_document_asks_for_a_span_all_of_it_is_judged(system):
+    """Errors of a week, of the last day: these runs overlap, and their counts say so in their names."""
+    assert values(system).get("log_rotation_only_new", False) is False
+
+
 def test_netpost_reads_the_log_of_its_database_and_backs_up_what_people_uploaded_netpost_db_04_bak_06():
     known = values("netpost")
     assert [source["name"] for source in known["log_rotation_sources"] if source.get("format") == "postgresql"] == ["database"]
