@@ -277,3 +277,16 @@ def test_the_audit_log_of_asr_has_to_show_a_new_action_asr_18_7(newest, state, t
     assert asked("asr_po", "audit log after the maintenance", tmp_path, script).state == state
     after = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["monthly"]["after"]
     assert "security_review" in after
+
+
+@pytest.mark.parametrize("system", ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"])
+def test_every_system_is_measured_by_the_whole_baseline_each_month(system):
+    names = ("sshd_policy", "package_integrity", "privileged_roots")
+    full, none = [True, True, ["/usr", "/opt", "/srv", "/home", "/tmp", "/var/tmp"]], [False, False, []]
+    for cadence, expected in {"daily": none, "weekly": none, "monthly": full, "quarterly": full}.items():
+        assert [of_day(system, f"security_review_{name}", cadence) for name in names] == expected, cadence
+    # Else nobody would ever look.
+    assert {"monthly", "quarterly"} <= set(values(system)["maintenance_windows"])
+    for cadence in ("monthly", "quarterly"):
+        steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"][cadence]
+        assert any("security_review" in stage for stage in steps.values())

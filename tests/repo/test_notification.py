@@ -1,11 +1,15 @@
-"""The playbook `announce.yml` as a timer runs it: two systems, a file as the only channel."""
+"""What stakeholders are told: `announce.yml` as a timer runs it, an extension, and a test notice that really arrives."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +81,45 @@ def test_extend_tells_the_revised_timeline(site):
     new_end = (datetime.now(UTC) + timedelta(hours=5)).strftime("%Y-%m-%dT%H:%M")
     play(site, "extend.yml", "--limit", "soon", "-e", f"notification_new_end={new_end}", "-e", 'notification_reason="a slow disk"')
     assert "Reason: a slow disk" in (site / "soon.txt").read_text()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """Keeps the notices that a webhook gets, in `got`."""
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            server.got.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_what: Any) -> None:
+            """Stay silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        server.got = []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_log_rotation_sends_a_test_notice_only_where_asked(site, receiver):
+    """It arrives once, with the code that its recipient can name; no status page shows it, and not asked it does not leave."""
+    inventory = yaml.safe_load((site / "hosts.yml").read_text())
+    for system in ("soon", "later"):
+        known = inventory["maintained"]["children"][system]["vars"]
+        url = f"http://127.0.0.1:{receiver.server_address[1]}/{system}"
+        known["notification_channels"].append({"kind": "webhook", "url": url})
+        known |= {"log_rotation_test_notice": system == "soon", "maintenance_state_dir": str(site / f"state-{system}")}
+    (site / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    tasks = [{"ansible.builtin.include_role": {"name": "ops.maintenance.log_rotation"}}]
+    play_ = {"hosts": "soon1,later1", "connection": "local", "gather_facts": False, "tasks": tasks}
+    play_["vars"] = {"ansible_python_interpreter": sys.executable}
+    (site / "logs.yml").write_text(yaml.safe_dump([play_]))
+    for status in ("changed", "ok"):
+        _said, records = play(site, str(site / "logs.yml"))
+        assert [(record["subject"], record["status"]) for record in records] == [("soon", status)]
+        [got] = receiver.got
+        assert "TEST of the notices of Soon: nothing has happened" in got
+        assert records[0]["after"]["code"] in json.loads(got)["text"]
+    assert not (site / "soon.txt").exists()

@@ -70,9 +70,11 @@ def test_check_mode_gave_the_same_verdicts(name):
 
 @pytest.mark.parametrize("run", [CHECK, CONVERGE, AGAIN])
 def test_the_twin_is_silent(run):
-    loud = [f"{f['id']} {f['subject']}: {f['summary']} {f['evidence']}" for f in of_analysis("logs-twin", run) if f["state"] != "ok"]
+    told = findings(host="logs-twin", journal=runs()[run])
+    loud = [f"{f['id']} {f['subject']}: {f['summary']} {f['evidence']}" for f in told if f["state"] != "ok"]
     assert loud == []
     assert len(of_analysis("logs-twin", run)) > 80
+    assert {"logs.retention", "logs.held", "logs.damaged"} <= {f["id"] for f in told}
 
 
 def test_the_second_run_read_on_across_the_rotation():
@@ -82,6 +84,19 @@ def test_the_second_run_read_on_across_the_rotation():
     assert any(line.startswith("vanished: Timeout after") for line in new["evidence"])
     for subject in ("auth", "access", "kernel", "postgresql", "uploads", "containers/web", "journal"):
         assert found("logs.errors", subject, AGAIN)["value"] == 0, subject
+
+
+@pytest.mark.parametrize("name", ["logs-faults", "logs-twin"])
+def test_counts_of_new_lines_only_add_up(name):
+    """The first run has all errors, the second only those since; check mode counts under another name."""
+
+    def errors(run: int, metric: str = "logs.errors") -> float:
+        told = of_kind("record", runs()[run], host=name, operation="log_analysis")
+        return sum(one["value"] for record in told for one in record["metrics"] if one["name"] == metric)
+
+    assert (errors(CONVERGE) > 0, errors(AGAIN)) == ((True, 1) if name == "logs-faults" else (False, 0))
+    assert errors(CHECK) == 0
+    assert errors(CHECK, "logs.errors_in_span") == errors(CONVERGE)
 
 
 def test_hostile_lines_are_text(host):

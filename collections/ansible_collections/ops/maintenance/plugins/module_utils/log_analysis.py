@@ -103,7 +103,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         status="ok",
         summary=summary_of(scanned, since),
         findings=findings,
-        metrics=metrics_of(scanned, (host.now() - started).total_seconds()),
+        metrics=metrics_of(scanned, (host.now() - started).total_seconds(), params["only_new"] and not check_mode),
     )
     if not check_mode:
         if report:

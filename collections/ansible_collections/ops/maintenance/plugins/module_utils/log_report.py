@@ -17,6 +17,7 @@ from .paths import open_regular, write_atomic
 from .record import Finding, Json, Metric, clean
 
 _PATTERNS_SHOWN = 500
+_STATUS_CLASSES = (b"2", b"3", b"4", b"5")
 
 
 def percentile(counter: Counter[bytes], percent: float) -> float | None:
@@ -40,23 +41,37 @@ def summary_of(scanned: t.Sequence[Scanned], since: float) -> str:
     return f"{total} records since {start}, {errors} of them errors, in {files} files ({size})"
 
 
-def metrics_of(scanned: t.Sequence[Scanned], seconds: float) -> list[Metric]:
-    metrics = []
+def metrics_of(scanned: t.Sequence[Scanned], seconds: float, adds_up: bool) -> list[Metric]:
+    """Return the numbers of each source.
+
+    :param adds_up: the run read what no other has read; else runs overlap, and their counts have names of their own.
+    """
+    metrics = [Metric("logs.analysis_time", "all", round(seconds, 3), "seconds")]
+    counts: list[tuple[str, str, int]] = []
     for one in scanned:
         name, tally = one.source.name, one.tally
-        numbers: list[tuple[str, float, str]] = [
-            ("logs.records", tally.records, "count"),
-            ("logs.errors", tally.errors(), "count"),
-            ("logs.unparsed", tally.unparsed, "count"),
-            ("logs.read", one.size, "bytes"),
-            *((f"logs.{tag}", count, "count") for tag, count in sorted(tally.tags.items())),
-        ]
-        for percent in (50, 95, 99):
-            value = percentile(tally.latencies, percent)
-            if value is not None:
-                numbers.append((f"logs.latency_p{percent}", value, "seconds"))
-        metrics += [Metric(metric, name, value, unit) for metric, value, unit in numbers]
-    return [*metrics, Metric("logs.analysis_time", "all", round(seconds, 3), "seconds")]
+        latencies = [(f"logs.latency_p{percent}", percentile(tally.latencies, percent)) for percent in (50, 95, 99)]
+        metrics.append(Metric("logs.read", name, one.size, "bytes"))
+        metrics += [Metric(metric, name, value, "seconds") for metric, value in latencies if value is not None]
+        counts += [("records", name, tally.records), ("errors", name, tally.errors()), ("unparsed", name, tally.unparsed)]
+        counts += [(tag, name, count) for tag, count in sorted(tally.tags.items())]
+    kinds = sorted(_by_level_and_class(scanned).items())
+    counts += [(kind, name, count) for (name, kind), count in kinds]
+    end = "" if adds_up else "_in_span"
+    return [Metric(f"logs.{count}{end}", name, value, "count") for count, name, value in counts] + metrics
+
+
+def _by_level_and_class(scanned: t.Sequence[Scanned]) -> Counter[tuple[str, str]]:
+    """Count records by level and answers by class of status; containers together, for there may be hundreds."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for one in scanned:
+        name = one.source.name.partition("/")[0]
+        for level, count in one.tally.by_level().items():
+            counted[name, f"level_{(level or 'none').lower()}"] += count
+        for status, count in one.tally.statuses.items():
+            if status[:1] in _STATUS_CLASSES:
+                counted[name, f"status_{status[:1].decode()}xx"] += count
+    return counted
 
 
 def report_of(one: Scanned) -> dict[str, Json]:

@@ -45,6 +45,8 @@ IDS = (
     "security.tls_protocols",
 )
 _RENEW = "Renew the certificate and reload the service that uses it."
+_URGENT_DAYS = 14
+_URGENT = "Renew it this week, and do not wait for the next maintenance: what should have renewed it has most likely failed."
 
 _EXPIRED_SAMPLE = b"""-----BEGIN CERTIFICATE-----
 MIIBQDCB56ADAgECAgEBMAoGCCqGSM49BAMCMBoxGDAWBgNVBAMMD2V4cGlyZWQu
@@ -130,15 +132,18 @@ def expiry(review: Review, item: t.Mapping[str, t.Any], subject: str, chain: t.S
         summary = f"it expired {-days:.1f} days ago, on {_when(first.not_after)}{whose}"
     else:
         summary = f"it expires in {days:.1f} days, on {_when(first.not_after)}{whose}"
+    has_middle = item["critical_days"] < _URGENT_DAYS < item["warning_days"]
+    is_urgent = has_middle and state == "warning" and days < _URGENT_DAYS
+    threshold = limits("days", item["warning_days"], item["critical_days"], low=True)
     return Finding(
         "security.certificate_expiry",
         state,
         subject,
-        summary,
+        f"within two weeks: {summary}" if is_urgent else summary,
         value=round(days, 2),
         unit="days",
-        threshold=limits("days", item["warning_days"], item["critical_days"], low=True),
-        advice="" if state == "ok" else _RENEW,
+        threshold=f"{threshold}, urgent below {_URGENT_DAYS} days" if has_middle else threshold,
+        advice="" if state == "ok" else _URGENT if is_urgent else _RENEW,
         evidence=[f"subject {clean(chain[0].subject, 200)}", f"sha256 {chain[0].fingerprint}"],
     )
 

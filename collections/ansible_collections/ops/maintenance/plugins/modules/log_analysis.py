@@ -134,6 +134,8 @@ options:
   only_new:
     description:
       - Leave out what an earlier run with this option has read, also after rotation, renaming, truncation or compression of the file.
+      - Only such counts add up over runs. Metrics of counts of any other run, and of one in check mode, end in C(_in_span), as
+        C(logs.errors_in_span), for runs may have read the same lines.
     type: bool
     default: false
   error_limit:
@@ -277,7 +279,7 @@ maintenance_record:
         not_covered: ''
         advice: ''
         evidence: []
-    metrics: [{name: logs.errors, subject: errors, value: 3, unit: count}]
+    metrics: [{name: logs.errors_in_span, subject: errors, value: 3, unit: count}]
     actions: []
 """
 

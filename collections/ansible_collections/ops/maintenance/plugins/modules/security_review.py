@@ -371,7 +371,7 @@ options:
         type: str
       warning_days:
         description:
-          - Fewer days left than this are a warning.
+          - Fewer days left than this are a warning. One with fewer than 14 days says that it is urgent.
         type: float
         default: 30.0
       critical_days:
@@ -1161,7 +1161,7 @@ maintenance_record:
         summary: it expires in 5.0 days, on 2026-11-26
         value: 5.0
         unit: days
-        threshold: warning below 30 days, critical below 7 days
+        threshold: warning below 30 days, critical below 7 days, urgent below 14 days
         basis: exact
         as_of: ""
         not_covered: ""

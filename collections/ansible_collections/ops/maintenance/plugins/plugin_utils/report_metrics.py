@@ -26,7 +26,7 @@ KEY_METRICS = (
         ("performance.memory*average", "performance.memory_mean", "performance.memory_percent", "performance.memory_now"),
         "mean",
     ),
-    ("Error count", ("logs.errors", "logs.error*"), "sum"),
+    ("Error count", ("logs.errors", "logs.errors_in_span"), "sum"),
 )
 """Title, names in order of preference, and how several hosts or subjects are put together."""
 

@@ -162,6 +162,42 @@ def test_an_access_log(site):
     assert source["patterns"][0]["pattern"] == "GET /x/<n> 500"
 
 
+def metrics(outcome) -> dict:
+    return {metric.name: metric.value for metric in outcome.metrics if metric.subject == "app"}
+
+
+def test_records_are_counted_by_level_status_class_and_hour(site):
+    site.write("a.jsonl", record(1) * 3 + record(2, "INFO") * 4 + record(2, "odd") * 2)
+    line = '192.0.2.1 - - [20/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" {} 5 "-" "-"\n'
+    site.write("access.log", "".join(line.format(status) for status in (200, 204, 302, 404, 500, 503, 503, 100)).encode())
+    seen = metrics(site.run(only_new=True))
+    levels = {name: value for name, value in seen.items() if name.startswith("logs.level_")}
+    assert levels == {"logs.level_error": 6, "logs.level_info": 8, "logs.level_none": 2, "logs.level_warning": 1}
+    assert sum(levels.values()) == seen["logs.records"] == 17
+    classes = {name: value for name, value in seen.items() if name.startswith("logs.status_")}
+    assert classes == {"logs.status_2xx": 2, "logs.status_3xx": 1, "logs.status_4xx": 1, "logs.status_5xx": 3}
+    hours = site.written()["sources"][0]["by_hour"]
+    assert hours["2026-11-19T02:00Z"] == {"INFO": 4, "none": 2}
+    assert hours["2026-11-20T02:00Z"] == {"ERROR": 3}
+
+
+def test_only_counts_of_new_lines_have_the_names_that_are_added_up(site):
+    """A daily and a weekly run over the same week would count its errors twice."""
+    site.write("a.jsonl", record(1) * 3)
+    for changes in ({}, {}, {"only_new": True, "check": True}):
+        seen = metrics(site.run(**changes))
+        assert seen["logs.errors_in_span"] == seen["logs.records_in_span"] == seen["logs.level_error_in_span"] == 3
+        assert set(seen) & {"logs.errors", "logs.records", "logs.level_error", "logs.unparsed"} == set()
+    total = 0
+    for more in (b"", b"", record(0.5) * 2):
+        with (site.logs / "a.jsonl").open("ab") as log:
+            log.write(more)
+        seen = metrics(site.run(only_new=True))
+        assert not [name for name in seen if name.endswith("_in_span")]
+        total += seen["logs.errors"]
+    assert total == 5
+
+
 def test_limits_may_differ_by_source(site):
     site.write("a.jsonl", record(1) * 5)
     outcome = site.run(sources=[{"error_limit": 4}, {"name": "other"}], error_limit=5)

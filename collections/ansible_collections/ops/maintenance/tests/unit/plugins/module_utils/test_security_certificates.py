@@ -111,6 +111,29 @@ def test_time_left_decides_and_expired_or_not_yet_valid_is_critical(authority, l
     assert reviewed(authority, "good.pem", later)["certificate_expiry"].state == state
 
 
+@pytest.mark.parametrize(
+    ("left", "state", "is_urgent"),
+    [
+        (31, "ok", False),
+        (29, "warning", False),
+        (15, "warning", False),
+        (13, "warning", True),
+        (8, "warning", True),
+        (6, "critical", False),
+    ],
+)
+def test_thirty_fourteen_and_seven_days_each_say_something_else(authority, left, state, is_urgent):
+    found = reviewed(authority, "good.pem", 90 - left)["certificate_expiry"]
+    assert (found.state, found.summary.startswith("within two weeks: "), "this week" in found.advice) == (state, is_urgent, is_urgent)
+    assert found.threshold == "warning below 30 days, critical below 7 days, urgent below 14 days"
+
+
+def test_limits_on_one_side_of_fourteen_days_know_no_urgency(authority):
+    found = reviewed(authority, "good.pem", 85, warning_days=6, critical_days=2)["certificate_expiry"]
+    assert (found.state, found.threshold) == ("warning", "warning below 6 days, critical below 2 days")
+    assert not found.summary.startswith("within")
+
+
 def test_expired_is_critical_whatever_the_limits_say(authority):
     found = reviewed(authority, "good.pem", 91, warning_days=0, critical_days=0)["certificate_expiry"]
     assert found.state == "critical"

@@ -371,6 +371,14 @@ def test_key_metrics_and_what_nobody_measured():
     }
 
 
+@pytest.mark.parametrize("name", ["logs.errors", "logs.errors_in_span"])
+def test_the_error_count_is_told_of_new_lines_and_of_a_span(name):
+    run = SampleRun().opened().plan("shop", ["web1"])
+    run.record("shop", "web1", "r", "op", metrics=[metric(name, "app", 3, "count"), metric(name, "web", 4, "count")])
+    [told] = [one for one in report(run.outcome("shop", "web1").ended()).metrics if one.title == "Error count"]
+    assert (told.value, told.source) == ("7", name)
+
+
 # interrupted, running, broken chain, check mode
 
 
