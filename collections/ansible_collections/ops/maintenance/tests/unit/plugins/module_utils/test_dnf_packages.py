@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import dnf_packages as dnf
 from ansible_collections.ops.maintenance.plugins.module_utils import apt_space, dnf_checks, dnf_session
+from ansible_collections.ops.maintenance.plugins.module_utils import dnf_packages as dnf
 from ansible_collections.ops.maintenance.plugins.module_utils import reboot_need as need
 from ansible_collections.ops.maintenance.plugins.module_utils import rpm_versions as versions
 from ansible_collections.ops.maintenance.plugins.module_utils.apt_packages import Installed
