@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import pathlib
 import shutil
 import subprocess
+import threading
 
 import pytest
 import rpms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import package_updates, package_verify, rpm_versions, security_updates
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    package_prepare,
+    package_regression,
+    package_updates,
+    package_verify,
+    rpm_versions,
+    security_updates,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review
 
@@ -91,6 +101,34 @@ def verify(plan, **more):
     given = {name: option.get("default") for name, option in package_verify.OPTIONS.items()}
     params = {**given, "backend": "dnf", "plan": plan, "deadline": 0.0, "state_dir": STATE, "fresh": True, **more}
     return package_verify.run(params, False, Host())
+
+
+def prepare(install, check=False, **more):
+    given = {name: option.get("default") for name, option in package_prepare.OPTIONS.items()}
+    params = {**given, "backend": "dnf", "install": install, "deadline": 0.0, "state_dir": STATE, **more}
+    outcome = package_prepare.run(params, check, Host())
+    outcome.record()
+    return outcome
+
+
+@pytest.fixture
+def server(host):
+    """The repository of the new packages behind HTTP, so that they have to be fetched."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(host))) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        repo = pathlib.Path("/etc/yum.repos.d/new.repo")
+        repo.write_text(repo.read_text().replace(f"file://{host}", f"http://127.0.0.1:{web.server_port}"))
+        yield host
+        web.shutdown()
+
+
+def fetched():
+    return sorted(path.name for path in pathlib.Path("/var/cache/dnf").rglob("*.rpm"))
 
 
 def state(outcome, name):
@@ -218,6 +256,71 @@ def test_an_interrupted_transaction_is_broken(host, packages):
     assert state(found, "broken") == "critical"
     assert finding(found, "broken").evidence == ["ops-plain 1.1-1: installed in two versions at once"]
     rpm("-e", "--nodeps", "ops-plain-1.0-1")
+
+
+def test_planned_packages_are_fetched_and_not_installed(server):
+    before = versions()
+    found = info()
+    assert "/var/cache/dnf" in finding(found, "space").evidence[0], finding(found, "space").summary
+    due = prepare(found.returned["install"], check=True, download_only=True)
+    assert ([action.status for action in due.actions], fetched()) == (["due"], [])
+    done = prepare(found.returned["install"], download_only=True)
+    assert [(action.operation, action.status) for action in done.actions] == [("download", "changed")]
+    assert fetched() == [f"ops-{name}-1.1-1.noarch.rpm" for name in ("app", "lib", "secure")]
+    assert versions() == before
+    assert done.returned["replan"] is False
+    assert prepare(found.returned["install"]).actions == []
+    for package in server.glob("*.rpm"):
+        package.unlink()  # what was fetched is enough
+    ran("dnf", "-y", "install", *found.returned["install"])
+    assert versions()["secure"] == "1.1-1"
+
+
+def test_what_cannot_be_fetched_is_said(server):
+    found = info()
+    (server / "ops-lib-1.1-1.noarch.rpm").unlink()
+    [action] = prepare(found.returned["install"], download_only=True).actions
+    assert (action.operation, action.status) == ("download", "failed")
+    assert "could not be fetched" in action.summary
+    [nowhere] = prepare(["ops-secure-7-1"]).actions
+    assert (nowhere.status, "ops-secure-7-1" in nowhere.summary) == ("failed", True)
+
+
+def test_without_room_nothing_is_begun(server):
+    """Check mode counts what the host has fetched already."""
+
+    def need(outcome):
+        return sum(int(line.split(": ")[1].split()[0]) for line in finding(outcome, "space").evidence)
+
+    made = info(space_reserve_bytes=10**18)
+    assert (state(made, "space"), made.returned["install"]) == ("critical", [])
+    assert {action.status for action in made.actions} == {"deferred"}
+    roomy = info(space_reserve_bytes=0)
+    assert state(roomy, "space") == "ok"
+    prepare(roomy.returned["install"], download_only=True)
+    assert 0 < need(info()) < need(roomy)
+    assert need(info(check=True)) == need(info())
+
+
+def test_options_without_effect_are_said_and_only_those(host):
+    names = {"patching.interrupted", "patching.removable", "patching.unattended", "patching.downgrade"}
+    assert not names & {found.id for found in (*info().findings, *verify([]).findings, *prepare([]).findings)}
+    found = info(repair=True, kernels_keep=2, autoremove=True)
+    assert (state(found, "interrupted"), state(found, "removable")) == ("unknown", "unknown")
+    assert "patching_kernels_keep and patching_autoremove have" in finding(found, "removable").summary
+    assert state(verify([], downgrade=True), "downgrade") == "unknown"
+    asked = prepare([], repair=True, remove=["ops-plain"])
+    assert (state(asked, "interrupted"), state(asked, "removable")) == ("unknown", "unknown")
+    assert "plain" in versions()
+
+
+def test_old_versions_that_nobody_looked_for_are_not_called_gone(host, monkeypatch):
+    worse = [package_regression.Regression("web.service has failed", "web.service")]
+    monkeypatch.setattr(package_regression, "settle", lambda *_: worse)
+    judged = finding(verify([], baseline={"services": []}, downgrade=True), "regression")
+    assert (judged.state, "old versions" in judged.not_covered) == ("critical", True)
+    assert "dnf history undo" in judged.advice
+    assert "No old version" not in judged.advice
 
 
 def test_versions_are_compared_as_rpm_does():

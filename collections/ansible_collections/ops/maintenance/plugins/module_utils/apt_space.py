@@ -20,6 +20,9 @@ KERNEL_BYTES = 120 * 1024 * 1024
 """What a kernel takes in /boot where none is there to measure."""
 _URI = re.compile(r"^'([^']+)' \S+ (\d+)")
 _IMAGE = re.compile(r"^linux-image-\d")
+_AFTER_RELEASE = re.compile(r"(?:kdump)?\.(?:img|gz|xz|hmac)$")
+"""What the RHEL family writes behind the release in the names of a kernel's files."""
+_RESCUE = "0-rescue-"
 
 
 class Room(t.NamedTuple):
@@ -52,7 +55,8 @@ def kernel_bytes(boot: str = BOOT) -> int:
         with os.scandir(boot) as found:
             for entry in found:
                 _kind, dash, release = entry.name.partition("-")
-                if dash and entry.is_file(follow_symlinks=False):
+                release = _AFTER_RELEASE.sub("", release)
+                if dash and not release.startswith(_RESCUE) and entry.is_file(follow_symlinks=False):
                     by_release[release] = by_release.get(release, 0) + entry.stat(follow_symlinks=False).st_size
     except FileNotFoundError:
         return KERNEL_BYTES
@@ -110,7 +114,7 @@ def space_finding(wanted: t.Mapping[str, int], rooms: t.Mapping[str, Room], rese
             summary=f"The installation lacks {human_bytes(short)} in {where}; nothing is installed.",
             value=short,
             threshold=f"critical when less than {human_bytes(reserve)} would be left",
-            advice="Make room: apt-get clean, old kernels (patching_kernels_keep), logs; or enlarge it.",
+            advice="Make room: fetched packages (apt-get clean, dnf clean packages), old kernels, logs; or enlarge it.",
             **common,
         )
     return Finding(state="ok", subject="file systems", summary="There is room for the installation.", value=0, **common)

@@ -76,7 +76,7 @@ def vulnerable_finding(
     :param asked: the least severity that counts, in words.
     :param milder: how many there are below that.
     """
-    besides = f" {milder} milder ones do not count." if milder else ""
+    besides = _besides(milder)
     if not count:
         return Finding(identifier, "ok", subject, f"No known vulnerability{asked} affects it.{besides}", 0, "count", **more)
     return Finding(
@@ -91,6 +91,10 @@ def vulnerable_finding(
         evidence=list(lines),
         **more,
     )
+
+
+def _besides(milder: int) -> str:
+    return f" {milder} milder ones do not count." if milder else ""
 
 
 @dataclass
@@ -135,15 +139,28 @@ def audit_finding(identifier: str, subject: str, audited: Audited, own: t.Collec
     """
     skipped = [name for name in audited.skipped if name not in own]
     lines = [f"{a.package} {a.version}: {', '.join(a.ids[:3])}, fixed in {a.fixed or 'none'}" for a in audited.advisories]
-    not_covered = f"packages that could not be compared: {', '.join(skipped[:20])}" if skipped else ""
-    more: dict[str, t.Any] = {"basis": "stale" if audited.as_of else "exact", "as_of": audited.as_of, "not_covered": not_covered}
+    more: dict[str, t.Any] = {
+        "basis": "stale" if audited.as_of else "exact",
+        "as_of": audited.as_of,
+        "not_covered": uncompared_words(skipped),
+    }
     if not lines and audited.old:
         said = f"No vulnerability is known, but the advisories end at {audited.as_of or 'no date'}."
         return unknown(identifier, subject, said, "Fetch the advisory database anew.", **more)
     if not lines and skipped:
-        said = f"No vulnerability is known, but {many(len(skipped), 'package')} could not be compared."
-        return unknown(identifier, subject, said, "Name those of your own (own_packages), and look at the others by hand.", **more)
+        return uncompared_finding(identifier, subject, len(skipped), **more)
     return vulnerable_finding(identifier, subject, lines, len(lines), **more)
+
+
+def uncompared_words(names: t.Sequence[str]) -> str:
+    """Say which packages no advisory source could judge, empty when there are none."""
+    return f"packages that could not be compared: {', '.join(names[:20])}" if names else ""
+
+
+def uncompared_finding(identifier: str, subject: str, count: int, asked: str = "", milder: int = 0, **more: t.Any) -> Finding:
+    """Say that nothing is known to be vulnerable, of what could be compared, which was not all."""
+    said = f"No vulnerability{asked} is known, but {many(count, 'package')} could not be compared.{_besides(milder)}"
+    return unknown(identifier, subject, said, "Name those of your own (own_packages), and look at the others by hand.", **more)
 
 
 def run_all(

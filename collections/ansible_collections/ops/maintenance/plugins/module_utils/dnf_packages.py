@@ -8,6 +8,7 @@ An update is a security update because an advisory of type ``security`` names it
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -185,11 +186,20 @@ def private_cache(cache_dir: str = CACHE_DIR) -> t.Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ops_maintenance_dnf_") as folder:
         with contextlib.suppress(OSError):  # not there, or changed under way: what is missing is fetched
             shutil.copytree(cache_dir, f"{folder}/cachedir", symlinks=True, ignore=shutil.ignore_patterns("packages", "*_lock.pid"))
+        _link_packages(cache_dir, f"{folder}/cachedir")
         conf = {}
         for name in ("cachedir", "logdir", "persistdir"):
             conf[name] = os.path.join(folder, name)
             os.makedirs(conf[name], exist_ok=True)
         yield conf
+
+
+def _link_packages(cache_dir: str, copy: str) -> None:
+    """Let the copy of a cache know which packages were fetched; nothing is fetched into it."""
+    for place in glob.glob(f"{glob.escape(cache_dir)}/*/packages"):
+        repository = os.path.join(copy, os.path.basename(os.path.dirname(place)))
+        if os.path.isdir(repository):
+            os.symlink(place, os.path.join(repository, "packages"))
 
 
 def refresh(host: Host, conf: t.Mapping[str, str], lock_timeout: float) -> str:

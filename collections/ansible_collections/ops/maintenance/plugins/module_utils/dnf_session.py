@@ -16,7 +16,7 @@ if t.TYPE_CHECKING:
 
 
 def ask(question: "Question") -> "Question":
-    """Answer with what is pending and what installing ``install`` would do; ``problem`` says why dnf could not say."""
+    """Answer with what is pending, what installing ``install`` would do, or what ``specs`` weigh; ``problem`` says why dnf could not."""
     import dnf  # type: ignore[import-not-found]
     import hawkey  # type: ignore[import-not-found]
 
@@ -25,6 +25,8 @@ def ask(question: "Question") -> "Question":
         enabled = _load(base, question["conf"])
         if "install" in question:
             return _rehearse(base, question["install"])
+        if "specs" in question:
+            return _weigh(base, question["specs"])
         return _pending(base, enabled)
     except (dnf.exceptions.Error, hawkey.Exception, OSError, RuntimeError) as error:
         return {"problem": str(error)}
@@ -102,6 +104,25 @@ def _rehearse(base: "t.Any", wanted: "list[list[str]]") -> "Question":
             {"package": _nevra(package), "repo": package.reponame, "installed": _evr(replaced.get(package.name))} for package in incoming
         ],
         "remove": [_nevra(package) for package in outgoing if package.name not in names],
+    }
+
+
+def _weigh(base: "t.Any", specs: "list[str]") -> "Question":
+    """Say how large everything is that installing these takes, and how much of it is not in the cache yet."""
+    for spec in specs:
+        base.install(spec)
+    base.resolve(allow_erasing=False)
+    replaced = {package.name: package for package in base.transaction.remove_set}
+    return {"weights": [_weight(package, replaced.get(package.name)) for package in base.transaction.install_set]}
+
+
+def _weight(package: "t.Any", replaced: "t.Any") -> "Question":
+    # What a repository on the host itself has is installed from where it is.
+    return {
+        "name": package.name,
+        "fetch": 0 if os.path.isfile(package.localPkg()) and package.verifyLocalPkg() else package.downloadsize,
+        "unpacked": package.installsize,
+        "replaced": replaced.installsize if replaced else 0,
     }
 
 

@@ -11,7 +11,18 @@ import typing as t
 
 from . import dependencies, dependencies_known, osv
 from .app_folder import AppFolder
-from .dependencies import AUDIT, LIMITS, Assessed, Change, audit_finding, offline_audit, run_all, vulnerable_finding
+from .dependencies import (
+    AUDIT,
+    LIMITS,
+    Assessed,
+    Change,
+    audit_finding,
+    offline_audit,
+    run_all,
+    uncompared_finding,
+    uncompared_words,
+    vulnerable_finding,
+)
 from .errors import MaintenanceError, VerifyError, refuse
 from .host import Host, Ran
 from .node_lock import Lock, declared_names
@@ -208,15 +219,24 @@ class Project:
             production = self.declared["production_only"]
             packages = [package for package in lock.packages if package.registry and not (production and package.development)]
             audited = offline_audit(self.declared, {(p.name, p.version) for p in packages}, osv.NPM, self.host)
+            unjudged = self._unjudged(lock)
         except (MaintenanceError, OSError) as error:
             return self._unseen(str(error).rstrip(".")), []
-        audited.skipped += [package.name for package in lock.packages if not package.registry]
-        audited.skipped += lock.missing(self._declared_names(production))
+        audited.skipped += unjudged
         if self.declared["update_vulnerable"]:
             least = self.declared["update_severity"]
             self.wanted |= {advisory.package for advisory in audited.advisories if reaches(advisory.severity, least)}
         finding = audit_finding("node.vulnerable", self.folder.path, audited, self.declared["own_packages"])
         return finding, [Metric("node.vulnerable_packages", self.folder.path, len(audited.packages), "count")]
+
+    def _unjudged(self, lock: Lock) -> list[str]:
+        """Return what no advisory can name, as it is from no registry, and what is asked for but not locked.
+
+        :raises MaintenanceError: ``package.json`` does not say what it asks for.
+        """
+        production = self.declared["production_only"]
+        foreign = [p.name for p in lock.packages if not p.registry and not (production and p.development)]
+        return foreign + lock.missing(self._declared_names(production))
 
     def _declared_names(self, production: bool) -> list[str]:
         """Return what ``package.json`` asks for.
@@ -238,10 +258,14 @@ class Project:
             said = f"Vulnerabilities are not known: {error}"
             return unknown("node.vulnerable", self.folder.path, said, advice), []
         metrics = [Metric(f"node.vulnerable_{s}", self.folder.path, n, "count") for s, n in counts.items()]
-        not_covered = "development dependencies" if self.declared["production_only"] else ""
+        unjudged = [name for name in self._unjudged(self.locked()) if name not in self.declared["own_packages"]]
+        omitted = "development dependencies" if self.declared["production_only"] else ""
+        not_covered = "; ".join(filter(None, (omitted, uncompared_words(unjudged))))
         count = sum(counts[severity] for severity in _from(level))
         milder = sum(counts.values()) - count
         asked = "" if level == "info" else f" of severity {level} or worse"
+        if unjudged and not count:
+            return uncompared_finding("node.vulnerable", self.folder.path, len(unjudged), asked, milder, not_covered=not_covered), metrics
         finding = vulnerable_finding("node.vulnerable", self.folder.path, lines, count, asked, milder, not_covered=not_covered)
         return finding, metrics
 

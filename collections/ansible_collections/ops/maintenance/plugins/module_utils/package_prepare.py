@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typing as t
 
-from . import apt_health, apt_lock, apt_packages, apt_space, package_regression
+from . import apt_health, apt_lock, apt_packages, apt_space, dnf_checks, package_regression
 from .apt_packages import OWN_LISTS, UNTOUCHED, Lists
 from .errors import MaintenanceError, VerifyError, out_of_range, refuse
 from .host import Host
@@ -43,6 +43,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
             actions += _remove(host, params["remove"], check_mode)
         if not actions:
             actions += _download(host, params["install"], check_mode)
+    else:
+        findings += [] if params["download_only"] else dnf_checks.ignored(params)
+        actions += dnf_checks.download(host, params["install"], check_mode, params["lock_timeout_seconds"])
     failed = [action.summary for action in actions if action.status == "failed"]
     baseline = {} if params["download_only"] else _baseline(host, findings)
     replan = any(action.operation != "download" for action in actions)

@@ -133,8 +133,23 @@ def unseen(problem: str) -> Finding:
     return Finding("patching.regression", "unknown", "host", summary, advice="Look at the application after the update by hand.")
 
 
-def finding(found: t.Sequence[Regression], names: t.Sequence[str], suspected: t.Sequence[str], way_back: t.Sequence[str]) -> Finding:
-    """Judge what is worse than before the packages changed."""
+NOT_SOUGHT = "which package is the likely cause, and whether the old versions are still to be had (looked for with apt only)"
+_BY_HAND = "Look what dnf history list says, and go back with dnf history undo or dnf downgrade; or put the host back from its snapshot."
+
+
+def no_way_back() -> Finding:
+    """Say that old versions are not installed again by a role that goes back with apt only."""
+    said = "No old version is installed again when something works no more: patching_downgrade has no effect with dnf."
+    return Finding("patching.downgrade", "unknown", "host", said, advice=_BY_HAND)
+
+
+def finding(
+    found: t.Sequence[Regression], names: t.Sequence[str], suspected: t.Sequence[str], way_back: t.Sequence[str], sought: bool = True
+) -> Finding:
+    """Judge what is worse than before the packages changed.
+
+    :param sought: whether the cause and the old versions were looked for.
+    """
     common: dict[str, t.Any] = {"id": "patching.regression", "subject": "host", "unit": "count", "threshold": "critical from 1"}
     if not found:
         summary = "Services, ports, mounts and kernel are at least what they were before the packages changed."
@@ -147,7 +162,8 @@ def finding(found: t.Sequence[Regression], names: t.Sequence[str], suspected: t.
         state="critical",
         summary=f"{many(len(found), 'thing')} worked before and not after {whole or 'the reboot'}: {found[0].said}.{cause}",
         value=len(found),
-        advice=f"Look at it before another host is patched. {back if way_back else nothing}",
+        advice=f"Look at it before another host is patched. {(back if way_back else nothing) if sought else _BY_HAND}",
+        not_covered="" if sought else NOT_SOUGHT,
         evidence=[one.said for one in found],
         **common,
     )

@@ -8,12 +8,22 @@ import contextlib
 import typing as t
 from dataclasses import asdict, dataclass
 
-from . import apt_lock, apt_packages, package_checks, package_deadlines, package_findings, package_plan, package_state, package_urgency
+from . import (
+    apt_lock,
+    apt_packages,
+    dnf_checks,
+    package_checks,
+    package_deadlines,
+    package_findings,
+    package_plan,
+    package_state,
+    package_urgency,
+)
 from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
 from .judge import many
-from .package_backends import BACKEND_OPTIONS, BACKENDS, choose
+from .package_backends import BACKEND_OPTIONS, BACKENDS, Dnf, choose
 from .package_checks import Checks
 from .package_deadlines import Deadlines
 from .package_plan import Plan, Rules, make_plan
@@ -127,7 +137,11 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         postponed = deadlines.postponed(pending.updates, params["minimum_severity"], params["overdue_only"])
         plan = make_plan(pending, params, backend, postponed)
         rules = Rules.of(params, pending.held)
-        checks = package_checks.look(params, host, packages, plan, rules, lists) if backend.name == "apt" else Checks()
+        if isinstance(backend, Dnf):
+            chosen = [backend.spec(item.name, item.version) for item in (*plan.wanted, *plan.pulled) if not item.dependency]
+            checks = dnf_checks.look(params, host, packages, chosen, backend.conf)
+        else:
+            checks = package_checks.look(params, host, packages, plan, rules, lists)
     refresh = package_findings.refresh_finding(pending, problem, host.now(), params)
     state = package_state.look(host, packages)
     late = package_state.no_time(params, host)

@@ -102,16 +102,22 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     reboot_allowed = params["reboot_allowed"] and not params["boot_before"]
     actions += package_state.reboot_action(state, reboot_allowed, late)
     findings = _pending(params, check_mode, backend, packages) + state.findings(params["reboot_allowed"])
-    worse = [] if check_mode or not params["baseline"] else _compare(params, host, actions, findings)
+    worse = [] if check_mode or not params["baseline"] else _compare(params, host, backend, actions, findings)
+    findings += [package_regression.no_way_back()] if params["downgrade"] and backend.name != "apt" else []
     if not check_mode and params["fresh"] is not None:
         findings += package_deadlines.mark_window(params["state_dir"], host.now())
     return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late and not worse, worse=worse)
 
 
-def _compare(params: t.Mapping[str, t.Any], host: Host, actions: list[Action], findings: list[Finding]) -> list[Regression]:
-    """Compare with what worked before; where that is asked for, go back to the old versions and compare again."""
+def _compare(
+    params: t.Mapping[str, t.Any], host: Host, backend: Backend, actions: list[Action], findings: list[Finding]
+) -> list[Regression]:
+    """Compare with what worked before; where that is asked for, go back to the old versions (apt only) and compare again."""
     found = package_regression.settle(host, params["baseline"], params["settle_seconds"])
     names = [item["name"] for item in params["plan"]]
+    if backend.name != "apt":
+        findings.append(package_regression.finding(found, names, [], [], sought=False))
+        return found
     ways = apt_downgrade.look(host, params["plan"]) if found else []
     suspected = package_regression.suspects(host, found, names)
     back = [way.spec for way in ways if way.spec and (way.name in suspected or not suspected)]

@@ -17,8 +17,8 @@ description:
     C(package.json), the lock file and C(node_modules) are copied; the copies are put back when the installation, C(npm ls)
     or the test command fails.
   - npm and the test command run as the owner of the project's folder.
-  - A missing npm or lock file, a package that is asked for and not locked, or a registry that does not answer, is C(unknown),
-    never C(no updates).
+  - A missing npm or lock file, a package that is asked for and not locked, one from a repository, a file or an address instead of
+    a registry, or a registry that does not answer, is C(unknown), never C(no updates).
 extends_documentation_fragment:
   - ops.maintenance.common
   - ops.maintenance.common.attributes

@@ -119,7 +119,7 @@ options:
     default: false
   repair:
     description:
-      - Whether an interrupted C(dpkg) and unmet dependencies count as due for repair.
+      - Whether an interrupted C(dpkg) and unmet dependencies count as due for repair. With dnf it has no effect, which is a finding.
     type: bool
     default: false
   space_reserve_bytes:
@@ -129,12 +129,14 @@ options:
     default: 104857600
   kernels_keep:
     description:
-      - How many kernels of a flavour to keep; the running one always stays. 0 leaves kernels alone.
+      - How many kernels of a flavour to keep; the running one always stays. 0 leaves kernels alone. With dnf it has no effect, which
+        is a finding.
     type: int
     default: 0
   autoremove:
     description:
-      - Whether packages that nothing needs any more are due for removal. They are named in any case.
+      - Whether packages that nothing needs any more are due for removal. They are named in any case. With dnf it has no effect, which
+        is a finding, and they are not named.
     type: bool
     default: false
   security_archives:

@@ -14,6 +14,7 @@ description:
   - Waits until no other package manager run holds a lock (C(unattended-upgrades) included), and names who held it.
   - Repairs an interrupted C(dpkg) and unmet dependencies where O(repair) allows that, never by removing a package.
   - Removes exactly the packages of O(remove), or none when the package manager would remove anything else with them.
+  - With dnf, which waits for its lock by itself, nothing is repaired or removed; where that is asked for, it is an C(unknown) finding.
   - Fetches what is to be installed, so that the installation itself needs no network.
   - Remembers which services run, which ports listen, what is mounted and which kernel runs, for
     M(ops.maintenance.package_updates_verify) to compare.

@@ -35,6 +35,14 @@ def test_kernel_takes_in_boot_what_the_largest_one_there_does(tmp_path):
     assert apt_space.kernel_bytes(str(tmp_path / "none")) == apt_space.KERNEL_BYTES
 
 
+def test_files_of_a_kernel_are_told_together_on_the_rhel_family_and_the_rescue_one_is_none(tmp_path):
+    release = "5.14.0-503.el9.x86_64"
+    names = {f"vmlinuz-{release}": 10, f"initramfs-{release}.img": 50, f"initramfs-{release}kdump.img": 20, f"symvers-{release}.gz": 1}
+    for name, size in {**names, f".vmlinuz-{release}.hmac": 2, "initramfs-0-rescue-4d2a.img": 500}.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert apt_space.kernel_bytes(str(tmp_path)) == 83
+
+
 @pytest.mark.parametrize(
     ("boot_free", "usr_free", "state", "where"),
     [

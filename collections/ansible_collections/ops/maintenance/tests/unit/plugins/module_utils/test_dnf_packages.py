@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.ops.maintenance.plugins.module_utils import apt_space, dnf_checks, dnf_session
 from ansible_collections.ops.maintenance.plugins.module_utils import dnf_packages as dnf
-from ansible_collections.ops.maintenance.plugins.module_utils import dnf_session
 from ansible_collections.ops.maintenance.plugins.module_utils import reboot_need as need
 from ansible_collections.ops.maintenance.plugins.module_utils import rpm_versions as versions
 from ansible_collections.ops.maintenance.plugins.module_utils.apt_packages import Installed
@@ -112,6 +112,24 @@ def test_dnf_5_and_a_missing_dnf_are_told(tmp_path, monkeypatch):
     (tmp_path / "dnf").chmod(0o755)
     with pytest.raises(MaintenanceError, match="not dnf 4"):
         dnf.interpreter(Host())
+
+
+def test_room_is_counted_by_folder_and_kernels_need_boot(monkeypatch):
+    lib = {"name": "lib", "fetch": 5, "unpacked": 100, "replaced": 90}
+    shrunk = {"name": "shrunk", "fetch": 0, "unpacked": 10, "replaced": 90}
+    assert dnf_checks.needs([]) == {}
+    assert dnf_checks.needs([lib, shrunk]) == {"/var/cache/dnf": 5, "/usr": 110}
+    monkeypatch.setattr(apt_space, "kernel_bytes", lambda: 70)
+    kernels = [
+        {"name": name, "fetch": 1, "unpacked": 2, "replaced": 0}
+        for name in ("kernel", "kernel-core", "kernel-modules-core", "kernel-rt-core")
+    ]
+    assert dnf_checks.needs(kernels)["/boot"] == 140
+
+
+def test_dnf_automatic_is_told_where_it_is():
+    assert [found.state for found in dnf_checks.unattended({"dnf-automatic", "lib"})] == ["unknown"]
+    assert dnf_checks.unattended({"lib"}) == []
 
 
 def test_program_for_dnfs_own_interpreter_keeps_to_old_syntax():

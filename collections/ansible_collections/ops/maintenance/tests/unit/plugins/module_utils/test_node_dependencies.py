@@ -170,6 +170,41 @@ def test_milder_flaws_than_the_level_are_counted_apart_and_the_level_is_no_matte
     assert "audit-level" not in (project.parent / "log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("place", "item", "package"),
+    [
+        ("node_modules/a", {"version": "1.0.0", "resolved": "git+ssh://git@h/a.git#1"}, {}),
+        ("node_modules/a", {"version": "1.0.0", "resolved": "file:../a.tgz"}, {}),
+        ("node_modules/a", {"version": "1.0.0", "resolved": "https://h.example/a.tgz"}, {}),
+        ("node_modules/b", {"version": "1.0.0"}, {"dependencies": {"a": "*"}}),  # asked for, not locked
+    ],
+)
+def test_package_that_npm_cannot_judge_is_not_called_sound(project, tmp_path, place, item, package):
+    """npm names advisories by package and version of a registry; what comes from elsewhere it passes over with a count of 0."""
+    report = tmp_path / "audit.json"
+    npm = project.parent / "bin" / "npm"
+    npm.write_text(npm.read_text().replace(str(RECORDED / "audit_found.json"), str(report)))
+    (project / "package.json").write_text(json.dumps(package))
+    counts = dict.fromkeys(("info", "low", "moderate", "high", "critical"), 0)
+
+    def judged(found, **declared):
+        (project / "package-lock.json").write_text(json.dumps({"packages": {place: {**item, **found}}}))
+        report.write_text(json.dumps({"vulnerabilities": {}, "metadata": {"vulnerabilities": counts}}))
+        return next(finding for finding in run(project, True, update=[], **declared).findings if finding.id == "node.vulnerable")
+
+    unseen = judged({})
+    assert (unseen.state, "could not be compared: a" in unseen.not_covered) == ("unknown", True)
+    assert judged({}, own_packages=["a"]).state == "ok"
+    if place.endswith("/a"):
+        assert judged({"dev": True}, production_only=True).state == "ok"
+    counts["low"] = 2
+    milder = judged({}, audit_level="high")
+    assert (milder.state, "2 milder ones" in milder.summary) == ("unknown", True)
+    counts["high"] = 1
+    worse = judged({})
+    assert (worse.state, "could not be compared: a" in worse.not_covered) == ("warning", True)
+
+
 def test_what_is_new_since_the_run_before_is_said_first(project, tmp_path):
     """asr-13-3: a project that was vulnerable before and has one more is not the same as before."""
     report = tmp_path / "audit.json"

@@ -70,6 +70,14 @@ def test_finding_names_the_packages_the_cause_and_the_way_back():
     assert regression.unseen("no systemd").state == "unknown"
 
 
+def test_old_versions_that_were_not_looked_for_are_not_called_gone():
+    found = [regression.Regression("web.service has failed", "web.service")]
+    judged = regression.finding(found, ["web"], [], [], sought=False)
+    assert (judged.state, "old versions" in judged.not_covered) == ("critical", True)
+    assert "No old version" not in judged.advice
+    assert regression.finding([], ["web"], [], [], sought=False) == regression.finding([], ["web"], [], [])
+
+
 POLICY = """web:
   Installed: 1.1
   Candidate: 1.1
