@@ -29,6 +29,8 @@ AIMS: dict[str, tuple[str, float]] = {
     "logs.access.ratios.goaccess_wall": ("above", 8.0),
     "logs.access.ratios.pipeline_wall": ("above", 1.0),
     "logs.json.ratios.pipeline_wall": ("above", 1.0),
+    "logs.access.ratios.ours_memory_of_limit": ("below", 1.0),
+    "logs.json.ratios.ours_memory_of_limit": ("below", 1.0),
     "postgresql.review.ratios.wall": ("above", 10.0),
 }
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,9 @@ class Site:
         with sqlite3.connect(self.folder / host / "data/app.db") as database:
             return int(database.execute("SELECT count(*) FROM orders").fetchone()[0])
 
+    def count(self, place: str) -> int:
+        return len(list((self.folder / place).iterdir()))
+
     def is_untouched(self, host: str) -> bool:
         folder = self.folder / host
         return not any((folder / name).exists() for name in ("order", "state", "snapshots")) and (folder / "runs").exists()
@@ -127,6 +131,7 @@ class Run:
 
     def __init__(self, site: Site, code: int, said: str, lines: list[dict[str, Any]]) -> None:
         self.site, self.code, self.said, self.lines = site, code, said, lines
+        self.backups: dict[str, int] = {}
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["kind"] == kind]
@@ -389,6 +394,32 @@ def no_room_for_the_snapshot(folder: Path) -> Run:
     return Site(folder / "site", {"h1": {"site_commands": [look], "snapshot_reserve_bytes": 2**60}}).run(**FORCED)
 
 
+def backups_to_rotate(folder: Path) -> Run:
+    """h1 lacks a tool, the application of h3 does not run, h2 is well; afterwards the role works alone on h1."""
+    backups = f"{folder}/site/{{{{ inventory_hostname }}}}/backups"
+    named = {"root": backups, "pattern": "app_*.tar", "date_format": "%Y%m%d"}
+    variables = {
+        "maintenance_steps": {"weekly": {"before": ["backup_verification"], "offline": [], "after": []}},
+        "backup_verification_sets": [{"name": "app", "level": 2, "maximum_age_hours": 50, **named}],
+        "backup_verification_scratch": f"{folder}/scratch",
+        "backup_verification_settle_seconds": 0,
+        "backup_verification_rotation": [{"name": "app", "set": "app", "keep_daily": 2, "minimum_copies": 1, **named}],
+    }
+    site = Site(folder / "site", {"h1": {"preflight_tools": ["no-such-tool"]}, "h2": {}, "h3": {}}, variables)
+    (site.folder / "h3/runs").unlink()
+    for host in ("h1", "h2", "h3"):
+        (site.folder / host / "backups").mkdir()
+        for back in range(6):
+            with tarfile.open(site.folder / host / f"backups/app_{date.today() - timedelta(days=back):%Y%m%d}.tar", "w") as archive:
+                archive.add(site.folder / host / "service", "service")
+    run = site.run(**FORCED, maintenance_serial=3, maintenance_failure_budget_percent=100)
+    run.backups = {host: site.count(f"{host}/backups") for host in ("h1", "h2", "h3")}
+    play = {"hosts": "h1", "gather_facts": False, "roles": ["ops.maintenance.backup_verification"]}
+    (folder / "alone.yml").write_text(yaml.safe_dump([play]))
+    run.said += site.run(playbook=str(folder / "alone.yml")).said
+    return run
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
@@ -413,6 +444,7 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     the_check_fails_after_the_rollback_too,
     rolled_back_by_hand_to_what_does_not_work,
     a_declared_service_does_not_run,
+    backups_to_rotate,
 ]
 
 
@@ -696,3 +728,12 @@ def test_users_get_the_application_back_before_the_reviews_and_an_untouched_host
     assert "not enough room" in run.reason("h1")
     assert [record["status"] for record in run.records("site_command")] == ["ok"]
     assert (run.records("rollback"), run.code != 0) == ([], True)
+
+
+@of(backups_to_rotate)
+def test_no_backup_is_removed_on_a_host_that_is_refused_and_the_role_alone_rotates(run):
+    assert run.outcomes == {"h1": "refused", "h2": "completed", "h3": "refused"}, run.said
+    rotated = run.backups["h2"]
+    assert run.backups == {"h1": 6, "h2": rotated, "h3": 6}, run.said
+    assert 0 < rotated < 6, run.said
+    assert run.site.count("h1/backups") == rotated, run.said

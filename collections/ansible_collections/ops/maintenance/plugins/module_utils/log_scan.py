@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read all declared logs once, with as many processes as there are processors, and resume where the last run ended."""
+"""Read all declared logs once, large amounts with two processes, and resume where the last run ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from .record import Json, clean
 SPLIT_BYTES = 24 * 1024 * 1024
 """Smaller amounts are read by one process."""
 
-_WORKERS_LIMIT = 4
+WORKERS_LIMIT = 2
+"""Readers beside the process that adds up, however many processors there are: each has tallies of its own, and 100 MB hold three."""
+
 _UNPACKED = 8  # how much longer compressed data takes, about
 _DAY = 86400.0
 
@@ -130,7 +132,7 @@ def fill(
 ) -> None:
     """Do the same for sources that are begun already."""
     span = _Span(since, until)
-    workers = workers or min(len(os.sched_getaffinity(0)), _WORKERS_LIMIT)
+    workers = workers or min(len(os.sched_getaffinity(0)), WORKERS_LIMIT)
     parts: list[_Part] = []
     for index, one in enumerate(scanned):
         parts += _parts_of_source(index, one, span, now, known, workers)
@@ -226,10 +228,12 @@ def _line_ends(path: str, start: int, size: int, count: int) -> list[int]:
 # Reading in several processes ----------------------------------------------------------------------------------------
 
 
-def _read_all(parts: list[_Part], scanned: list[Scanned], span: _Span, workers: int) -> list[_Done]:
+def _read_all(parts: list[_Part], scanned: list[Scanned], span: _Span, workers: int) -> t.Iterator[_Done]:
+    """Yield what each part held as it comes: all tallies at once would be much memory."""
     total = sum(part.weight for part in parts)
     if workers < 2 or len(parts) < 2 or total < SPLIT_BYTES:
-        return [_read(part, scanned[part.source].source, span) for part in parts]
+        yield from (_read(part, scanned[part.source].source, span) for part in parts)
+        return
     runs: list[list[_Part]] = [[] for _worker in range(workers)]
     done = 0
     for part in parts:
@@ -237,7 +241,8 @@ def _read_all(parts: list[_Part], scanned: list[Scanned], span: _Span, workers: 
         done += part.weight
     children = [_start(run, scanned, span) for run in runs if run]
     try:
-        return [result for child in children for result in _results(child)]
+        for child in children:
+            yield from _results(child)
     finally:
         for pid, _pipe in children:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):

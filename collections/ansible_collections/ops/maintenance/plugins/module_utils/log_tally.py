@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .record import clean
 
 ERROR_LEVELS = frozenset(("ERROR", "CRITICAL", "FATAL", "ALERT", "EMERGENCY"))
-KEYS_LIMIT = 50_000
+KEYS_LIMIT = 30_000
 TEMPLATES_LIMIT = 2_000
 EXAMPLES_LIMIT = 5
 
