@@ -172,6 +172,8 @@ def test_the_host_comes_back_by_itself_after_the_control_process_was_killed(inve
     run.wait_for(operation, status)
     run.kill()
     assert not is_active("fossawork-backend")
+    assert not is_active("fossawork-sync.timer")
+    assert "fossawork" not in inside("ls", "/etc/cron.d").split()
     wait("the dead-man switch", SOON + 30, everything_runs)
     assert rows() == ROWS
     interrupted = was_interrupted(run.journal)

@@ -10,6 +10,17 @@ import stat
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from ansible_collections.ops.maintenance.plugins.module_utils import undo
+
+CRONTAB = """#!/bin/sh
+# as cron's own: -u USER -l prints, -u USER - replaces
+file="$(dirname "$0")/crontab.$2"
+case "$3" in
+-l) [ -e "$file" ] && cat "$file" || { echo "no crontab for $2" >&2; exit 1; } ;;
+-) cat >"$file" ;;
+esac
+"""
+
 
 def defaults(options):
     """The defaults of a module's options, with those that every module has."""
@@ -37,6 +48,15 @@ def service(folder, name, active=True):
         (folder / f"{name}.runs").touch()
     verbs = {verb: [str(script), verb, name] for verb in ("start", "stop", "status")}
     return {"name": name, "manager": "command", "keep_running": False, **verbs}
+
+
+def crontab_program(folder, monkeypatch):
+    """A crontab program with the behaviour of the real one, found first; each user's table is in its folder, crontab.USER."""
+    folder.mkdir()
+    (folder / "crontab").write_text(CRONTAB)
+    (folder / "crontab").chmod(0o755)
+    monkeypatch.setattr(undo, "_PATH", f"{folder}:{undo._PATH}")
+    return folder
 
 
 def runs(folder, name):

@@ -15,15 +15,23 @@ from ansible_collections.ops.maintenance.plugins.module_utils import maintenance
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
-from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import defaults, order, runs, service, tree, web
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import (
+    crontab_program,
+    defaults,
+    order,
+    runs,
+    service,
+    tree,
+    web,
+)
 
 
-def take(folder, state, check_mode=False, **more):
+def take(folder, state, check_mode=False, host=None, **more):
     params = {**defaults(maintenance_mode.OPTIONS)}
     params.update(
         state=state, run_id="weekly-1", state_dir=str(folder / "state"), settle_seconds=0.0, holder={"user": "eve", "host": "ctl"}
     )
-    return maintenance_mode.run({**params, **more}, check_mode, Host())
+    return maintenance_mode.run({**params, **more}, check_mode, host or Host())
 
 
 @pytest.fixture
@@ -211,6 +219,29 @@ def test_cron_files_rest_meanwhile(tmp_path, services):
     assert "." in suspended, "cron passes over names with a dot"
     take(tmp_path, "left")
     assert (tmp_path / "job").read_text() == "* * * * * root work\n"
+
+
+def test_the_applications_lines_of_a_users_crontab_rest_meanwhile(tmp_path, services, monkeypatch):
+    folder = crontab_program(tmp_path / "bin", monkeypatch)
+    before = "# /srv/app/report: by hand\nMAILTO=ops\n5 * * * * /srv/app/report\n\n0 3 * * * /usr/bin/other\n  @daily /srv/app/sync\n"
+    (folder / "crontab.app").write_text(before)
+    (folder / "crontab.other").write_text("0 1 * * * /srv/app/report\n")
+    users = [{"user": "app", "match": "/srv/app/"}, {"user": "other", "match": "nowhere"}, {"user": "nobody", "match": ""}]
+    take(tmp_path, "entered", services=services, cron_users=users)
+    mark = undo.CRON_MARK
+    assert mark.startswith("#"), "cron passes over comments"
+    assert (folder / "crontab.app").read_text().splitlines() == [
+        "# /srv/app/report: by hand",
+        "MAILTO=ops",
+        f"{mark}5 * * * * /srv/app/report",
+        "",
+        "0 3 * * * /usr/bin/other",
+        f"{mark}  @daily /srv/app/sync",
+    ]
+    assert (folder / "crontab.other").read_text() == "0 1 * * * /srv/app/report\n"
+    assert not (folder / "crontab.nobody").exists()
+    take(tmp_path, "left")
+    assert (folder / "crontab.app").read_text() == before
 
 
 def test_a_problem_on_the_way_back_fails_keeps_the_switch_and_can_be_mended(tmp_path, services):
@@ -495,6 +526,26 @@ def test_open_sessions_are_waited_for_and_then_reported(tmp_path, services):
             assert finding(found, "maintenance_mode.sessions").state == "warning"
     take(tmp_path, "left")
     assert finding(take(tmp_path, "entered", services=services, drain_ports=[port]), "maintenance_mode.sessions").state == "ok"
+
+
+def test_a_session_that_ends_in_time_is_waited_for_before_anything_stops(tmp_path, services):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        served = server.accept()[0]
+        stopped = []
+
+        class Waiting(Host):
+            """The user leaves while the run waits."""
+
+            def sleep(self, _seconds):
+                stopped.append(order(tmp_path))
+                client.close()
+                served.close()
+
+        found = take(tmp_path, "entered", host=Waiting(), services=services, drain_ports=[port], drain_timeout_seconds=60)
+    assert stopped == [[]], "it waited once, and before the first service was stopped"
+    assert (finding(found, "maintenance_mode.sessions").state, order(tmp_path)) == ("ok", ["stop api", "stop db"])
 
 
 def test_check_mode_writes_nothing_and_says_what_would_stop(tmp_path, services):

@@ -144,6 +144,31 @@ def test_a_clock_that_nobody_watches_is_unknown(tmp_path):
     assert of(run(tmp_path), "preflight.clock") == []
 
 
+@pytest.mark.parametrize(
+    ("said", "wish", "state"),
+    [
+        ("yes\n", "required", "ok"),
+        ("yes\n", "wanted", "ok"),
+        ("no\n", "required", "critical"),
+        ("no\n", "wanted", "warning"),
+        ("", "required", "unknown"),
+        ("", "wanted", "unknown"),
+        ("Failed to connect to bus", "required", "unknown"),
+    ],
+)
+def test_a_clock_is_in_sync_only_when_timedatectl_says_so(tmp_path, monkeypatch, said, wish, state):
+    program = tmp_path / "bin" / "timedatectl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncase \"$*\" in *NTPSynchronized*) printf '{said}' ;; esac\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(preflight.undo, "_PATH", f"{program.parent}:{preflight.undo._PATH}")
+    monkeypatch.setattr(preflight.undo, "systemd_is_here", lambda: True)
+    outcome = run(tmp_path, clock=wish)
+    [found] = of(outcome, "preflight.clock")
+    assert (found.state, bool(found.advice)) == (state, state != "ok")
+    assert (found.summary in outcome.returned["reasons"]) is (state == "critical")
+
+
 # -- package manager ----------------------------------------------------------------------------------------------------------
 
 

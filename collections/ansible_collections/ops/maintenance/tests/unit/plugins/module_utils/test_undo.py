@@ -10,27 +10,12 @@ import time
 import pytest
 
 from ansible_collections.ops.maintenance.plugins.module_utils import undo
-from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import order, runs, service
-
-CRONTAB = """#!/bin/sh
-# as cron's own: -u USER -l prints, -u USER - replaces
-file="$(dirname "$0")/crontab.$2"
-case "$3" in
--l) [ -e "$file" ] && cat "$file" || { echo "no crontab for $2" >&2; exit 1; } ;;
--) cat >"$file" ;;
-esac
-"""
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.maintained import crontab_program, order, runs, service
 
 
 @pytest.fixture
 def crontab(tmp_path, monkeypatch):
-    """A crontab program with the behaviour of the real one, found first."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "crontab").write_text(CRONTAB)
-    (folder / "crontab").chmod(0o755)
-    monkeypatch.setattr(undo, "_PATH", f"{folder}:{undo._PATH}")
-    return folder
+    return crontab_program(tmp_path / "bin", monkeypatch)
 
 
 def left_by(folder, *services, **more):
