@@ -803,6 +803,60 @@ def test_campaign_swapped_for_another_intact_backup(tmp_path, root, shape):
     assert state_of(outcome, "backup.checksum") == "critical"
 
 
+FLIPPED = {"app.db": b"2026-11-20T00:30", "data.tar": b"text text text"}
+"""What neither a checksum nor an index protects: a column that has none, the content of a file in an archive."""
+
+
+@pytest.mark.parametrize("shape", FLIPPED)
+def test_campaign_what_nothing_protects_is_seen_with_a_manifest_only_and_that_is_said(tmp_path, root, shape):
+    data = sample(tmp_path, shape)
+    at = data.index(FLIPPED[shape])
+    (root / shape).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    (root / f"{shape}.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  {shape}\n")
+    set_time(root / shape, NOW)
+    level, outcome = level_of(tmp_path, declared_for(root, shape))
+    checksum = next(found for found in outcome.findings if found.id == "backup.checksum")
+    assert (level, checksum.state, checksum.basis) == (4, "ok", "estimated")
+    assert "no checksum was made with the backup" in checksum.not_covered
+    shutil.rmtree(tmp_path / "state")
+    assert level_of(tmp_path, declared_for(root, shape, manifest="{name}.sha256"))[0] == 1
+
+
+TREE = {"a.bin": random.Random(3).randbytes(3000), "b.txt": b"text " * 400, "c.txt.gz": gzip.compress(b"text " * 400, mtime=0)}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "alone", "proven"),
+    [
+        ({}, 4, 4),
+        ({"a.bin": corrupt_flip(TREE["a.bin"], random.Random(1))}, 4, 1),
+        ({"c.txt.gz": corrupt_flip(TREE["c.txt.gz"], random.Random(1))}, 4, 1),
+        ({"a.bin": TREE["a.bin"][:100]}, 4, 1),
+        ({"a.bin": TREE["a.bin"][:1000] + bytes(512) + TREE["a.bin"][1512:]}, 4, 1),
+        ({"a.bin": TREE["b.txt"], "b.txt": TREE["a.bin"]}, 4, 1),
+        ({"b.txt": b""}, 0, 0),
+        ({"b.txt": None}, 4, 0),
+        (dict.fromkeys(TREE), -1, 0),
+    ],
+    ids=["intact", "flip", "flip in a packed file", "truncation", "zeroed block", "swapped", "empty file", "file missing", "all missing"],
+)
+def test_campaign_a_tree_of_files(tmp_path, root, damaged, alone, proven):
+    folder = root / "20261121"
+    folder.mkdir()
+    for name, data in {**TREE, **damaged}.items():
+        if data is not None:
+            (folder / name).write_bytes(data)
+            set_time(folder / name, NOW)
+    set_time(folder, NOW)
+    declared = files_set(root, layout="dated_folders", date_format="%Y%m%d")
+    assert level_of(tmp_path, declared)[0] == alone
+    shutil.rmtree(tmp_path / "state")
+    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in TREE.items()]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    set_time(folder / "SHA256SUMS", NOW)
+    assert level_of(tmp_path, {**declared, "manifest": "SHA256SUMS"})[0] == proven
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"<html>504</html>" * 99], ids=["empty", "zeroes", "html"])
 def test_campaign_something_else_instead(tmp_path, root, shape, content):
