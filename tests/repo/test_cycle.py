@@ -420,6 +420,23 @@ def backups_to_rotate(folder: Path) -> Run:
     return run
 
 
+def reported_again(folder: Path) -> Run:
+    """Reports of a run on two hosts, long after it: from its journal, of a span, and when only the store still has it."""
+    site = Site(folder / "site", {"h1": {}, "h2": {"snapshot_reserve_bytes": 2**60}})
+    run = site.run(**FORCED, maintenance_serial=2)
+    run_id = run.lines[0]["run_id"]
+
+    def report(name: str, **asked: Any) -> None:
+        made = site.run(playbook="playbooks/report.yml", maintenance_report_dir=str(folder / name), **asked)
+        assert made.code == 0, made.said
+
+    report("journal", maintenance_run_id=run_id)
+    report("span", report_span_days=1)
+    (site.folder / f"journal/{run_id}.jsonl").unlink()
+    report("store", maintenance_run_id=run_id)
+    return run
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
@@ -445,6 +462,7 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     rolled_back_by_hand_to_what_does_not_work,
     a_declared_service_does_not_run,
     backups_to_rotate,
+    reported_again,
 ]
 
 
@@ -737,3 +755,16 @@ def test_no_backup_is_removed_on_a_host_that_is_refused_and_the_role_alone_rotat
     assert run.backups == {"h1": 6, "h2": rotated, "h3": 6}, run.said
     assert 0 < rotated < 6, run.said
     assert run.site.count("h1/backups") == rotated, run.said
+
+
+@of(reported_again)
+def test_a_run_can_be_reported_at_any_time_also_from_the_store_alone(run):
+    folder, run_id = run.site.folder.parent, run.lines[0]["run_id"]
+    made = {name: json.loads((folder / name / "latest.json").read_text()) for name in ("journal", "span", "store")}
+    assert {one["run"]["run_id"] for one in made.values()} == {run_id}
+    assert {name: one["run"]["chain"] for name, one in made.items()} == {"journal": "intact", "span": "unchecked", "store": "unchecked"}
+    assert {one["summary"] for one in made.values()} == {made["journal"]["summary"]}
+    assert [one["counts"] for one in made.values()] == [made["journal"]["counts"]] * 3
+    assert made["journal"]["counts"]["hosts"] == {"completed": 1, "failed": 1}
+    assert [len(one["span"]) for one in made.values()] == [0, 1, 0]
+    assert f"span-{made['span']['generated'][:10]}-1d.html" in [path.name for path in (folder / "span").iterdir()]
