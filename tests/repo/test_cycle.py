@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
 
@@ -437,6 +440,35 @@ def reported_again(folder: Path) -> Run:
     return run
 
 
+STEPS = yaml.safe_load((COLLECTION / "roles/cycle/defaults/main.yml").read_text())["maintenance_steps"]
+OF_THIS_MACHINE = ["patching", "certificate_renewal", "container_images", "log_rotation", "performance_review", "security_review"]
+
+
+def _cadence(folder: Path, cadence: str) -> Run:
+    """All steps of a cadence that look at the folders, and at nothing else of this machine; a file is the backup."""
+    here = f"{folder}/site/{{{{ inventory_hostname }}}}"
+    variables = {
+        "maintenance_steps": STEPS,
+        "maintenance_skip": OF_THIS_MACHINE,
+        "backup_verification_sets": [{"name": "app", "kind": "sqlite", "root": f"{here}/backups", "pattern": "*.db", "level": 4}],
+        "backup_verification_scratch": f"{folder}/scratch",
+        "backup_verification_settle_seconds": 0,
+        "site_commands": [tool(f"open('{here}/' + '{stage}', 'w')", name=stage, when=stage) for stage in ("before", "after")],
+    }
+    site = Site(folder / "site", {"h1": {}}, variables)
+    (site.folder / "h1/backups").mkdir()
+    shutil.copy(site.folder / "h1/data/app.db", site.folder / "h1/backups/app.db")
+    return site.run(playbook=f"playbooks/{cadence}.yml", **FORCED)
+
+
+def daily(folder: Path) -> Run:
+    return _cadence(folder, "daily")
+
+
+def monthly(folder: Path) -> Run:
+    return _cadence(folder, "monthly")
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
@@ -463,6 +495,8 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     a_declared_service_does_not_run,
     backups_to_rotate,
     reported_again,
+    daily,
+    monthly,
 ]
 
 
@@ -768,3 +802,30 @@ def test_a_run_can_be_reported_at_any_time_also_from_the_store_alone(run):
     assert made["journal"]["counts"]["hosts"] == {"completed": 1, "failed": 1}
     assert [len(one["span"]) for one in made.values()] == [0, 1, 0]
     assert f"span-{made['span']['generated'][:10]}-1d.html" in [path.name for path in (folder / "span").iterdir()]
+
+
+@of(daily)
+def test_a_daily_run_proves_and_looks_and_stops_nothing(run):
+    assert (run.outcomes, run.code, run.has_report) == ({"h1": "completed"}, 0, True), run.said
+    assert [record["status"] for record in run.records("backup_verification")] == ["ok"]
+    assert [(run.site.folder / "h1" / name).exists() for name in ("before", "after")] == [True, True]
+    assert [line["operation"] for line in run.of_kind("record") if line["status"] in ("changed", "due", "failed")] == []
+    assert [(run.site.folder / "h1" / name).exists() for name in ("order", "snapshots")] == [False, False]
+
+
+@pytest.mark.parametrize(("cadence", "installs"), [("daily", False), ("weekly", True), ("monthly", True)])
+def test_a_daily_run_only_looks_for_updates(cadence, installs):
+    default = yaml.safe_load((COLLECTION / "roles/patching/defaults/main.yml").read_text())["patching_install"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(trust_as_template(default)) is installs
+    assert "patching" in STEPS[cadence]["after" if cadence == "daily" else "offline"]
+
+
+@of(monthly)
+def test_a_monthly_run_works_in_maintenance_mode_feeds_bad_samples_and_packs_its_evidence(run):
+    assert (run.outcomes, run.code, run.has_report) == ({"h1": "completed"}, 0, True), run.said
+    assert [record["status"] for record in run.records("sqlite_upkeep")] == ["due", "changed"]
+    assert ((run.site.folder / "h1/order").read_text(), run.site.rows("h1")) == ("stop\nstart\n", 100)
+    assert (run.site.folder / "h1/snapshots" / run.lines[0]["run_id"]).exists()
+    [proof] = run.records("backup_verification")
+    assert ("backup.self_test", "ok") in [(found["id"], found["state"]) for found in proof["findings"]]
+    assert (run.site.folder / f"report/evidence-{run.lines[0]['run_id']}.tar.gz").exists()
