@@ -22,6 +22,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
+from ansible_collections.ops.maintenance.tests.unit.plugins import schema
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +113,9 @@ class Site:
         process = self.start(*argv, **given)
         said, _none = process.communicate(timeout=120)
         new = set(self.journals()) - before
-        return Run(self, process.returncode, said, read_journal(str(new.pop())).lines if new else [])
+        lines = read_journal(str(new.pop())).lines if new else []
+        assert [fault for line in lines for fault in schema.faults(line)] == [], said
+        return Run(self, process.returncode, said, lines)
 
     def journals(self) -> list[Path]:
         return sorted((self.folder / "journal").glob("*.jsonl"))
