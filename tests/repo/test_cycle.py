@@ -221,6 +221,7 @@ OUT_OF_RANGE = {
     "maintenance_failure_budget_percent": -5,
     "maintenance_steps": {"weekly": {"before": [], "offline": ["patchin", "database_maintenance"], "after": []}},
     "patching_hold": 5,
+    "backup_verification_rotation": [{"name": "app", "set": "app", "root": "/backups", "pattern": "*.tar", "minimum_copies": 0}],
 }
 
 
@@ -607,13 +608,14 @@ def test_what_a_module_would_refuse_later_is_refused_before_any_host_is_touched_
     assert set(run.outcomes.values()) == {"refused"}, run.said
     reason = run.reason("h1")
     expected = [
-        "The inventory has 6 faults: ",
+        "The inventory has 7 faults: ",
         "snapshot_keep_days is -1.0, expected 0 or more; correct it.",
         "log_rotation_span_days is -3, expected a positive number; correct it.",
         "The rule for /logs has delete_after_days -90, expected a positive number; correct it.",
         "maintenance_failure_budget_percent is -5.0, expected 0 to 100; correct it.",
         "maintenance_steps.weekly.offline names patchin, which is no step of this stage; did you mean patching?",
         "patching_hold is 5, expected a list; make it one.",
+        "is 0, expected 1 or more, for the last copy never goes; correct it.",
     ]
     assert [text for text in expected if text not in reason] == [], reason
     assert [run.site.is_untouched(host) for host in ("h1", "h2")] == [True, True]
