@@ -9,6 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "collections"))
+
+from ansible_collections.ops.maintenance.tests.unit.plugins import schema
+
 PLANTED = {
     ("backup.completeness", "warning"),
     ("backup.integrity", "critical"),
@@ -27,6 +31,7 @@ def main() -> int:
     problems += [f"{what} was not done" for what in sorted(DONE - changed(first))]
     problems += [f"the second run did {what} again" for what in sorted(changed(second))]
     problems += [f"{run[-1]['status']} is the end of a run" for run in (first, second) if run[-1].get("status") != "completed"]
+    problems += [f"line {line['seq']}: {fault}" for run in (first, second) for line in run for fault in schema.faults(line)]
     for suffix in ("html", "md", "json"):
         if not (folder / "report" / f"latest.{suffix}").stat().st_size:
             problems.append(f"latest.{suffix} is empty")

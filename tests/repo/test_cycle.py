@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from ansible_collections.ops.maintenance.plugins.plugin_utils.journal import read_journal
+from ansible_collections.ops.maintenance.tests.unit.plugins import schema
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +113,9 @@ class Site:
         process = self.start(*argv, **given)
         said, _none = process.communicate(timeout=120)
         new = set(self.journals()) - before
-        return Run(self, process.returncode, said, read_journal(str(new.pop())).lines if new else [])
+        lines = read_journal(str(new.pop())).lines if new else []
+        assert [fault for line in lines for fault in schema.faults(line)] == [], said
+        return Run(self, process.returncode, said, lines)
 
     def journals(self) -> list[Path]:
         return sorted((self.folder / "journal").glob("*.jsonl"))
@@ -215,6 +221,7 @@ OUT_OF_RANGE = {
     "maintenance_failure_budget_percent": -5,
     "maintenance_steps": {"weekly": {"before": [], "offline": ["patchin", "database_maintenance"], "after": []}},
     "patching_hold": 5,
+    "backup_verification_rotation": [{"name": "app", "set": "app", "root": "/backups", "pattern": "*.tar", "minimum_copies": 0}],
 }
 
 
@@ -420,6 +427,52 @@ def backups_to_rotate(folder: Path) -> Run:
     return run
 
 
+def reported_again(folder: Path) -> Run:
+    """Reports of a run on two hosts, long after it: from its journal, of a span, and when only the store still has it."""
+    site = Site(folder / "site", {"h1": {}, "h2": {"snapshot_reserve_bytes": 2**60}})
+    run = site.run(**FORCED, maintenance_serial=2)
+    run_id = run.lines[0]["run_id"]
+
+    def report(name: str, **asked: Any) -> None:
+        made = site.run(playbook="playbooks/report.yml", maintenance_report_dir=str(folder / name), **asked)
+        assert made.code == 0, made.said
+
+    report("journal", maintenance_run_id=run_id)
+    report("span", report_span_days=1)
+    (site.folder / f"journal/{run_id}.jsonl").unlink()
+    report("store", maintenance_run_id=run_id)
+    return run
+
+
+STEPS = yaml.safe_load((COLLECTION / "roles/cycle/defaults/main.yml").read_text())["maintenance_steps"]
+OF_THIS_MACHINE = ["patching", "certificate_renewal", "container_images", "log_rotation", "performance_review", "security_review"]
+
+
+def _cadence(folder: Path, cadence: str) -> Run:
+    """All steps of a cadence that look at the folders, and at nothing else of this machine; a file is the backup."""
+    here = f"{folder}/site/{{{{ inventory_hostname }}}}"
+    variables = {
+        "maintenance_steps": STEPS,
+        "maintenance_skip": OF_THIS_MACHINE,
+        "backup_verification_sets": [{"name": "app", "kind": "sqlite", "root": f"{here}/backups", "pattern": "*.db", "level": 4}],
+        "backup_verification_scratch": f"{folder}/scratch",
+        "backup_verification_settle_seconds": 0,
+        "site_commands": [tool(f"open('{here}/' + '{stage}', 'w')", name=stage, when=stage) for stage in ("before", "after")],
+    }
+    site = Site(folder / "site", {"h1": {}}, variables)
+    (site.folder / "h1/backups").mkdir()
+    shutil.copy(site.folder / "h1/data/app.db", site.folder / "h1/backups/app.db")
+    return site.run(playbook=f"playbooks/{cadence}.yml", **FORCED)
+
+
+def daily(folder: Path) -> Run:
+    return _cadence(folder, "daily")
+
+
+def monthly(folder: Path) -> Run:
+    return _cadence(folder, "monthly")
+
+
 SCENARIOS: list[Callable[[Path], Run]] = [
     canary_fails,
     two_at_the_same_time,
@@ -445,6 +498,9 @@ SCENARIOS: list[Callable[[Path], Run]] = [
     rolled_back_by_hand_to_what_does_not_work,
     a_declared_service_does_not_run,
     backups_to_rotate,
+    reported_again,
+    daily,
+    monthly,
 ]
 
 
@@ -552,13 +608,14 @@ def test_what_a_module_would_refuse_later_is_refused_before_any_host_is_touched_
     assert set(run.outcomes.values()) == {"refused"}, run.said
     reason = run.reason("h1")
     expected = [
-        "The inventory has 6 faults: ",
+        "The inventory has 7 faults: ",
         "snapshot_keep_days is -1.0, expected 0 or more; correct it.",
         "log_rotation_span_days is -3, expected a positive number; correct it.",
         "The rule for /logs has delete_after_days -90, expected a positive number; correct it.",
         "maintenance_failure_budget_percent is -5.0, expected 0 to 100; correct it.",
         "maintenance_steps.weekly.offline names patchin, which is no step of this stage; did you mean patching?",
         "patching_hold is 5, expected a list; make it one.",
+        "is 0, expected 1 or more, for the last copy never goes; correct it.",
     ]
     assert [text for text in expected if text not in reason] == [], reason
     assert [run.site.is_untouched(host) for host in ("h1", "h2")] == [True, True]
@@ -737,3 +794,43 @@ def test_no_backup_is_removed_on_a_host_that_is_refused_and_the_role_alone_rotat
     assert run.backups == {"h1": 6, "h2": rotated, "h3": 6}, run.said
     assert 0 < rotated < 6, run.said
     assert run.site.count("h1/backups") == rotated, run.said
+
+
+@of(reported_again)
+def test_a_run_can_be_reported_at_any_time_also_from_the_store_alone(run):
+    folder, run_id = run.site.folder.parent, run.lines[0]["run_id"]
+    made = {name: json.loads((folder / name / "latest.json").read_text()) for name in ("journal", "span", "store")}
+    assert {one["run"]["run_id"] for one in made.values()} == {run_id}
+    assert {name: one["run"]["chain"] for name, one in made.items()} == {"journal": "intact", "span": "unchecked", "store": "unchecked"}
+    assert {one["summary"] for one in made.values()} == {made["journal"]["summary"]}
+    assert [one["counts"] for one in made.values()] == [made["journal"]["counts"]] * 3
+    assert made["journal"]["counts"]["hosts"] == {"completed": 1, "failed": 1}
+    assert [len(one["span"]) for one in made.values()] == [0, 1, 0]
+    assert f"span-{made['span']['generated'][:10]}-1d.html" in [path.name for path in (folder / "span").iterdir()]
+
+
+@of(daily)
+def test_a_daily_run_proves_and_looks_and_stops_nothing(run):
+    assert (run.outcomes, run.code, run.has_report) == ({"h1": "completed"}, 0, True), run.said
+    assert [record["status"] for record in run.records("backup_verification")] == ["ok"]
+    assert [(run.site.folder / "h1" / name).exists() for name in ("before", "after")] == [True, True]
+    assert [line["operation"] for line in run.of_kind("record") if line["status"] in ("changed", "due", "failed")] == []
+    assert [(run.site.folder / "h1" / name).exists() for name in ("order", "snapshots")] == [False, False]
+
+
+@pytest.mark.parametrize(("cadence", "installs"), [("daily", False), ("weekly", True), ("monthly", True)])
+def test_a_daily_run_only_looks_for_updates(cadence, installs):
+    default = yaml.safe_load((COLLECTION / "roles/patching/defaults/main.yml").read_text())["patching_install"]
+    assert Templar(DataLoader(), {"maintenance_cadence": cadence}).template(trust_as_template(default)) is installs
+    assert "patching" in STEPS[cadence]["after" if cadence == "daily" else "offline"]
+
+
+@of(monthly)
+def test_a_monthly_run_works_in_maintenance_mode_feeds_bad_samples_and_packs_its_evidence(run):
+    assert (run.outcomes, run.code, run.has_report) == ({"h1": "completed"}, 0, True), run.said
+    assert [record["status"] for record in run.records("sqlite_upkeep")] == ["due", "changed"]
+    assert ((run.site.folder / "h1/order").read_text(), run.site.rows("h1")) == ("stop\nstart\n", 100)
+    assert (run.site.folder / "h1/snapshots" / run.lines[0]["run_id"]).exists()
+    [proof] = run.records("backup_verification")
+    assert ("backup.self_test", "ok") in [(found["id"], found["state"]) for found in proof["findings"]]
+    assert (run.site.folder / f"report/evidence-{run.lines[0]['run_id']}.tar.gz").exists()

@@ -15,7 +15,7 @@ from datetime import datetime, tzinfo
 from . import backup_archive
 from .backup_policy import Plan, month_of, months_without_copy, plan
 from .backup_sets import HOUR, Backup, check_date_format, list_backups
-from .errors import InputError, MaintenanceError
+from .errors import MaintenanceError, refuse
 from .host import Host
 from .judge import human_bytes, human_seconds
 from .log_lines import zone_of
@@ -89,7 +89,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 
     :raises InputError: a rule cannot be used; nothing was looked at.
     """
-    check_rules(params)
+    refuse([*input_problems(params), *_absent_roots(params)])
     zone = zone_of(params["timezone"]) if params["timezone"] else None
     work = _Run(params, check_mode, host, zone, read_state(params["state_dir"], PROOFS).get("sets", {}))
     for rule in params["rules"]:
@@ -110,18 +110,23 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     )  # fmt: skip
 
 
-def check_rules(params: t.Mapping[str, t.Any]) -> None:
-    """Refuse what cannot be used, all of it at once.
-
-    :raises InputError: one sentence for each problem.
-    """
+def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
+    """Return a sentence for each thing that cannot be used."""
     problems: list[str] = []
     names: set[str] = set()
     for rule in params["rules"]:
         problems += _rule_problems(rule, names)
         names.add(rule["name"])
-    if problems:
-        raise InputError(" ".join(problems))
+    return problems
+
+
+def _absent_roots(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    for rule in params["rules"]:
+        try:
+            with open_root(rule["root"], f"root of rule {rule['name']!r}"):
+                pass
+        except MaintenanceError as error:
+            yield str(error)
 
 
 def _rule_problems(rule: Rule, names: t.Collection[str]) -> t.Iterator[str]:
@@ -130,8 +135,6 @@ def _rule_problems(rule: Rule, names: t.Collection[str]) -> t.Iterator[str]:
         yield f"name {of_rule} is used twice or empty, expected one of its own; correct it."
     try:
         check_date_format(rule["date_format"], f"date_format {of_rule}")
-        with open_root(rule["root"], f"root {of_rule}"):
-            pass
     except MaintenanceError as error:
         yield str(error)
     if rule["layout"] == "dated_folders" and not rule["date_format"]:

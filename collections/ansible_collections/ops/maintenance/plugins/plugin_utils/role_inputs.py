@@ -16,6 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     alert_rules,
+    backup_rotation,
     backup_verification,
     certificate_renewal,
     container_images,
@@ -113,7 +114,14 @@ def _named(prefix: str, options: Params) -> dict[str, str]:
 
 
 CALLS: dict[str, tuple[Call, ...]] = {
-    "backup_verification": (Call(backup_verification.OPTIONS, backup_verification.input_problems),),
+    "backup_verification": (
+        Call(backup_verification.OPTIONS, backup_verification.input_problems),
+        Call(
+            backup_rotation.OPTIONS,
+            backup_rotation.input_problems,
+            {"rules": "backup_verification_rotation", "timezone": "backup_verification_timezone"},
+        ),
+    ),
     "certificate_renewal": (Call(certificate_renewal.OPTIONS, certificate_renewal.input_problems),),
     "container_images": (Call(container_images.OPTIONS, container_images.input_problems),),
     "database_maintenance": (
