@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers import findings
+from helpers import findings, of_kind
 
 
 def test_pending_security_updates_are_found_by_their_archive():
@@ -21,3 +21,13 @@ def test_clean_host_has_no_such_finding():
     own = [found for found in findings(host="fossa-clean") if found["id"].startswith("patching.")]
     assert {"patching.pending", "patching.reboot", "patching.refresh"} <= {found["id"] for found in own}
     assert [found for found in own if found["state"] != "ok"] == []
+
+
+def test_the_application_was_seen_to_work_after_the_reboot():
+    records = of_kind("record", host="fossa-faulty")
+    done = [{(action["operation"], action["status"]) for action in record.get("actions", [])} for record in records]
+    rebooted = [place for place, actions in enumerate(done) if ("reboot", "changed") in actions]
+    assert len(rebooted) == 1
+    seen = [record for record in records[rebooted[0] + 1 :] if record["operation"] == "validation"]
+    assert seen
+    assert not [found["id"] for found in seen[0]["findings"] if found["state"] == "critical"]

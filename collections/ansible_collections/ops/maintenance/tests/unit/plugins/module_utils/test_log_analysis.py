@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import shutil
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -18,6 +19,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import log_analysi
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.log_scan import Source, scan
+from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils import processes
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
 
@@ -458,6 +460,25 @@ def test_hostile_files(site):
     assert found(outcome, "logs.unreadable").state == "unknown"
     assert found(outcome, "logs.unparsed").value == pytest.approx(40, abs=1)
     json.dumps(outcome.record()).encode()
+
+
+@pytest.mark.slow
+def test_a_record_of_100_mb_costs_no_memory_and_hides_no_other(site):
+    """A record of JSON whose line is far longer than any buffer, between two that count."""
+    with (site.logs / "long.jsonl").open("wb") as log:
+        log.write(record(1) + b'{"timestamp": "2026-11-20T02:00:00Z", "level": "ERROR", "message": "')
+        for _part in range(100):
+            log.write(b"x" * 1_000_000)
+        log.write(b'"}\n' + record(1))
+
+    def look():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        outcome = site.run()
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        readers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before
+        return 0 if found(outcome, "logs.errors").value == 2 and max(used, readers) < 40 * 1024 else 1
+
+    assert processes.run(look) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -210,6 +211,29 @@ def test_xz_and_numbers_before_the_extension(tree):
     tree.write("a.jsonl", text(8))
     tree.run(tree.rule(compression="xz"))
     assert lzma.decompress((tree.logs / "a.jsonl.xz").read_bytes()).decode() == text(8)
+
+
+@pytest.mark.slow
+def test_a_record_of_100_mb_is_compressed_in_little_memory(tree):
+    """Its line holds no time that could be read, so the age is that of the file."""
+    path = tree.write("long.jsonl", text(9), mtime_days=9)
+    with path.open("ab") as log:
+        log.write(b'{"message": "')
+        for _part in range(100):
+            log.write(b"x" * 1_000_000)
+        log.write(b'"}\n')
+    size = path.stat().st_size
+    os.utime(path, (NOW.timestamp() - 9 * 86400,) * 2)
+
+    def compress():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        tree.run()
+        return 0 if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 * 1024 else 1
+
+    assert processes.run(compress) == 0
+    assert tree.files() == ["logs/long.jsonl.gz"]
+    with gzip.open(tree.logs / "long.jsonl.gz") as packed:
+        assert sum(len(part) for part in iter(lambda: packed.read(1_000_000), b"")) == size
 
 
 def test_disk_use_before_and_after(tree):

@@ -227,6 +227,40 @@ def test_paper_shows_what_was_filtered_on_screen():
     assert ".finding[hidden] { display: block !important; }" in css[css.index("@media print") :]
 
 
+def _media(query):
+    """What the page's own styles say for a medium, its rules on one level."""
+    css = report_html.render(built(weekly()))
+    return re.search(rf"@media {re.escape(query)} \{{\n(.*?)\n\}}", css, re.DOTALL).group(1)
+
+
+def test_the_page_fits_a_phone(page):
+    [viewport] = [a["content"] for a in page.named("meta") if a.get("name") == "viewport"]
+    assert viewport == "width=device-width, initial-scale=1"
+    narrow = _media("(max-width: 44rem)")
+    assert "table.stack, .stack tbody, .stack tr, .stack td, .stack tbody th { display: block; width: 100%; }" in narrow
+    assert [a for a in page.named("table") if "stack" in (a.get("class") or "").split()]
+
+
+def test_the_page_can_be_used_without_a_mouse(page):
+    [skip] = [a for a in page.named("a") if a.get("class") == "skip"]
+    assert next(a for tag, a in page.elements if tag in ("a", "button", "input", "summary")) is skip, "the first stop of the tab key"
+    assert skip["href"][1:] in [a.get("id") for a in page.named("main")]
+    css = (report_html.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    assert re.search(r"^:focus-visible \{ outline: 3px solid", css, re.MULTILINE)
+    assert re.search(r"^\.skip:focus \{ left: 1rem;", css, re.MULTILINE), "it is seen once it has the focus"
+    assert "outline: none" not in css
+    assert "outline: 0" not in css
+    assert not [a for _tag, a in page.elements if int(a.get("tabindex") or 0) > 0], "the order of the page is the order of the keys"
+
+
+def test_paper_has_no_controls_and_cuts_nothing():
+    paper = _media("print")
+    assert "nav, .filter, .skip { display: none; }" in paper
+    assert "pre { max-height: none;" in paper, "what scrolls on screen is printed whole"
+    assert re.search(r"tr, \.finding, [^{]*\{ break-inside: avoid; \}", paper)
+    assert "--page: #fff; --sheet: #fff; --ink: #000;" in paper, "a dark screen prints on white"
+
+
 # Markdown
 
 
