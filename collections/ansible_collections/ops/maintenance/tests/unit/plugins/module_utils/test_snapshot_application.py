@@ -602,8 +602,8 @@ def test_configuration_is_committed_encrypted_with_names_and_hashes_only_netpost
     outcome = take(tmp_path, env, ini, version_control=versions)
     assert states(outcome)["snapshot.version_control"] == "ok"
     tree = tmp_path / "versions"
-    everything = git(tree, "log", "-p", "--all", "--text") + b"".join(git(tree, "cat-file", "blob", f"HEAD:{n}") for n in
-                                                                     git(tree, "ls-tree", "-r", "--name-only", "HEAD").decode().split("\n") if n)  # fmt: skip
+    names = git(tree, "ls-tree", "-r", "--name-only", "HEAD").decode().split()
+    everything = git(tree, "log", "-p", "--all", "--text") + b"".join(git(tree, "cat-file", "blob", f"HEAD:{name}") for name in names)
     assert SECRET.encode() not in everything
     index = json.loads((tree / "configuration.json").read_text())
     assert list(index[str(env)]["variables"]) == ["DATABASE_URL", "NODE_ENV"]

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Snapshots and rollbacks when something happens at the wrong moment, or lies where nobody expected it."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported by name
+# Fixtures are imported by name.
+# ruff: noqa: F401, F811
+# pylint: disable=unused-import
 from __future__ import annotations
 
 import os

@@ -133,7 +133,7 @@ def _archive(*entries):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             archive.addfile(member)
-    return gzip.compress(plain.getvalue())
+    return gzip.compress(plain.getvalue(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def _archive(*entries):
     [
         b"",
         b"nonsense",
-        gzip.compress(b"nonsense" * 200),
+        gzip.compress(b"nonsense" * 200, mtime=0),
         _archive(("run/../../etc/passwd", tarfile.REGTYPE)),
         _archive(("/etc/passwd", tarfile.REGTYPE)),
         _archive(("run/journal.jsonl", tarfile.SYMTYPE)),
