@@ -111,7 +111,7 @@ def keeping_up(site, declared):
     """What a replica says once its primary has sent it something."""
     for _attempt in range(50):
         with postgresql.connect(server()) as session:
-            session.execute("SELECT pg_log_standby_snapshot()" if MAJOR >= 16 else "SELECT pg_switch_wal()")
+            session.execute("SELECT pg_create_restore_point('something to send'), pg_switch_wal()")
         servers = site.run(declared, look_only=True).returned["servers"]
         if not servers[0]["behind"]:
             break
