@@ -125,5 +125,7 @@ def _in_child(uid: int, gid: int, work: t.Callable[[], Json], read_fd: int, writ
     except BaseException as error:  # whatever it is, the parent has to hear of it
         answer = {"error": type(error).__name__, "message": str(error) or type(error).__name__}
     finally:
-        os.write(write_fd, json.dumps(answer).encode())
-        os._exit(0)
+        try:
+            os.write(write_fd, json.dumps(answer).encode())
+        finally:
+            os._exit(0)  # whoever cannot say how it went does not go on in the parent's place
