@@ -21,8 +21,8 @@ PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 CONVERGE = PROJECT / "molecule/recovery/converge.yml"
 ROWS = ["ok", "25000", "2000"]
-SOON = 30  # seconds; a busy machine takes some of them from the stop to the snapshot
-"""Seconds after which the dead-man switch acts in these tests."""
+SOON = 30
+"""Seconds after which the dead-man switch acts in these tests; a busy machine takes some of them from the stop to the snapshot."""
 
 
 def inside(*argv: str) -> str:
