@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the test hosts' images, ops-maintenance-test:bookworm and :trixie, from Debian packages.
-# The image proper carries a hash of this script and the package list, so it is made once per content;
+# The image proper carries a hash of this script and the package lists, so it is made once per content;
 # the plain tag is an alias that moves to it. SUITES="bookworm" builds one; --names only prints what it would build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 repository=ops-maintenance-test
 read -ra suites <<<"${SUITES:-bookworm trixie}"
 packages=$(grep -v '^#' images/packages.txt | tr -s ' \n' ',' | sed 's/,$//')
-content=$(cat scripts/images.sh images/packages.txt | sha256sum | cut -c1-12)
+later=$(grep -v '^#' images/later.txt | tr -s '\n' ' ')
+content=$(cat scripts/images.sh images/packages.txt images/later.txt | sha256sum | cut -c1-12)
 
 if [[ ${1:-} == --names ]]; then
   printf "$repository:%s-$content\n" "${suites[@]}"
@@ -29,6 +30,7 @@ build() {
     --customize-hook='d="$1"/etc/systemd/system/ssh.service.d; mkdir -p "$d"; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" >"$d"/keys.conf' \
     --customize-hook=': >"$1"/etc/machine-id; rm -f "$1"/etc/ssh/ssh_host_*' \
     --customize-hook='chroot "$1" systemctl --quiet disable nginx.service postgresql.service redis-server.service nftables.service certbot.timer prometheus.service prometheus-alertmanager.service' \
+    --customize-hook="for package in $later; do mkdir -p \"\$1\"/opt/packages/\$package/partial; chroot \"\$1\" apt-get -qq install -y --download-only --no-install-recommends -o Dir::Cache::archives=/opt/packages/\$package \$package >/dev/null 2>&1 || exit 1; done" \
     --customize-hook='rm -f "$1"/etc/cron.d/barman "$1"/etc/cron.d/certbot' \
     --customize-hook='cp /usr/local/share/ca-certificates/*.crt "$1"/usr/local/share/ca-certificates/ 2>/dev/null && chroot "$1" update-ca-certificates >/dev/null || true' \
     "$suite" - |
