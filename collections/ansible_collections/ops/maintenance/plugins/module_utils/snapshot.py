@@ -249,8 +249,8 @@ class Snapshot:
         self.findings += snapshot_versions.clear_secrets(self.host, files, folder)
         if (self.params["version_control"] or {}).get("tree"):
             declared, state_dir = self.params["version_control"], self.params["state_dir"]
-            finding, actions = snapshot_versions.keep(declared, files, folder, manifest, state_dir, self.host)
-            self.findings.append(finding)
+            findings, actions = snapshot_versions.keep(declared, files, folder, manifest, state_dir, self.host)
+            self.findings += findings
             self.actions += actions
         for entry in snapshot_copies.wanted(manifest):
             if snapshot_copies.write(entry, folder, self.name, self.params["reserve_bytes"]):

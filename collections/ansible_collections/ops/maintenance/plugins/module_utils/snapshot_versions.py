@@ -12,7 +12,7 @@ import re
 import secrets
 import typing as t
 
-from . import sqlite_restore
+from . import git_lock, sqlite_restore
 from .app_folder import AppFolder
 from .backup_encryption import command_problems, encryption_of_file
 from .backup_stream import piped
@@ -101,6 +101,7 @@ class Versions:
             raise MaintenanceError(f"version_control.tree {self.tree} is no folder; make a work tree there with git init.")
         ensure_private_folder(self.tree)
         self._key = _key(state_dir)
+        self.findings: list[Finding] = []
 
     def commit(self, files: t.Sequence[t.Mapping[str, Json]], folder: str, run: str) -> Version:
         """Commit what differs from the last version.
@@ -108,7 +109,7 @@ class Versions:
         :param files: regular files of a manifest; ``folder`` is where the snapshot keeps them.
         :raises MaintenanceError: something would be committed in clear, or git failed.
         """
-        self._git("rev-parse", "--git-dir")
+        self.findings += git_lock.free(self.tree, self._host, self._git)
         before = self._index()
         now: dict[str, Json] = {}
         written: list[str] = []
@@ -197,16 +198,17 @@ def keep(
     manifest: t.Mapping[str, Json],
     state_dir: str,
     host: Host,
-) -> tuple[Finding, list[Action]]:
+) -> tuple[list[Finding], list[Action]]:
     """Commit the configuration of a snapshot, and say which version it is."""
-    version = Versions(declared, state_dir, host).commit(files, folder, manifest["id"])
+    versions = Versions(declared, state_dir, host)
+    version = versions.commit(files, folder, manifest["id"])
     words = f"configuration {manifest['configuration']} is {version.id[:12]}, encrypted; {many(len(version.changed), 'path')} changed"
     more = (
         {"advice": "Let it be pushed; until then it is lost with this host.", "not_covered": version.unpushed} if version.unpushed else {}
     )
     state = "warning" if version.unpushed else "ok"
     finding = Finding("snapshot.version_control", state, declared["tree"], words, evidence=list(version.changed), **more)
-    return finding, [Action(declared["tree"], "commit", "changed", words)] if version.changed else []
+    return [*versions.findings, finding], [Action(declared["tree"], "commit", "changed", words)] if version.changed else []
 
 
 def clear_secrets(host: Host, files: t.Sequence[t.Mapping[str, Json]], folder: str) -> list[Finding]:

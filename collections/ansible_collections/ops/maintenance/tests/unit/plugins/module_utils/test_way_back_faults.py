@@ -7,8 +7,13 @@
 # pylint: disable=unused-import
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
 
 import pytest
 
@@ -22,6 +27,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.tests.unit.plugins.module_utils.test_snapshot import (
     RUN,
+    Machine,
     back,
     done,
     make,
@@ -264,6 +270,73 @@ def test_a_repository_among_the_paths_does_not_keep_a_version_from_being_kept(tm
     (folder / ".env").write_text(ENV)
     outcome = take(tmp_path, folder, version_control=versions)
     assert states(outcome)["snapshot.version_control"] == "ok"
+
+
+class Waits(Machine):
+    """A machine whose clock is the real one, and where waiting takes no time; what happens meanwhile can be given."""
+
+    def __init__(self, meanwhile=lambda: None):
+        super().__init__(datetime.now(timezone.utc))
+        self.meanwhile = meanwhile
+        self.waited = 0.0
+
+    def sleep(self, seconds):
+        self.waited += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def locked(tmp_path, versions):
+    """The lock of the tree of versions, as a git that was killed an hour ago left it."""
+    (tmp_path / "app.ini").write_text("a=1")
+    lock = tmp_path / "versions/.git/index.lock"
+    lock.write_text("half an index")
+    hour_ago = time.time() - 3600
+    os.utime(lock, (hour_ago, hour_ago))
+    return lock
+
+
+def test_a_lock_that_a_killed_git_left_is_moved_aside_and_told(tmp_path, versions, locked):
+    branch = git(versions["tree"], "symbolic-ref", "HEAD").decode().strip()
+    other = tmp_path / "versions/.git" / f"{branch}.lock"
+    locked.rename(other.parent / "kept")
+    shutil.copy2(other.parent / "kept", locked)
+    (other.parent / "kept").rename(other)
+    host = Waits()
+    outcome = take(tmp_path, tmp_path / "app.ini", version_control=versions, host=host)
+    assert (done(outcome)["commit"], states(outcome)["snapshot.version_lock"], host.waited) == ("changed", "warning", 0)
+    told = found(outcome, "snapshot.version_lock")
+    assert [line.split(",")[0] for line in told.evidence] == [str(locked), str(other)]
+    left = sorted((tmp_path / "versions/.git/stale-locks").iterdir())
+    assert [path.read_text() for path in left] == ["half an index"] * 2
+    assert git(versions["tree"], "fsck") + git(versions["tree"], "status", "--porcelain") == b""
+    again = take(tmp_path, tmp_path / "app.ini", version_control=versions, host=host, run_id="two")
+    assert "snapshot.version_lock" not in states(again)
+
+
+@pytest.mark.parametrize("why", ["young", "open", "a git works there"])
+def test_a_lock_that_may_be_held_is_awaited_a_little_and_then_told(tmp_path, versions, locked, why):
+    host = Waits()
+    opens = [sys.executable, "-c", "import sys; held = open(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()", str(locked)]
+    programs = {"open": opens, "a git works there": ["git", "-C", versions["tree"], "cat-file", "--batch"]}
+    with contextlib.ExitStack() as stack:
+        if why == "young":
+            os.utime(locked)
+        else:
+            holder = stack.enter_context(subprocess.Popen(programs[why], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            holder.stdin.write(b"HEAD\n")
+            holder.stdin.flush()
+            holder.stdout.readline()
+        with pytest.raises(MaintenanceError, match=rf"is locked by {locked}: .*(s old|holds it)") as caught:
+            take(tmp_path, tmp_path / "app.ini", version_control=versions, host=host)
+        assert "remove the lock when you know" in str(caught.value)
+    assert (locked.read_text(), host.waited) == ("half an index", 10)
+
+
+def test_a_lock_that_goes_while_it_is_awaited_is_none(tmp_path, versions, locked):
+    os.utime(locked)
+    outcome = take(tmp_path, tmp_path / "app.ini", version_control=versions, host=Waits(locked.unlink))
+    assert (done(outcome)["commit"], states(outcome).get("snapshot.version_lock")) == ("changed", None)
 
 
 # Sealed snapshots
