@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import secrets
 import typing as t
 
@@ -16,6 +15,7 @@ from . import git_lock, sqlite_restore
 from .app_folder import AppFolder
 from .backup_encryption import command_problems, encryption_of_file
 from .backup_stream import piped
+from .environment_file import is_one, variables
 from .errors import MaintenanceError
 from .host import Host
 from .judge import many
@@ -31,7 +31,6 @@ VERSION_CONTROL: dict[str, t.Any] = {
 
 INDEX = "configuration.json"
 _KEY = "configuration.key"
-_VARIABLE = re.compile(rb"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
 _LIMIT = 4 * 1024 * 1024
 _LEAST = 6
 _GIT = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
@@ -57,15 +56,6 @@ def problems(declared: t.Mapping[str, t.Any] | None, paths: t.Sequence[str]) -> 
     if not declared["encrypt_command"]:
         yield "version_control.encrypt_command is empty, expected a program that encrypts; nothing is committed in clear."
     yield from command_problems(declared["encrypt_command"], "version_control.encrypt_command")
-
-
-def variables(content: bytes) -> dict[str, bytes]:
-    """Return the variables of an environment file; nothing of a file that is none."""
-    lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    found = [_VARIABLE.match(line) for line in lines]
-    if not lines or not all(found):
-        return {}
-    return {match.group(1).decode(): match.group(2).strip(b"\"'") for match in found if match}
 
 
 def described(content: bytes, entry: t.Mapping[str, Json], key: bytes) -> dict[str, Json]:
@@ -228,10 +218,10 @@ def in_clear(host: Host, files: t.Sequence[t.Mapping[str, Json]], folder: str) -
     """Return the environment files that the version control of their own folder keeps in clear, and what could not be asked."""
     found, unasked = [], []
     for entry in files:
-        with open_regular(os.path.join(folder, entry["file"])) as source:
-            if not variables(source.read(_LIMIT)):
-                continue
         path = entry["path"]
+        with open_regular(os.path.join(folder, entry["file"])) as source:
+            if not is_one(path, source.read(_LIMIT)):
+                continue
         if not work_tree_of(os.path.dirname(path)):
             continue
         try:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    environment_file,
     rollback,
     snapshot,
     snapshot_deployments,
@@ -658,16 +659,60 @@ def test_an_environment_file_that_its_own_repository_keeps_in_clear_is_found(tmp
     assert states(outcome).get("snapshot.clear_secrets") == ("critical" if name == ".env" and tracked else None)
 
 
+PEM = b"-----BEGIN PRIVATE KEY-----\nMIIEvAIB\nADANBgkq==\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'A="' + PEM + b'"\nB=2\n',
+        b"A='" + PEM + b"'  # signs tokens\nB=2\n",
+        b"export A=`" + PEM + b"`\r\nB=2\n",
+        b"A=" + PEM + b"\nB=2\n",
+    ],
+)
+def test_a_value_over_several_lines_is_kept_out_as_any_other(tmp_path, text):
+    assert environment_file.variables(text) == {"A": PEM, "B": b"2"}
+    app = tmp_path / "app"
+    app.mkdir()
+    git(app, "init", "--quiet")
+    (app / "settings").write_bytes(text)
+    git(app, "add", "settings")
+    outcome = take(tmp_path, app / "settings")
+    assert states(outcome)["snapshot.clear_secrets"] == "critical"
+    assert "MIIE" not in json.dumps(outcome.record())
+
+
+def test_an_environment_file_that_is_not_understood_is_one_by_its_name(tmp_path):
+    app = tmp_path / "app"
+    app.mkdir()
+    git(app, "init", "--quiet")
+    for name in (".env.production", "shop.env", "notes.txt"):
+        (app / name).write_text('KEY=hunter2\nCONFIG={\n  "a": 1\n}\n')
+    git(app, "add", ".")
+    outcome = take(tmp_path, app)
+    assert list(found(outcome, "snapshot.clear_secrets").evidence) == [str(app / ".env.production"), str(app / "shop.env")]
+
+
 def test_variables_are_read_as_a_shell_writes_them_and_other_files_have_none():
-    assert snapshot_versions.variables(b"# a\nexport A='x y'\nB = 2 \n\n") == {"A": b"x y", "B": b"2"}
-    for other in (b"", b"[section]\nA=1\n", b"#only\n", b"\x00\xff", b'{"A": 1}'):
-        assert snapshot_versions.variables(other) == {}
+    assert environment_file.variables(b"# a\nexport A='x y'\nB = 2 \n\n") == {"A": b"x y", "B": b"2"}
+    assert environment_file.variables(b'A="it\nB="x"\nC=-----BEGIN X-----\n') == {"A": b"it", "B": b"x", "C": b"-----BEGIN X-----"}
+    assert environment_file.variables(b'A="1 \\" 2\n3" \nB=""\n') == {"A": b'1 \\" 2\n3', "B": b""}
+    for other in (b"", b"[section]\nA=1\n", b"#only\n", b"\x00\xff", b'{"A": 1}', b'A="1\n2"\nno variable\n'):
+        assert environment_file.variables(other) == {}
+
+
+def test_hostile_files_are_read_in_a_moment():
+    started = time.monotonic()
+    for line in (b"A=-----BEGIN X-----\n", b'A="\n', b"A='\n", b'A="\\\n', b"A=`x\nB='\n"):
+        environment_file.variables(line * (2 * 1024 * 1024 // len(line) // 4))
+    assert time.monotonic() - started < 10
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_described_without_a_value_of_theirs(content):
     found = snapshot_versions.described(content, {"mode": 0o600, "uid": 0, "gid": 0, "sha256": "0" * 64}, b"key")
     told = json.dumps({**found, "variables": sorted(found["variables"].values())})
-    for value in snapshot_versions.variables(content).values():
+    for value in environment_file.variables(content).values():
         if len(value) >= 6 and not re.fullmatch(rb"[0-9a-f]+", value):
             assert json.dumps(value.decode("latin-1")).strip('"') not in told
