@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 import typing as t
 from dataclasses import dataclass
 
+from . import held_folder
 from .backup_encryption import command_problems
-from .backup_proof import Scratch
+from .backup_proof import PREFIX, Scratch
 from .backup_repository import environment_of
 from .backup_sets import Declared
 from .errors import InputError, MaintenanceError, out_of_range
@@ -76,18 +76,16 @@ def fetched(sets: t.Sequence[Declared], scratch_path: str) -> t.Iterator[dict[st
     if not wanted:
         yield {}
         return
-    try:
-        scratch = Scratch(scratch_path)
-        folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
-    except (MaintenanceError, OSError) as error:
-        problem = f"the scratch folder cannot be used: {error}"
-        yield {declared["name"]: Key({**declared, "decrypt_command": []}, problem=problem) for declared in wanted}
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = Scratch(scratch_path)
+            stack.callback(scratch.close)
+            folder = stack.enter_context(held_folder.held(scratch.path, PREFIX))
+        except (MaintenanceError, OSError) as error:
+            problem = f"the scratch folder cannot be used: {error}"
+            yield {declared["name"]: Key({**declared, "decrypt_command": []}, problem=problem) for declared in wanted}
+            return
         yield {declared["name"]: _fetched(declared, folder, number) for number, declared in enumerate(wanted)}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.close()
 
 
 def _fetched(declared: Declared, folder: str, number: int) -> Key:

@@ -14,7 +14,7 @@ import tempfile
 import typing as t
 from dataclasses import dataclass
 
-from . import postgresql, postgresql_programs
+from . import postgresql, postgresql_programs, process
 from .backup_pg_archive import CUSTOM, DIRECTORY, convert, pg_restore
 from .backup_stream import DamagedError
 from .errors import InputError, MaintenanceError
@@ -155,11 +155,10 @@ def scratch_database(server: Server, encoding: str, needed: int, name: str = "",
             raise InputError(
                 f"restore_database {database!r} is there already on {server['name']}, expected a name that is free; nothing was touched."
             )
+        mark = f"{_MARK} {socket.gethostname()} {os.getpid()} {process.started(os.getpid())}"
         try:
             _create(session, database, encoding)
-            session.execute(
-                f"COMMENT ON DATABASE {session.identifier(database)} IS {session.literal(f'{_MARK} {socket.gethostname()} {os.getpid()}')}"
-            )
+            session.execute(f"COMMENT ON DATABASE {session.identifier(database)} IS {session.literal(mark)}")
         except postgresql.StatementError as error:
             raise RestoreError("unknown", f"restore_into: {error}") from error
         try:
@@ -218,11 +217,18 @@ def _sweep(session: Session) -> None:
         "AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
     )
     for row in session.rows(statement, [f"^{_PREFIX}"]):
-        found = re.match(rf"{re.escape(_MARK)} (\S+) (\d+)$", row["mark"] or "")
-        ours = found and found.group(1) == socket.gethostname() and not os.path.exists(f"/proc/{found.group(2)}")
-        if ours and _GENERATED.match(row["datname"]):
+        if _is_left(row["mark"] or "") and _GENERATED.match(row["datname"]):
             with contextlib.suppress(postgresql.StatementError):
                 session.execute(f"DROP DATABASE {session.identifier(row['datname'])}")
+
+
+def _is_left(mark: str) -> bool:
+    """Whether a mark is of a drill of this host whose process is gone, whoever has its number now."""
+    found = re.match(rf"{re.escape(_MARK)} (\S+) (\d+)(?: (\d+))?$", mark)
+    if not found or found.group(1) != socket.gethostname():
+        return False
+    now = process.started(int(found.group(2)))
+    return now != found.group(3) if found.group(3) else not now
 
 
 class Psql:

@@ -9,12 +9,11 @@ import dataclasses
 import errno
 import os
 import re
-import shutil
-import tempfile
 import time
 import typing as t
 from dataclasses import dataclass, field
 
+from . import held_folder
 from .backup_kinds import KINDS, Seen, Target, Verdict
 from .backup_sets import SIDECARS, Backup, Declared, File, matches
 from .backup_stream import DamagedError, UnsupportedError, one_pass
@@ -76,6 +75,10 @@ class FileProof:
     restore_seconds: float = 0.0
 
 
+PREFIX = "verify-"
+"""How the name of everything begins that lies in the scratch folder."""
+
+
 class Scratch:
     """The private folder that backups are restored into, one at a time; nothing stays there."""
 
@@ -93,22 +96,18 @@ class Scratch:
         """Give an empty target, removed afterwards whatever happens."""
         status = os.statvfs(self.path)
         budget = max(status.f_bavail * status.f_frsize - _RESERVE_BYTES, 0)
-        work = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=self.path)
-        target = Target(os.path.join(work, "restored"), budget, keep_digests)
-        if needed > budget:
-            target.problem = f"{self.path} has {human_bytes(budget)} to spare, restoring needs at least {human_bytes(needed)}"
-        try:
-            yield target
-        finally:
-            target.flush()
-            shutil.rmtree(work, ignore_errors=True)
+        with held_folder.held(self.path, PREFIX) as work:
+            target = Target(os.path.join(work, "restored"), budget, keep_digests)
+            if needed > budget:
+                target.problem = f"{self.path} has {human_bytes(budget)} to spare, restoring needs at least {human_bytes(needed)}"
+            try:
+                yield target
+            finally:
+                target.flush()
 
     def sweep(self) -> None:
         """Remove what a killed run left behind; such copies may hold what nobody else may see."""
-        for name in os.listdir(self.path):
-            found = re.match(r"verify-(\d+)-", name)
-            if found and not os.path.exists(f"/proc/{found.group(1)}"):
-                shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+        held_folder.sweep(self.path, PREFIX)
 
     def close(self) -> None:
         """Remove the folder itself, and its parents, where this run made them."""

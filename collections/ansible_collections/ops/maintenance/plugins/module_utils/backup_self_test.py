@@ -7,17 +7,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import sqlite3
 import tarfile
-import tempfile
 import typing as t
 from datetime import date
 
-from . import backup_self_test_tools
+from . import backup_self_test_tools, held_folder
 from .backup_adaptor import Around, Climb
 from .backup_adaptors import ADAPTORS
-from .backup_proof import Scratch, prove, prove_whole
+from .backup_proof import PREFIX, Scratch, prove, prove_whole
 from .backup_sets import Backup, File
 from .host import Host
 
@@ -43,8 +41,7 @@ _DECLARED: dict[str, t.Any] = {
 
 def problems(scratch: Scratch, now: float) -> list[str]:
     """Return what the verifier got wrong; empty when it can be believed."""
-    folder = tempfile.mkdtemp(prefix=f"verify-{os.getpid()}-", dir=scratch.path)
-    try:
+    with held_folder.held(scratch.path, PREFIX) as folder:
         wrong = backup_self_test_tools.problems()
         for name, kind, data, is_good in _samples(folder):
             path = os.path.join(folder, name)
@@ -55,8 +52,6 @@ def problems(scratch: Scratch, now: float) -> list[str]:
             if (_proven(kind, backup, scratch, now)) != is_good:
                 wrong.append(f"the sample {name} {'did not pass' if is_good else 'passed'}")
         return wrong
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _proven(kind: str, backup: Backup, scratch: Scratch, now: float) -> bool:

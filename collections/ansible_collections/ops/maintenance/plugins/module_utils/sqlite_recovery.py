@@ -9,13 +9,11 @@ import glob
 import grp
 import os
 import pwd
-import shutil
 import stat
-import tempfile
 import typing as t
 from dataclasses import dataclass, field
 
-from . import sqlite_db, sqlite_restore
+from . import held_folder, sqlite_db, sqlite_restore
 from .errors import MaintenanceError, VerifyError
 from .host import Host
 from .judge import human_seconds, many
@@ -27,11 +25,7 @@ SCRATCH = ".prove-"
 
 def sweep(state_dir: str) -> None:
     """Remove the throw-away copies that a killed run left."""
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(state_dir):
-            pid = name[len(SCRATCH) :].split("-")[0] if name.startswith(SCRATCH) else ""
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                shutil.rmtree(os.path.join(state_dir, name))
+    held_folder.sweep(state_dir, SCRATCH)
 
 
 class Backup(t.NamedTuple):
@@ -111,7 +105,7 @@ class Recovery:
 
     def _proven(self, path: str) -> tuple[Backup | None, str]:
         """Prove a throw-away copy of a backup, so that the backup itself stays as it is."""
-        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=self._scratch()) as folder:
+        with held_folder.held(self._scratch(), SCRATCH) as folder:
             copy = os.path.join(folder, "copy.db")
             try:
                 sqlite_restore.require_room(folder, os.lstat(path).st_size, "a throw-away copy of a backup")
@@ -172,7 +166,7 @@ class Recovery:
             return
         folder = os.path.dirname(self.path)
         sqlite_restore.require_room(folder, os.lstat(backup.path).st_size + self.params["reserve_bytes"], "the restore")
-        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=self._scratch()) as scratch:
+        with held_folder.held(self._scratch(), SCRATCH) as scratch:
             copy = os.path.join(scratch, "copy.db")
             sqlite_db.online_copy(backup.path, copy)
             sqlite_restore.put_back(copy, self.path, self._place(backup.path))

@@ -11,6 +11,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.ops.maintenance.plugins.module_utils.process import started as process_started
+
 RUN_ID = "OPS_MAINTENANCE_RUN_ID"
 JOURNAL = "OPS_MAINTENANCE_JOURNAL"
 JOURNAL_DIR = "OPS_MAINTENANCE_JOURNAL_DIR"
@@ -43,15 +45,6 @@ def store_url(given: str | None) -> str:
 def current_folder() -> str:
     """Return the folder of this run's journal, empty where there is none."""
     return os.path.dirname(os.environ.get(JOURNAL, ""))
-
-
-def process_started(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot, empty when there is none or it only waits to be reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        return "" if fields[0] in ("Z", "X") else fields[19]
-    except (OSError, IndexError):
-        return ""
 
 
 def pid_namespace() -> str:

@@ -349,8 +349,8 @@ def test_check_mode_gives_the_same_verdicts_and_leaves_no_trace(tmp_path, root):
     assert not real.is_change
 
 
-def test_a_killed_drill_is_swept_by_the_next_run(tmp_path, root):
-    left = tmp_path / "scratch" / "verify-999999999-x"
+def test_a_killed_drill_is_swept_by_the_next_run_whoever_has_its_number_now(tmp_path, root):
+    left = tmp_path / "scratch" / f"verify-{os.getpid()}-x"
     left.mkdir(parents=True)
     (tmp_path / "scratch").chmod(0o700)
     (left / "restored.db").write_bytes(b"secret")
