@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from . import backup_objectives
 from .backup_proof import Proof
+from .backup_proven import deeper, fingerprint, has_changed
 from .backup_sets import Backup, Declared, Listing
 from .backup_work import Run, finding_of, why_not_fresh
 from .forecast import Point, appended, days_until
@@ -35,7 +36,8 @@ def remember(declared: Declared, listing: Listing, newest: Backup, proof: Proof,
         before = files.get(file.path, {})
         if digest and is_sound and (before.get("sha256"), before.get("mtime_ns")) != (digest, file.mtime_ns):
             files[file.path] = {"sha256": digest, "mtime_ns": file.mtime_ns, "size": file.size, "first_seen": stamp}
-    levels = dict(work.proofs.get(name, {}).get("levels", {}))
+    earlier = work.proofs.get(name, {})
+    levels = dict(earlier.get("levels", {}))
     levels.update({str(level): stamp for level in range(proof.reached + 1)})
     work.proofs[name] = {
         "path": newest.path,
@@ -49,10 +51,12 @@ def remember(declared: Declared, listing: Listing, newest: Backup, proof: Proof,
         "levels": levels,
         "checksum_basis": proof.basis,
         "sha256": proof.digests if len(proof.digests) <= 50 else {},
+        "files": "" if any(has_changed(file) for file in newest.files) else fingerprint(newest.path),
+        "deeper": deeper(earlier, proof.reached),
         "source": declared["source"],
         "rpo_seconds": proof.rpo_seconds,
         "rto_seconds": proof.rto_seconds,
-        "measured": backup_objectives.remembered(proof, work.proofs.get(name, {}), stamp),
+        "measured": backup_objectives.remembered(proof, earlier, stamp),
         "verified": stamp,
         "run_id": work.params["run_id"],
     }
@@ -60,10 +64,10 @@ def remember(declared: Declared, listing: Listing, newest: Backup, proof: Proof,
 
 def forget(declared: Declared, work: Run) -> None:
     """Nothing is proven now; when each level was last reached stays."""
-    levels = work.proofs.get(declared["name"], {}).get("levels", {})
+    earlier = work.proofs.get(declared["name"], {})
     work.proofs[declared["name"]] = {
-        "path": "", "level": -1, "demanded": declared["level"], "levels": levels, "is_fresh": False, "sha256": {},
-        "measured": work.proofs.get(declared["name"], {}).get("measured", {}),
+        "path": "", "level": -1, "demanded": declared["level"], "levels": earlier.get("levels", {}), "is_fresh": False, "sha256": {},
+        "measured": earlier.get("measured", {}), "files": "", "deeper": deeper(earlier, -1),
         "source": declared["source"], "verified": work.host.now().isoformat(timespec="seconds"),
         "run_id": work.params["run_id"],
     }  # fmt: skip

@@ -14,13 +14,14 @@ from datetime import datetime, tzinfo
 
 from . import backup_archive
 from .backup_policy import Plan, month_of, months_without_copy, plan
+from .backup_proven import fingerprint, has_changed, is_short
 from .backup_sets import HOUR, Backup, check_date_format, list_backups
 from .errors import MaintenanceError, refuse
 from .host import Host
 from .judge import human_bytes, human_seconds
 from .log_lines import zone_of
 from .paths import open_root, read_state, sha256_of
-from .record import Action, Finding, Metric, Outcome, status_of
+from .record import Action, Finding, Json, Metric, Outcome, status_of
 
 PROOFS = "backup_proofs.json"
 
@@ -181,10 +182,19 @@ def _apply(rule: Rule, work: _Run) -> None:
 
 
 def _proven(rule: Rule, work: _Run) -> _Proven:
-    """Return the proof of the rule's set, if it still holds: deep enough, recent, and of a backup that is unchanged."""
-    proof = work.proofs.get(rule["set"])
-    if not proof or not proof.get("path"):
-        return _Proven("", None, f"no backup of set {rule['set']!r} was ever proven")
+    """Return the newest proof of the rule's set that holds still: the last one, or an earlier one that went deeper."""
+    last = work.proofs.get(rule["set"])
+    if not last or not last.get("path"):
+        return _Proven("", None, f"no backup of set {rule['set']!r} is proven now")
+    found = _judged(last, rule, work)
+    if last["level"] >= rule["demanded_level"] or is_short(last):
+        return found
+    earlier = [_judged(proof, rule, work) for proof in last.get("deeper", []) if proof["level"] >= rule["demanded_level"]]
+    return next((proven for proven in earlier if not proven.why), earlier[0] if earlier else found)
+
+
+def _judged(proof: t.Mapping[str, Json], rule: Rule, work: _Run) -> _Proven:
+    """Say whether a proof still holds: deep enough, recent, and of a backup that is unchanged."""
     path = str(proof["path"])
     if proof["level"] < rule["demanded_level"]:
         return _Proven(path, None, f"the newest is proven to L{proof['level']}, L{rule['demanded_level']} is demanded")
@@ -197,6 +207,8 @@ def _proven(rule: Rule, work: _Run) -> _Proven:
     for file, digest in digests.items():
         if not os.path.isfile(file) or sha256_of(file) != digest:
             return _Proven(path, None, f"{file} is not what was proven any more")
+    if not digests and (not proof.get("files") or proof["files"] != fingerprint(path)):
+        return _Proven(path, None, f"{path} is not what was proven any more")
     return _Proven(path, datetime.fromisoformat(proof["time"]).timestamp(), "")
 
 
@@ -224,7 +236,7 @@ def _removed(rule: Rule, backup: Backup, work: _Run) -> bool:
     if work.is_late:
         work.actions.append(Action(backup.path, "remove_backup", "deferred", "the window has closed"))
         return False
-    if not _is_inside(backup.path, rule["root"]) or any(_differs(file) for file in backup.files):
+    if not _is_inside(backup.path, rule["root"]) or any(has_changed(file) for file in backup.files):
         return False
     if not work.check_mode:
         if stat.S_ISDIR(os.lstat(backup.path).st_mode):
@@ -236,14 +248,6 @@ def _removed(rule: Rule, backup: Backup, work: _Run) -> bool:
                     os.unlink(os.path.join(os.path.dirname(backup.path), rule["manifest"].replace("{name}", os.path.basename(backup.path))))
     work.act(backup.path, "remove_backup", f"of {backup.day.isoformat()}, {human_bytes(backup.size)}")
     return True
-
-
-def _differs(file: t.Any) -> bool:
-    try:
-        status = os.lstat(file.path)
-    except OSError:
-        return True
-    return not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns)
 
 
 # The monthly copy ----------------------------------------------------------------------------------------------------

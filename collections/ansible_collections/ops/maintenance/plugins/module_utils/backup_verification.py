@@ -16,6 +16,7 @@ from .backup_listed import judge_listing
 from .backup_memory import HISTORY, PROOFS, capacity, forget, keep, remember
 from .backup_older import older
 from .backup_proof import LEVELS, Proof, Scratch, prove, prove_whole
+from .backup_proven import has_changed
 from .backup_sets import HOUR, Backup, Declared, Listing, list_backups
 from .backup_work import MAKE_ONE, Run, finding_of, why_not_fresh
 from .errors import MaintenanceError, VerifyError
@@ -163,19 +164,11 @@ def _newest(listing: Listing, work: Run) -> Backup | None:
     last_written = max((file.mtime_ns for file in newest.files), default=0) / 1e9
     if settle > 0 and abs(work.now - last_written) < 10 * settle:
         work.host.sleep(settle)
-        if any(_changed(file) for file in newest.files):
+        if any(has_changed(file) for file in newest.files):
             listing.unfinished.append(newest.path)
             listing.backups.remove(newest)
             return past[-2] if len(past) > 1 else None
     return newest
-
-
-def _changed(file: t.Any) -> bool:
-    try:
-        status = os.lstat(file.path)
-    except OSError:
-        return True
-    return (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns)
 
 
 def _emergency(declared: Declared, before: Backup | None, work: Run) -> bool:
@@ -353,7 +346,7 @@ def _self_test(work: Run) -> None:
         advice = "Report this defect; verify the backups by other means until it is mended."
         work.findings = [dataclasses.replace(finding, state="unknown", advice=advice) for finding in work.findings]
         for proof in work.proofs.values():
-            proof["level"] = min(proof["level"], 0)
+            proof.update(level=min(proof["level"], 0), deeper=[])
     work.findings.append(
         finding_of(
             "backup.self_test",

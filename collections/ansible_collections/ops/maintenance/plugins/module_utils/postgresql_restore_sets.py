@@ -11,6 +11,7 @@ import typing as t
 from . import backup_keys
 from .backup_encryption import command_problems, encryption_of_file
 from .backup_proof import Scratch
+from .backup_proven import deepest
 from .backup_sets import Declared
 from .backup_stream import one_pass
 from .errors import InputError, MaintenanceError
@@ -69,7 +70,7 @@ def proven(state_dir: str, sets: t.Sequence[Declared]) -> list[Known]:
     names = {declared["name"] for declared in sets}
     for name, proof in read_state(state_dir, "backup_proofs.json").get("sets", {}).items():
         if name in names and proof.get("path"):
-            found.append(Known(proof["path"], int(proof.get("level", -1)), str(proof.get("time", "")), name))
+            found.append(Known(proof["path"], deepest(proof), str(proof.get("time", "")), name))
     return sorted(found, key=lambda known: (known.time, known.level), reverse=True)
 
 

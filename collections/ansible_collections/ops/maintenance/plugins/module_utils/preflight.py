@@ -10,6 +10,7 @@ import typing as t
 from datetime import datetime
 
 from . import apt_lock, undo
+from .backup_proven import deepest
 from .errors import InputError, refuse
 from .host import Host
 from .judge import below_limit, from_limit, human_bytes, human_seconds, limits
@@ -314,8 +315,8 @@ def judge_backup(wanted: t.Mapping[str, t.Any], proofs: t.Mapping[str, t.Any], n
         summary = f"No backup of set {wanted['set']} was ever proven on this host."
         return Finding(state="critical", summary=summary, threshold=threshold, advice=advice, **common)
     try:
-        age, level = now - _epoch(proof["time"]), int(proof.get("level", 0))
-    except (KeyError, TypeError, ValueError):
+        age, level = now - _epoch(proof["time"]), deepest(proof)
+    except (AttributeError, KeyError, TypeError, ValueError):
         summary = f"What is kept of the newest backup of {wanted['set']} cannot be read."
         return Finding(state="critical", summary=summary, threshold=threshold, advice="Run backup_verification again.", **common)
     if age < -_CLOCK_SLACK_SECONDS:

@@ -752,6 +752,8 @@ proofs:
       levels: {'0': '2026-11-21T02:00:00+00:00', '5': '2026-11-21T02:00:00+00:00'}
       checksum_basis: first seen
       sha256: {/backups/daily/20261121/app.db: 20286e7d726a35a0a1a6353860cebde865542e78a42f6b8c2518c145961b2504}
+      files: 5b1d3bb3a2f1c1cf0f4d9b6f0e4e7f0a5c3b0a4f7a3c2d1e0f9e8d7c6b5a4930
+      deeper: []
       source: /srv/app/app.db
       rpo_seconds: 600.0
       rto_seconds: 0.41

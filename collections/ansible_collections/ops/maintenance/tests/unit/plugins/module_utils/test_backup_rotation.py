@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import backup_archive, backup_rotation
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_archive, backup_proven, backup_rotation
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_policy import plan
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_sets import Backup, File
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
@@ -109,6 +109,51 @@ def test_nothing_goes_while_no_newer_one_is_proven(site, broken):
     outcome = rotate(site)
     assert state_of(outcome, "backup.rotation")[0] == "warning"
     assert names(site / "daily") == before
+
+
+def earlier(site, name="20261114.dump", level=5, **more):
+    """The proof of a drill at the weekend, as the verifier keeps it beside the daily one."""
+    path = site / "daily" / name
+    return {
+        "path": str(path), "level": level, "is_fresh": True, "verified": (NOW - timedelta(days=7)).isoformat(),
+        "time": datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(),
+        "sha256": {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}, "files": "", **more,
+    }  # fmt: skip
+
+
+def test_a_daily_reading_does_not_take_from_a_drill_what_it_proved(site):
+    deep = {"root": str(site / "daily"), "demanded_level": 5, "maximum_proof_age_hours": 200.0, "keep_daily": 2}
+    prove(site, level=2, demanded=2, deeper=[earlier(site)])
+    rotate(site, rule_of(**deep))
+    left = names(site / "daily")
+    assert left == [f"202611{day}.dump" for day in range(14, 22)], "what is newer than the proven one stays, and so does that one"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda site: prove(site, level=1, demanded=2, deeper=[earlier(site)]),
+        lambda site: prove(site, level=2, demanded=2, deeper=[earlier(site, level=4)]),
+        lambda site: prove(site, level=2, demanded=2, deeper=[earlier(site, is_fresh=False)]),
+        lambda site: prove(site, level=2, demanded=2, deeper=[earlier(site, sha256={})]),
+        lambda site: prove(site, level=2, demanded=2, deeper=[earlier(site, verified=(NOW - timedelta(days=9)).isoformat())]),
+        lambda site: (prove(site, deeper=[earlier(site)]), (site / "daily/20261114.dump").write_bytes(b"changed since")),
+    ],
+)
+def test_an_earlier_proof_counts_only_where_nothing_speaks_against_it(site, broken):
+    broken(site)
+    before = names(site / "daily")
+    rule = rule_of(root=str(site / "daily"), demanded_level=5, maximum_proof_age_hours=200.0)
+    assert state_of(rotate(site, rule), "backup.rotation")[0] == "warning"
+    assert names(site / "daily") == before
+
+
+def test_what_has_too_many_files_for_a_list_of_sums_is_known_by_their_names_sizes_and_times(site):
+    path = site / "daily/20261121.dump"
+    prove(site, sha256={}, files=backup_proven.fingerprint(str(path)))
+    assert rotate(site, check_mode=True).status == "due"
+    os.utime(path, (0, 0))
+    assert state_of(rotate(site), "backup.rotation")[0] == "warning"
 
 
 def test_what_is_newer_than_the_proven_one_never_goes_and_neither_does_that_one(site):

@@ -24,6 +24,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     backup_kinds,
     backup_pgbackrest,
     backup_proof,
+    backup_proven,
     backup_redis,
     backup_restic,
     backup_self_test,
@@ -347,6 +348,32 @@ def test_check_mode_gives_the_same_verdicts_and_leaves_no_trace(tmp_path, root):
     assert without_times == [(f.id, f.state) for f in real.findings]
     assert not checked.is_change
     assert not real.is_change
+
+
+def test_what_a_drill_proved_is_kept_beside_a_daily_reading(tmp_path, root):
+    path = make_database(root / "app.db")
+    set_time(path, NOW)
+
+    def kept(**more):
+        verify(tmp_path, sqlite_set(root, level=4), **more)
+        proof = json.loads((tmp_path / "state/backup_proofs.json").read_text())["sets"]["db"]
+        return proof["level"], [one["level"] for one in proof["deeper"]], backup_proven.deepest(proof)
+
+    assert kept() == (4, [], 4)
+    assert kept(maximum_level=2) == (2, [4], 4)
+    assert kept(maximum_level=3) == (3, [4], 4)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM work_orders WHERE id = 3")
+        connection.commit()
+    set_time(path, NOW + timedelta(minutes=5))
+    assert kept(maximum_level=2) == (2, [3, 4], 2), "what was proven were other bytes"
+    path.write_bytes(path.read_bytes()[:5000])
+    set_time(path, NOW)
+    assert kept(maximum_level=2)[::2] == (0, 0), "it is damaged now, whatever was proven before"
+    path.unlink()
+    assert kept()[::2] == (-1, -1)
+    set_time(make_database(path), NOW)
+    assert kept() == (4, [], 4)
 
 
 def test_a_killed_drill_is_swept_by_the_next_run_whoever_has_its_number_now(tmp_path, root):

@@ -249,6 +249,10 @@ def proof(age_hours=1.0, level=4, **more):
     return {"daily": {"path": "/backups/daily/x.db.gz", "time": NOW - age_hours * 3600, "level": level, **more}}
 
 
+def deep(sums, path="/backups/daily/x.db.gz"):
+    return {"path": path, "level": 5, "sha256": sums}
+
+
 @pytest.mark.parametrize(
     ("proofs", "state"),
     [
@@ -265,6 +269,12 @@ def proof(age_hours=1.0, level=4, **more):
         (proof(time=None), "critical"),
         (proof(level=None), "critical"),
         (proof(path=""), "critical"),
+        (proof(level=2, demanded=2, sha256={"a": "1"}, deeper=[deep({"a": "1"})]), "ok"),
+        (proof(level=2, demanded=2, sha256={"a": "1"}, deeper=[deep({"a": "2"})]), "critical"),
+        (proof(level=2, demanded=2, sha256={}, deeper=[deep({})]), "critical"),
+        (proof(level=1, demanded=2, sha256={"a": "1"}, deeper=[deep({"a": "1"})]), "critical"),
+        (proof(level=2, demanded=2, sha256={"a": "1"}, deeper=[deep({"a": "1"}, path="/backups/daily/w.db.gz")]), "critical"),
+        (proof(level=2, deeper="text"), "critical"),
         ({"weekly": {}}, "critical"),
         ({"daily": "text"}, "critical"),
         ({"sets": []}, "critical"),
