@@ -32,7 +32,13 @@ SELECT r.rolname AS name, r.rolsuper AS is_super, r.rolcanlogin AS logs_in, r.ro
        r.rolreplication AS replicates, r.rolbypassrls AS bypasses, NULLIF(r.rolvaliduntil, 'infinity')::text AS until,
        ARRAY(SELECT g.rolname::text FROM within w JOIN pg_roles g ON g.oid = w.roleid WHERE w.member = r.oid ORDER BY 1) AS groups,
        ARRAY(SELECT g.rolname::text FROM within w JOIN pg_roles g ON g.oid = w.roleid WHERE w.member = r.oid AND g.rolsuper ORDER BY 1)
-         AS super_groups
+         AS super_groups,
+       ARRAY(SELECT concat_ws(', ', CASE WHEN g.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN g.rolcreatedb THEN 'CREATEDB' END,
+                                    CASE WHEN g.rolreplication THEN 'REPLICATION' END, CASE WHEN g.rolbypassrls THEN 'BYPASSRLS' END)
+                    || ' through ' || g.rolname
+             FROM within w JOIN pg_roles g ON g.oid = w.roleid
+             WHERE w.member = r.oid AND NOT g.rolsuper AND (g.rolcreaterole OR g.rolcreatedb OR g.rolreplication OR g.rolbypassrls)
+             ORDER BY g.rolname) AS through
 FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1"""
 
 MAY_STAT = """
@@ -76,6 +82,7 @@ def _rights(row: Row) -> list[str]:
         "BYPASSRLS": row["bypasses"],
     }
     groups = [f"through {name}, a superuser" for name in row["super_groups"]]
+    groups += row["through"]  # SET ROLE gives a member what its group may
     groups += [f"member of {name}" for name in row["groups"] if name in _WEIGHTY]
     return [name for name, has in said.items() if has] + groups
 
@@ -136,7 +143,7 @@ def judge_in_force(about: About, facts: Row) -> list[Finding]:
 
 def _bad_role() -> list[Row]:
     rights = dict.fromkeys(("logs_in", "makes_roles", "makes_databases", "replicates", "bypasses"), True)
-    return [{"name": "r", "is_super": False, "until": None, "groups": [], "super_groups": [], **rights}]
+    return [{"name": "r", "is_super": False, "until": None, "groups": [], "super_groups": [], "through": [], **rights}]
 
 
 def _bad_load() -> Row:

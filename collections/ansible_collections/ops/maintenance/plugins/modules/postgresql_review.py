@@ -64,7 +64,7 @@ options:
   privileged_roles:
     description:
       - Roles, beside superusers, that are meant to make roles or databases, replicate, see past row security, or be members of a
-        role that reaches as far.
+        role that reaches as far. Members of such a role need to be named as well.
     type: list
     elements: str
     default: []

@@ -503,7 +503,7 @@ def test_every_finding_is_documented():
 
 def a_role(**given_):
     rights = dict.fromkeys(("is_super", "makes_roles", "makes_databases", "replicates", "bypasses"), False)
-    return {"name": "app", "logs_in": True, "until": None, "groups": [], "super_groups": [], **rights, **given_}
+    return {"name": "app", "logs_in": True, "until": None, "groups": [], "super_groups": [], "through": [], **rights, **given_}
 
 
 @pytest.mark.parametrize(
@@ -516,6 +516,7 @@ def a_role(**given_):
         (a_role(groups=["staff"]), "ok"),
         (a_role(groups=["pg_execute_server_program"]), "warning"),
         (a_role(groups=["root"], super_groups=["root"]), "warning"),
+        (a_role(groups=["replica"], through=["REPLICATION through replica"]), "warning"),  # the group is declared, its member is not
         (a_role(name="replica", replicates=True), "ok"),
     ],
 )
