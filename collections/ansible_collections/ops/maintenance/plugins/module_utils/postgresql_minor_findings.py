@@ -20,6 +20,13 @@ def all_of(job: Job, actions: t.Sequence[Action]) -> list[Finding]:
     return findings + ([majors(job)] if job.packages.minors else [])
 
 
+def not_known(job: Job, target: Target) -> str:
+    """Say why it is not known what is due for a server that answers, empty when it is."""
+    if target.minor is None or target.cluster is None:
+        return job.blind or "no package or cluster of this host is the one that answers"
+    return "" if target.work else job.blind or target.minor.refused
+
+
 def pending(job: Job, target: Target) -> Finding:
     """Judge whether a server runs the newest minor release that is to be had."""
     seen, minor = target.seen, target.minor
@@ -28,7 +35,7 @@ def pending(job: Job, target: Target) -> Finding:
         advice = "Let the server answer, or correct how it is declared."
         return Finding(state="unknown", summary=f"Its version is not known: {target.problem}", advice=advice, **common)
     if minor is None or target.cluster is None:
-        why = job.blind or "no package or cluster of this host is the one that answers"
+        why = not_known(job, target)
         advice = "Take it out of patching_postgresql; whoever provides the server updates it."
         return Finding(
             state="unknown", summary=f"It runs {shown(seen.version)}; what is to be had is not known: {why}.", advice=advice, **common
@@ -46,9 +53,9 @@ def pending(job: Job, target: Target) -> Finding:
             evidence=lines,
             **common,
         )
-    if job.blind or minor.refused:
+    why = not_known(job, target)
+    if why:
         advice = "Mend what is named, then run again."
-        why = job.blind or minor.refused
         return Finding(
             state="unknown", summary=f"It runs {shown(seen.version)}; what is to be had is not known: {why}", advice=advice, **common
         )
@@ -71,6 +78,10 @@ def ready(job: Job, target: Target) -> Finding:
         advice = "Grant pg_monitor to the role."
         return Finding(state="unknown", summary=f"Long transactions are not known: {target.seen.blind}.", advice=advice, **common)
     if not target.work:
+        why = not_known(job, target)
+        if why:
+            words = f"Whether a restart is due is not known, so that nothing that speaks against one was looked for: {why}"
+            return Finding(state="unknown", summary=words, advice="Mend what postgresql_minor.pending says, then run again.", **common)
         return Finding(state="ok", summary="Nothing is due, so that it is not restarted.", value=0, unit="count", **common)
     said = job.refusals(target) + job.waits_for(target)
     if said:

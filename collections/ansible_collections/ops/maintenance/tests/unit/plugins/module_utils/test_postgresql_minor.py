@@ -224,3 +224,24 @@ def test_senseless_input_is_told_in_a_sentence(given_params, said):
 def test_no_package_lists_are_no_proof_that_no_major_version_is_offered(blind, offered, state):
     job = minor.Job(params(), True, Host(), packages=packages.Packages(majors_offered=offered), blind=blind)
     assert findings.majors(job).state == state
+
+
+HERE = packages.Cluster(15, "main", 5432, True)
+CURRENT = packages.Minor(15, 150014, 150014)
+
+
+@pytest.mark.parametrize(
+    ("target", "blind", "state"),
+    [
+        (minor.Target(server(), seen(), "", CURRENT, HERE), "", "ok"),
+        (minor.Target(server(), seen(), "", CURRENT, HERE), "there are no package lists on the host", "unknown"),
+        (minor.Target(server(), seen(), "", packages.Minor(15, 150014, 150014, refused="it would remove postgis"), HERE), "", "unknown"),
+        (minor.Target(server(), seen()), "", "unknown"),
+        (minor.Target(server(), seen()), "minor releases are planned with apt only, and this host has dnf", "unknown"),
+        (minor.Target(server(), seen(), "", packages.Minor(15, 150014, 150015), HERE), "there are no package lists on the host", "ok"),
+    ],
+)
+def test_a_server_is_not_called_ready_where_it_is_not_known_what_is_due(target, blind, state):
+    job = minor.Job(params(), True, Host(), [target], packages.Packages(), [HERE], blind)
+    assert findings.ready(job, target).state == state
+    assert (findings.pending(job, target).state == "unknown") == (state == "unknown")
