@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     port_scan,
     security_endpoints,
-    security_firewall,
     security_network,
     security_ocsp,
     security_review,
@@ -126,12 +125,6 @@ def test_an_sshd_that_has_not_read_its_files_is_found(sshd):
 def sshd_reload(sshd):
     found = security_sshd.look(review_of(sshd_policy=True), str(sshd.folder))
     return next(one for one in found if one.id == "security.sshd_reload")
-
-
-def test_a_firewall_that_may_not_be_read_is_unknown(tmp_path):
-    """A container without NET_ADMIN: nft is there and refuses."""
-    found = security_firewall.look(review_of(firewall="required", state_dir=str(tmp_path)))
-    assert [one.state for one in found] == ["unknown"]
 
 
 def test_a_real_scan_tells_what_is_open_and_nothing_of_what_is_not():
