@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests in tests/hosts on real Debian systems with the real PostgreSQL, Redis and backup tools: in a container of each
-# test-host image, as root, without a network, all images at once. SUITES="bookworm" runs one; further arguments go to pytest.
+# test-host image, as root, without a network but the container's own, all images at once. SUITES="bookworm" runs one; further arguments go to pytest.
 # /small is a filesystem of its own, for tests to fill. POSTGRESQL=13 tests the server that lies in .cache/postgresql/13.
 # The output of one goes to .cache/host-tests/<image>.log and is shown when it ends.
 set -uo pipefail
@@ -17,8 +17,8 @@ fi
 
 # Run the tests in one image; the container goes away with us.
 run() {
-  docker run --rm --network none --init --shm-size 512m --cap-add SYS_PTRACE --tmpfs /tmp:rw,exec,mode=1777 --tmpfs /run:rw,exec,mode=755 \
-    --tmpfs /small:rw,mode=1777,size=96m --volume "$PWD:/src:ro" --workdir /src --env PYTHONPATH=/src/collections:/src/tests/hosts \
+  docker run --rm --network none --init --shm-size 512m --cap-add SYS_PTRACE --cap-add NET_ADMIN \
+    --tmpfs /tmp:rw,exec,mode=1777 --tmpfs /run:rw,exec,mode=755 --tmpfs /small:rw,mode=1777,size=96m --volume "$PWD:/src:ro" --workdir /src --env PYTHONPATH=/src/collections:/src/tests/hosts \
     --env PYTHONDONTWRITEBYTECODE=1 "${server[@]}" --env LC_ALL=C.UTF-8 --name "$1" "$2" python3 -m pytest -c tests/hosts/pytest.ini --rootdir /src -q "${@:3}"
 }
 

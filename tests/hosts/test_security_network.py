@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     port_scan,
     security_endpoints,
-    security_firewall,
     security_network,
     security_ocsp,
     security_review,
@@ -26,8 +25,8 @@ from ansible_collections.ops.maintenance.plugins.module_utils.security_common im
 OPTIONS = {**security_review.OPTIONS, "state_dir": {"type": "path"}}
 
 
-def review_of(**given):
-    return Review(filled(OPTIONS, given), Host(), False, Host().now())
+def review_of(etc="/etc", **given):
+    return Review(filled(OPTIONS, given), Host(), False, Host().now(), etc)
 
 
 def free_port():
@@ -70,8 +69,9 @@ def sshd(tmp_path):
     base = f"HostKey {key}\nPidFile {tmp_path}/sshd.pid\nPort {port}\nListenAddress 127.0.0.1\n"
 
     def look(text, **given):
-        (tmp_path / "sshd_config").write_text(base + text)
-        found = security_sshd.look(review_of(sshd_policy=True, **given), str(tmp_path))
+        (tmp_path / "ssh").mkdir(exist_ok=True)
+        (tmp_path / "ssh" / "sshd_config").write_text(base + text)
+        found = security_sshd.look(review_of(str(tmp_path), sshd_policy=True, **given))
         return {(one.id, one.subject): one for one in found}
 
     look.folder, look.port = tmp_path, port
@@ -101,7 +101,7 @@ def test_a_configuration_that_does_not_parse_is_unknown(sshd):
 
 def test_an_sshd_that_has_not_read_its_files_is_found(sshd):
     sshd(HARDENED)
-    config = sshd.folder / "sshd_config"
+    config = sshd.folder / "ssh/sshd_config"
     old = time.time() - 5
     with subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", str(config)], stderr=subprocess.DEVNULL) as running:
         try:
@@ -124,14 +124,20 @@ def test_an_sshd_that_has_not_read_its_files_is_found(sshd):
 
 
 def sshd_reload(sshd):
-    found = security_sshd.look(review_of(sshd_policy=True), str(sshd.folder))
+    found = security_sshd.look(review_of(str(sshd.folder), sshd_policy=True))
     return next(one for one in found if one.id == "security.sshd_reload")
 
 
-def test_a_firewall_that_may_not_be_read_is_unknown(tmp_path):
-    """A container without NET_ADMIN: nft is there and refuses."""
-    found = security_firewall.look(review_of(firewall="required", state_dir=str(tmp_path)))
-    assert [one.state for one in found] == ["unknown"]
+def test_an_option_on_the_command_line_of_the_real_sshd_is_found(sshd):
+    sshd(HARDENED)
+    argv = ["/usr/sbin/sshd", "-D", "-f", str(sshd.folder / "ssh/sshd_config"), "-o", "PermitEmptyPasswords=yes"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as running:
+        try:
+            wait_for(lambda: answers(sshd.port))
+            assert sshd(HARDENED)["security.sshd_policy", "sshd.permit_empty_passwords"].state == "critical"
+        finally:
+            running.terminate()
+    assert sshd(HARDENED)["security.sshd_policy", "sshd"].state == "ok"
 
 
 def test_a_real_scan_tells_what_is_open_and_nothing_of_what_is_not():

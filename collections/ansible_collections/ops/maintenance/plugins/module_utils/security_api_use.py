@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import statistics
@@ -13,12 +14,12 @@ import tempfile
 import typing as t
 from dataclasses import dataclass, field
 
-from .errors import InputError, MaintenanceError, out_of_range
+from .errors import MaintenanceError
 from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, zone_of
 from .paths import read_state
 from .record import Finding, clean
-from .security_common import Review, filled, shown, unknown
+from .security_common import Review, filled, shown, source_problems, unknown
 from .security_login_patterns import unusual
 from .security_login_sources import with_siblings
 
@@ -189,21 +190,8 @@ def _oddities(
 
 def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what cannot be meant."""
-    wrong = []
-    for source in params["api_sources"]:
-        where = f"api_sources, {source['name']}"
-        wrong += [
-            str(InputError.of(f"paths of {where}", path, "an absolute pattern", "write it from the root on"))
-            for path in source["paths"]
-            if not path.startswith("/")
-        ]
-        limits = [*out_of_range(source, ("least_a_day",)), *out_of_range(source, ("factor",), least=1)]
-        wrong += [f"{problem} It is in {where}." for problem in (*limits, *out_of_range(source, ("error_percent",), most=100))]
-        try:
-            zone_of(source["timezone"], f"timezone of {where}")
-        except InputError as error:
-            wrong.append(str(error))
-    return wrong
+    ranges = (("least_a_day", 0, math.inf), ("factor", 1, math.inf), ("error_percent", 0, 100))
+    return list(source_problems("api_sources", params["api_sources"], ranges))
 
 
 def passes_bad_sample(review: Review) -> str:

@@ -13,7 +13,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from . import security_sshd, security_sshd_config
+from . import security_sshd, security_sshd_config, security_sshd_started
 from .errors import MaintenanceError
 from .paths import open_folder, open_regular
 from .record import clean
@@ -90,22 +90,24 @@ class Places:
 
 def places(review: Review) -> Places:
     """Follow what sshd really uses, for everybody and for those whom Match blocks treat apart."""
-    path = os.path.join(review.etc, "ssh/sshd_config")
+    started = security_sshd_started.started(review.etc, "/proc" if review.etc == "/etc" else "")
     try:
-        config = security_sshd_config.read(path)
+        config = security_sshd_config.read(started.path)
     except FileNotFoundError:
         return Places()
     except (OSError, MaintenanceError) as error:
-        return Places(gaps=(f"where sshd looks for keys: {shown(path)}: {why_unread(error)}",), is_known=False)
-    if not config.keywords & {_FILES, _COMMAND, _AUTHORITIES}:
+        return Places(gaps=(f"where sshd looks for keys: {shown(started.path)}: {why_unread(error)}",), is_known=False)
+    told = {*config.keywords, *(word.split("=")[0].split()[0].lower() for word in started.given if word.strip("= "))}
+    if not told & {_FILES, _COMMAND, _AUTHORITIES}:
         return Places()
     declared = review.params.get("sshd_connections") or []
     made_up, unclear = security_sshd_config.connections(config.blocks)
-    gaps = [f"where sshd looks for keys: {block}: declare a connection for it in sshd_connections" for block in unclear if not declared]
+    gaps = [f"where sshd looks for keys: {gap}" for gap in started.gaps]
+    gaps += [f"where sshd looks for keys: {block}: declare a connection for it in sshd_connections" for block in unclear if not declared]
     answers, asked = [], list(dict.fromkeys(["", *declared, *made_up]))
     for connection in asked:
         try:
-            answers.append(security_sshd.ask(review, path, connection))
+            answers.append(security_sshd.ask(review, started.given, connection))
         except MaintenanceError as error:
             gaps.append(f"where sshd looks for keys{f' for {connection}' if connection else ''}: {error}")
     gaps += [said for options in answers for said in _elsewhere(options)]

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 import typing as t
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from . import record
-from .errors import MaintenanceError
+from .errors import InputError, MaintenanceError, out_of_range, refusal
 from .host import Host
 from .kept_state import keep_state
+from .log_lines import zone_of
 from .record import Action, Finding, Metric
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
@@ -55,6 +57,34 @@ def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> dict[st
         if "options" in option and values[name] is not None:
             values[name] = [filled(option["options"], item) for item in values[name]]
     return values
+
+
+def source_problems(
+    option: str, sources: t.Sequence[t.Mapping[str, t.Any]], ranges: t.Sequence[tuple[str, float, float]] = ()
+) -> t.Iterator[str]:
+    """Return what cannot be meant of the log files that are declared as sources.
+
+    :param ranges: numbers of each source, with the least and the most that they may be.
+    """
+    names = [source["name"] for source in sources]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{option} names {name!r} twice, and what is seen of each is kept by its name; give each a name of its own."
+    for source in sources:
+        where = f"{option}, {source['name']}"
+        for path in source["paths"]:
+            if not path.startswith("/"):
+                yield str(InputError.of(f"paths of {where}", path, "an absolute pattern", "write it from the root on"))
+        for name, least, most in ranges:
+            yield from (f"{problem} It is in {where}." for problem in out_of_range(source, (name,), least, most))
+        yield from refusal(zone_of, source["timezone"], f"timezone of {where}")
+
+
+def pattern_problems(option: str, pattern: str) -> t.Iterator[str]:
+    """Say what is wrong with a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        yield f"{option} is not a regular expression ({error}); correct it."
 
 
 def why_unread(error: Exception) -> str:

@@ -15,7 +15,7 @@ from .judge import many
 from .record import Finding
 from .security_common import Review, read_small, shown, unknown
 from .security_drift import Question, compared
-from .security_firewall_rules import Opening, Ruleset, read_iptables, read_nft, read_ufw
+from .security_firewall_rules import Opening, Ruleset, native_tables, nft_told, read_iptables, read_nft
 
 OPTIONS: dict[str, t.Any] = {
     "firewall": {"type": "str", "choices": ["ignore", "review", "required"], "default": "ignore"},
@@ -26,7 +26,8 @@ IDS = ("security.firewall", "security.firewall_rules", "security.firewall_drift"
 
 _RULE = re.compile(r"allow (?P<protocol>tcp|udp|any)/(?P<port>\d{1,5}(?:-\d{1,5})?|any)(?: from (?P<source>\S+))?")
 _SERVICES = ("nftables", "ufw", "firewalld", "netfilter-persistent", "iptables", "shorewall", "ferm")
-_LEGACY, _IPV6 = "/proc/net/ip_tables_names", "/proc/net/if_inet6"
+_TABLES = {"ip": ("iptables", "/proc/net/ip_tables_names"), "ip6": ("ip6tables", "/proc/net/ip6_tables_names")}
+_IPV6 = "/proc/net/if_inet6"
 _SUBJECT = "firewall"
 
 
@@ -72,12 +73,12 @@ def look(review: Review) -> list[Finding]:
         return [unknown(IDS[0], _SUBJECT, f"its rules could not be read: {error}", "Run with become: true, or repair the tool.")]
     if not has_tool:
         advice = "Install nftables (or what this host uses), or say firewall: ignore where another device does it."
-        return [unknown(IDS[0], _SUBJECT, "its rules are not known: there is no nft, iptables-save or ufw on this host", advice)]
+        return [unknown(IDS[0], _SUBJECT, "its rules are not known: there is no nft and no iptables-save on this host", advice)]
     findings = [closed(rules, review.params["firewall"], _families())]
     if review.params["firewall_rules"] is not None:
         findings.append(as_declared(rules, review.params["firewall_rules"]))
     findings.append(_drift(review, rules))
-    if any(rules.lines.values()):
+    if not rules.is_empty:
         findings.append(_boot(review))
     return findings
 
@@ -88,17 +89,43 @@ def collect(review: Review, rules: Ruleset) -> bool:
     :raises MaintenanceError: a tool does not answer.
     """
     has_nft, has_iptables = review.host.which("nft") is not None, review.host.which("iptables-save") is not None
-    has_ufw = review.host.which("ufw") is not None
-    is_mixed = has_nft and read_nft(_ask(review, "nft", "-j", "list", "ruleset"), _ask(review, "nft", "-s", "list", "ruleset"), rules)
-    if has_iptables:
-        read_iptables(_ask(review, "iptables-save"), "ip", rules)
-        if review.host.which("ip6tables-save"):
-            read_iptables(_ask(review, "ip6tables-save"), "ip6", rules)
-    elif is_mixed or _has_legacy_tables():
-        rules.gaps.append("rules of iptables: there is no iptables-save to read them with")
-    if has_ufw:
-        read_ufw(_ask(review, "ufw", "status", "verbose"), rules)
-    return has_nft or has_iptables or has_ufw
+    told = nft_told(_ask(review, "nft", "-j", "list", "ruleset")) if has_nft else []
+    elsewhere: set[str] = set()
+    for family, (tool, names) in _TABLES.items():
+        if has_iptables and review.host.which(f"{tool}-save"):
+            elsewhere |= _iptables(review, family, tool, names, rules, native_tables(told))
+    is_mixed = has_nft and read_nft(told, _ask(review, "nft", "-s", "list", "ruleset"), rules, elsewhere)
+    if is_mixed or (not has_iptables and any(_holds(names) for _tool, names in _TABLES.values())):
+        rules.gaps.append("rules of iptables: there is no iptables-save that tells them in full")
+    rules.notes += _of_ufw(review)
+    return has_nft or has_iptables
+
+
+def _of_ufw(review: Review) -> list[str]:
+    """Say whether ufw is active; what it lets in is told by iptables-save, and so is what others let in beside it."""
+    if review.host.which("ufw") is None:
+        return []
+    try:
+        is_active = re.search(r"^Status: active", _ask(review, "ufw", "status"), re.M)
+    except MaintenanceError as error:
+        return [f"whether ufw is active is not known: {error}"]
+    return [] if is_active else ["ufw is installed and not active"]
+
+
+def _iptables(review: Review, family: str, tool: str, names: str, rules: Ruleset, native: t.Collection[str]) -> set[str]:
+    """Ask for the rules of one family; those of iptables-legacy lie beside the ones that nft knows, and both count."""
+    text = _ask(review, f"{tool}-save")
+    if "(nf_tables)" not in text.partition("\n")[0] and text.strip():
+        read_iptables(text, family, rules, f"{tool}-legacy")
+        newer = f"{tool}-nft-save"
+        return read_iptables(_ask(review, newer), family, rules, tool, native) if review.host.which(newer) else set()
+    told = read_iptables(text, family, rules, tool, native)
+    if _holds(names):
+        if review.host.which(f"{tool}-legacy-save"):
+            read_iptables(_ask(review, f"{tool}-legacy-save"), family, rules, f"{tool}-legacy")
+        else:
+            rules.gaps.append(f"rules of {tool}-legacy: there is no {tool}-legacy-save to read them with")
+    return told
 
 
 def _ask(review: Review, *argv: str) -> str:
@@ -108,9 +135,10 @@ def _ask(review: Review, *argv: str) -> str:
     return ran.stdout
 
 
-def _has_legacy_tables() -> bool:
+def _holds(names: str) -> bool:
+    """Say whether the kernel has tables of the old kind."""
     try:
-        return bool(read_small(_LEGACY).strip())
+        return bool(read_small(names).strip())
     except (OSError, MaintenanceError):
         return False
 
@@ -122,14 +150,15 @@ def _families() -> tuple[str, ...]:
 def closed(rules: Ruleset, wish: str, families: t.Sequence[str] = ("IPv4", "IPv6")) -> Finding:
     """Judge what happens to packets that no rule expects."""
     open_for = [family for family in families if not rules.closed.get(family)]
-    is_absent = not any(rules.lines.values()) and not rules.openings
     if not open_for:
         state, summary = "ok", f"what no rule expects is refused, over {' and '.join(families)}"
     elif rules.gaps:
         state, summary = "unknown", f"it could not be told what happens to unexpected packets over {' and '.join(open_for)}"
     else:
         state = "critical" if wish == "required" else "warning"
-        summary = "there is no firewall" if is_absent else f"what no rule expects is let in over {' and '.join(open_for)}"
+        summary = "there is no firewall" if rules.is_empty else f"what no rule expects is let in over {' and '.join(open_for)}"
+    if open_for and rules.notes:
+        summary += f" ({'; '.join(rules.notes)})"
     advice = {"unknown": "Install the tool that is named, then look again."}
     return Finding(
         IDS[0],
@@ -137,26 +166,27 @@ def closed(rules: Ruleset, wish: str, families: t.Sequence[str] = ("IPv4", "IPv6
         _SUBJECT,
         summary,
         threshold=f"{'critical' if wish == 'required' else 'warning'} when unexpected packets are let in",
-        not_covered="; ".join([*rules.gaps, "what containers and other devices on the way do"]),
+        not_covered="; ".join([*rules.gaps, "what containers and other devices on the way do, DHCP, mDNS and UPnP as ufw lets them in"]),
         advice="" if state == "ok" else advice.get(state, "Refuse by default (policy drop on input, IPv6 too), after allowing ssh."),
-        evidence=[f"let in: {shown(str(opening))}" for opening in sorted(rules.openings)]
+        evidence=[*rules.notes]
+        + [f"let in: {shown(str(opening))}" for opening in sorted(rules.openings)]
         + [f"published by Docker past these rules: {port}" for port in sorted(rules.published)],
     )
 
 
 def as_declared(rules: Ruleset, declared: t.Sequence[str]) -> Finding:
     """Compare what is let in with the whole declared list, both ways."""
-    wanted = {opening for opening in map(_opening, declared) if opening}
     found = {_normal(opening) for opening in rules.openings}
     for protocol, _unused, port in (published.partition("/") for published in rules.published):
         found.add(Opening(protocol, port, "any"))
+    wanted = {one for opening in map(_opening, declared) if opening for one in _meant(opening, found)}
     lines = [f"declared, but not let in: {opening}" for opening in sorted(wanted - found)]
     lines += [f"let in, but not declared: {shown(str(opening))}" for opening in sorted(found - wanted)]
     return Finding(
         IDS[1],
         "warning" if lines else "unknown" if rules.gaps else "ok",
         _SUBJECT,
-        f"{many(len(lines), 'difference')} between what is let in and the {many(len(wanted), 'declared rule')}",
+        f"{many(len(lines), 'difference')} between what is let in and the {many(len(declared), 'declared rule')}",
         value=len(lines),
         unit="count",
         threshold="warning from 1",
@@ -164,6 +194,13 @@ def as_declared(rules: Ruleset, declared: t.Sequence[str]) -> Finding:
         advice="Correct the firewall (ssh from the control node first), or the declaration." if lines or rules.gaps else "",
         evidence=lines,
     )
+
+
+def _meant(wanted: Opening, found: t.Container[Opening]) -> list[Opening]:
+    """Return what a declared rule stands for: ``any/53`` is kept as one rule by nft, and as one for TCP and one for UDP by ufw."""
+    if wanted.protocol != "any" or wanted.port == "any" or wanted in found:
+        return [wanted]
+    return [wanted._replace(protocol=protocol) for protocol in ("tcp", "udp")]
 
 
 def _normal(opening: Opening) -> Opening:
@@ -190,6 +227,8 @@ def _boot(review: Review) -> Finding:
     if ran.rc != 0 or not any("UnitFileState" in block for block in blocks):
         return unknown(IDS[3], _SUBJECT, f"whether the rules come back at boot is not known: {ran.why()}", "Look by hand.")
     enabled = sorted(block["Id"] for block in blocks if block.get("UnitFileState", "").startswith("enabled"))
+    if "ufw.service" in enabled and not _ufw_starts(review.etc):
+        enabled.remove("ufw.service")
     return Finding(
         IDS[3],
         "ok" if enabled else "warning",
@@ -199,6 +238,14 @@ def _boot(review: Review) -> Finding:
         not_covered="whether that service loads the same rules",
         advice="" if enabled else "Save the rules and enable the service that loads them (systemctl enable nftables).",
     )
+
+
+def _ufw_starts(etc: str) -> bool:
+    """Say whether ufw loads anything at boot: its service is enabled as soon as it is installed, whatever it is told to do."""
+    try:
+        return re.search(rb"^ENABLED=[\"']?yes\b", read_small(os.path.join(etc, "ufw", "ufw.conf")), re.M | re.I) is not None
+    except (OSError, MaintenanceError):
+        return False
 
 
 def passes_bad_sample(_review: Review) -> str:

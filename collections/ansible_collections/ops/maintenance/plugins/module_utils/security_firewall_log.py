@@ -4,18 +4,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
 import typing as t
 from dataclasses import dataclass, field
 
-from .errors import InputError, MaintenanceError, out_of_range
+from .errors import MaintenanceError
 from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .paths import read_state
 from .record import Finding, clean
-from .security_common import Review, address_of, filled, shown, unknown
+from .security_common import Review, address_of, filled, pattern_problems, shown, source_problems, unknown
 from .security_login_patterns import unusual
 from .security_login_sources import with_siblings
 
@@ -189,24 +190,10 @@ def verdict(review: Review, source: t.Mapping[str, t.Any], refused: Refused, kno
 
 def validate(params: t.Mapping[str, t.Any]) -> list[str]:
     """Return what cannot be meant."""
-    wrong = []
-    for source in params["firewall_logs"]:
-        where = f"firewall_logs, {source['name']}"
-        wrong += [
-            str(InputError.of(f"paths of {where}", path, "an absolute pattern", "write it from the root on"))
-            for path in source["paths"]
-            if not path.startswith("/")
-        ]
-        wrong += [
-            f"{problem} It is in {where}." for problem in (*out_of_range(source, ("least_a_day",)), *out_of_range(source, ("factor",), 1))
-        ]
-        try:
-            re.compile(source["blocked_pattern"])
-            zone_of(source["timezone"], f"timezone of {where}")
-        except re.error as error:
-            wrong.append(f"blocked_pattern of {where} is not a regular expression ({error}); correct it.")
-        except InputError as error:
-            wrong.append(str(error))
+    sources = params["firewall_logs"]
+    wrong = [*source_problems("firewall_logs", sources, (("least_a_day", 0, math.inf), ("factor", 1, math.inf)))]
+    for source in sources:
+        wrong += pattern_problems(f"blocked_pattern of firewall_logs, {source['name']},", source["blocked_pattern"])
     return wrong
 
 

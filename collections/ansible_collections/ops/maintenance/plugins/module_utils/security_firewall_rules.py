@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what nft, iptables and ufw tell: what happens to unexpected packets, what is let in, and every rule on a line."""
+"""Read what nft and iptables tell: what happens to unexpected packets, what is let in, and every rule on a line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from .errors import MaintenanceError
 FAMILIES = {"ip": ("IPv4",), "ip6": ("IPv6",), "inet": ("IPv4", "IPv6")}
 _CLOSED = ("drop", "reject")
 _DEPTH = 8
+_OF_UFW = re.compile(
+    r"-A ufw6?-before-input .*(?:--sport 67 --dport 68|--sport 547 --dport 546"
+    r"|-d (?:224\.0\.0\.251/32|ff02::fb/128) .*--dport 5353|-d (?:239\.255\.255\.250/32|ff02::f/128) .*--dport 1900) -j ACCEPT"
+)
+"""What ufw lets in by itself: DHCP, and what mDNS and UPnP send to everybody in the network."""
+_INCOMPATIBLE = re.compile(r"^# Table `(\w+)' .*incompatible", re.M)
 
 
 class Opening(t.NamedTuple):
@@ -49,6 +55,7 @@ class Ruleset:
     :param closed: address family to whether unexpected packets are refused there.
     :param lines: chain to its rules in order, for the comparison with the baseline.
     :param published: ports that Docker leads past the rules for input.
+    :param notes: what else is worth telling.
     """
 
     closed: dict[str, bool] = field(default_factory=dict)
@@ -56,6 +63,7 @@ class Ruleset:
     lines: dict[str, list[str]] = field(default_factory=dict)
     published: set[str] = field(default_factory=set)
     gaps: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add_input(self, families: t.Iterable[str], policy: str, chain: str, chains: t.Mapping[str, list[Step]]) -> None:
         """Follow a chain that sees what comes in."""
@@ -68,6 +76,11 @@ class Ruleset:
         for step in steps:
             if step.verdict == "accept" and not step.is_harmless and not (step.is_bare and not is_closed):
                 self.openings |= {Opening(p, port, s) for p in step.protocols for port in step.ports for s in step.sources}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is refused or let in by a rule."""
+        return not any(line != "policy ACCEPT" for lines in self.lines.values() for line in lines)
 
     def entries(self, is_ignored: t.Callable[[str], bool]) -> dict[str, str]:
         """Return each rule by name, and the order of each chain, for the comparison with the baseline."""
@@ -102,32 +115,60 @@ def _narrowed(outer: Step, inner: Step) -> Step:
     )
 
 
-def read_nft(text: str, plain: str, rules: Ruleset) -> bool:
-    """Read ``nft -j list ruleset`` and its plain form; return whether some rules are of iptables and so not told in full.
+Told = t.Sequence[t.Mapping[str, t.Any]]
+_NATIVE = re.compile(r'"set":|"@|"vmap":')
+"""What no iptables makes: iptables-save leaves it out of a rule, so that the rule looks like another."""
+
+
+def nft_told(text: str) -> Told:
+    """Return what ``nft -j list ruleset`` printed, thing by thing.
 
     :raises MaintenanceError: it is not what nft prints.
     """
     try:
-        told = json.loads(text)["nftables"]
-        chains: dict[str, list[Step]] = {}
-        bases = []
+        return [item for item in json.loads(text)["nftables"] if next(iter(item.items()))]
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise _unexpected(error) from error
+
+
+def _unexpected(error: Exception) -> MaintenanceError:
+    return MaintenanceError(f"nft said something unexpected ({type(error).__name__} at {error})")
+
+
+def native_tables(told: Told) -> set[str]:
+    """Return the tables with rules that iptables cannot tell."""
+    rules = [item["rule"] for item in told if isinstance(item.get("rule"), dict)]
+    return {f"{rule.get('family')} {rule.get('table')}" for rule in rules if _NATIVE.search(json.dumps(rule.get("expr")))}
+
+
+def read_nft(told: Told, plain: str, rules: Ruleset, elsewhere: t.Container[str] = ()) -> bool:
+    """Read what nft told, and its plain form; return whether some rules are of iptables and so not told in full.
+
+    :param elsewhere: tables that iptables-save has told, and in full.
+    :raises MaintenanceError: it is not what nft prints.
+    """
+    is_mixed = False
+    chains: dict[str, list[Step]] = {}
+    bases = []
+    try:
         for item in told:
-            if "chain" in item:
-                chain = item["chain"]
-                key = f"{chain['family']} {chain['table']} {chain['name']}"
-                chains.setdefault(key, [])
-                if chain.get("hook") == "input" and chain.get("type") == "filter" and chain["family"] in FAMILIES:
-                    bases.append((FAMILIES[chain["family"]], chain.get("policy", "accept"), key))
-            elif "rule" in item:
-                rule = item["rule"]
-                table = f"{rule['family']} {rule['table']}"
-                chains.setdefault(f"{table} {rule['chain']}", []).append(_nft_step(rule.get("expr", []), table))
+            (kind, one) = next(iter(item.items()))
+            if kind not in ("chain", "rule") or f"{one['family']} {one['table']}" in elsewhere:
+                continue
+            is_mixed |= '"xt":' in json.dumps(one)
+            table = f"{one['family']} {one['table']}"
+            if kind == "rule":
+                chains.setdefault(f"{table} {one['chain']}", []).append(_nft_step(one.get("expr", []), table))
+                continue
+            chains.setdefault(f"{table} {one['name']}", [])
+            if one.get("hook") == "input" and one.get("type") == "filter" and one["family"] in FAMILIES:
+                bases.append((FAMILIES[one["family"]], one.get("policy", "accept"), f"{table} {one['name']}"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MaintenanceError(f"nft said something unexpected ({type(error).__name__} at {error})") from error
+        raise _unexpected(error) from error
     for families, policy, key in bases:
         rules.add_input(families, policy, key, chains)
-    rules.lines.update(_nft_lines(plain))
-    return '"xt":' in text
+    rules.lines.update({block: lines for block, lines in _nft_lines(plain).items() if " ".join(block.split()[:2]) not in elsewhere})
+    return is_mixed
 
 
 def _nft_step(expressions: t.Sequence[t.Mapping[str, t.Any]], table: str) -> Step:
@@ -200,25 +241,38 @@ def _nft_lines(plain: str) -> dict[str, list[str]]:
     return found
 
 
-def read_iptables(text: str, family: str, rules: Ruleset) -> None:
-    """Read ``iptables-save`` (``ip``) or ``ip6tables-save`` (``ip6``)."""
+def read_iptables(text: str, family: str, rules: Ruleset, told_by: str = "iptables", untold: t.Iterable[str] = ()) -> set[str]:
+    """Read ``iptables-save`` (``ip``) or ``ip6tables-save`` (``ip6``); return the tables that it told.
+
+    :param untold: tables that it cannot tell in full, and that are not read here.
+    """
     table, policy = "", ""
+    left_out = {*untold, *(f"{family} {name}" for name in _INCOMPATIBLE.findall(text))}
+    tables: set[str] = set()
     chains: dict[str, list[Step]] = {}
     for line in text.splitlines():
+        words = _split(line)
         if line.startswith("*"):
             table = line[1:].strip()
-        elif line.startswith(":INPUT ") and table == "filter":
-            policy = line.split()[1].lower()
-        elif line.startswith("-A "):
-            words = _split(line)
-            rules.lines.setdefault(f"{family} {table} {words[1]} (iptables)", []).append(" ".join(words[2:]))
+            tables |= {f"{family} {table}"} - left_out
+        elif f"{family} {table}" in left_out:
+            continue
+        elif line.startswith(":") and len(words) > 1 and words[1] != "-":
+            rules.lines.setdefault(f"{family} {table} {words[0][1:]} ({told_by})", []).append(f"policy {words[1]}")
+            if words[0] == ":INPUT" and table == "filter":
+                policy = words[1].lower()
+        elif line.startswith("-A ") and len(words) > 1:
+            rules.lines.setdefault(f"{family} {table} {words[1]} ({told_by})", []).append(" ".join(words[2:]))
             if table == "filter":
-                chains.setdefault(words[1], []).append(_iptables_step(words[2:]))
+                step = _iptables_step(words[2:])
+                step.is_harmless |= _OF_UFW.match(line) is not None
+                chains.setdefault(words[1], []).append(step)
             elif table == "nat" and "DNAT" in words and words[1] == "DOCKER":
                 step = _iptables_step(words[2:])
                 rules.published |= {f"{protocol}/{port}" for protocol in step.protocols for port in step.ports}
     if policy or "INPUT" in chains:
         rules.add_input(FAMILIES[family], policy, "INPUT", chains)
+    return tables
 
 
 def _split(line: str) -> list[str]:
@@ -248,24 +302,3 @@ def _iptables_step(words: t.Sequence[str]) -> Step:
     step.is_harmless |= set(step.protocols) <= {"icmp", "icmpv6", "ipv6-icmp"}
     step.sources = tuple(source.removesuffix("/32").removesuffix("/128") for source in step.sources)
     return step
-
-
-_UFW = re.compile(r"^(?P<to>\S.*?)\s{2,}(?P<action>ALLOW|LIMIT|DENY|REJECT)(?: IN)?\s{2,}(?P<source>\S.*?)\s*(?:#.*)?$")
-
-
-def read_ufw(text: str, rules: Ruleset) -> bool:
-    """Read ``ufw status verbose``; return whether it is active."""
-    if not re.search(r"^Status: active", text, re.M):
-        return False
-    default = re.search(r"^Default: (\w+) \(incoming\)", text, re.M)
-    is_closed = default is not None and default[1] in ("deny", "reject")
-    rules.closed = dict.fromkeys(("IPv4", "IPv6"), is_closed)
-    rules.openings = set()  # its own chains are not followed: it says itself what it lets in
-    for line in text.splitlines():
-        match = _UFW.match(line)
-        if match and match["action"] in ("ALLOW", "LIMIT"):
-            ports, _unused, protocol = match["to"].replace(" (v6)", "").split(" on ")[0].partition("/")
-            source = match["source"].replace(" (v6)", "").replace("Anywhere", "any").split("/tcp")[0].split("/udp")[0]
-            wanted = ports.replace(":", "-").split(",") if ports != "Anywhere" else ["any"]
-            rules.openings |= {Opening(protocol or "any", port, source) for port in wanted}
-    return True

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 from dataclasses import dataclass
 
@@ -39,9 +38,8 @@ from . import (
 )
 from .errors import InputError, MaintenanceError, refuse
 from .host import Host
-from .log_lines import zone_of
 from .record import Finding, Outcome, status_of
-from .security_common import Review, distrusted, unknown, why_unread
+from .security_common import Review, distrusted, pattern_problems, source_problems, unknown, why_unread
 
 _PARTS: tuple[t.Any, ...] = (
     security_account_rights,
@@ -255,22 +253,10 @@ def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:
         )
         if params[name] is not None and params[name] < least
     ]
-    wrong += [problem for source in params["login_sources"] for problem in _source_problems(source)]
+    wrong += source_problems("login_sources", params["login_sources"])
+    for source in params["login_sources"]:
+        for name in ("failure_pattern", "success_pattern"):
+            wrong += pattern_problems(f"{name} of login_sources, {source['name']},", source[name] or "")
     for part in _PARTS:
         wrong += part.validate(params) if hasattr(part, "validate") else []
     return wrong
-
-
-def _source_problems(source: t.Mapping[str, t.Any]) -> t.Iterator[str]:
-    for path in source["paths"]:
-        if not path.startswith("/"):
-            yield f"login_sources.paths of {source['name']} has {path!r}, expected an absolute pattern; write it from the root on."
-    for name in ("failure_pattern", "success_pattern"):
-        try:
-            re.compile(source[name] or "")
-        except re.error as error:
-            yield f"login_sources.{name} of {source['name']} is not a regular expression ({error}); correct it."
-    try:
-        zone_of(source["timezone"], f"login_sources.timezone of {source['name']}")
-    except InputError as error:
-        yield str(error)

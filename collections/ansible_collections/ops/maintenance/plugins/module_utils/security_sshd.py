@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import typing as t
 from datetime import datetime, timezone
 
-from . import security_sshd_config, security_sshd_policy
+from . import security_sshd_config, security_sshd_policy, security_sshd_started
 from .errors import MaintenanceError
 from .judge import many
 from .record import Finding, clean
-from .security_common import Review, unknown, why_unread
+from .security_common import Review, shown, unknown, why_unread
 
 OPTIONS: dict[str, t.Any] = {
     "sshd": {"type": "dict", "default": {}},
@@ -67,17 +66,18 @@ def sshd_deviations(policy: t.Mapping[str, t.Any], effective: Effective) -> tupl
     return wrong, absent
 
 
-def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[Finding]:
+def look(review: Review, proc: str = "/proc") -> list[Finding]:
     """Ask sshd what it really uses, then judge that, and whether the running one uses it too."""
-    path, params = os.path.join(folder, "sshd_config"), review.params
+    params = review.params
     asked = [name for name, wanted in zip(IDS, (params["sshd"], params["sshd_policy"], True)) if wanted]
-    config, gaps = security_sshd_config.Config(), []
+    started = security_sshd_started.started(review.etc, proc)
+    config, gaps = security_sshd_config.Config(), [*started.gaps]
     try:
-        config = security_sshd_config.read(path)
+        config = security_sshd_config.read(started.path)
     except (OSError, MaintenanceError) as error:
-        gaps.append(f"Match blocks: {path}: {why_unread(error)}")
+        gaps.append(f"Match blocks: {shown(started.path)}: {why_unread(error)}")
     try:
-        effective = {"": ask(review, path, "")}
+        effective = {"": ask(review, started.given, "")}
     except MaintenanceError as error:
         advice = "Run with become: true, install sshd or repair its configuration."
         return [unknown(name, "sshd", f"its options are not known: {error}", advice) for name in asked]
@@ -85,20 +85,21 @@ def look(review: Review, folder: str = "/etc/ssh", proc: str = "/proc") -> list[
     gaps += [f"{block}: declare a connection for it in sshd_connections" for block in unclear if not params["sshd_connections"]]
     for connection in dict.fromkeys([*params["sshd_connections"], *made_up]):
         try:
-            effective[connection] = ask(review, path, connection)
+            effective[connection] = ask(review, started.given, connection)
         except MaintenanceError as error:
             gaps.append(f"{connection}: {error}")
     findings = [_declared(params["sshd"], effective, gaps)] if params["sshd"] else []
     findings += _policy(params["sshd"], effective, gaps) if params["sshd_policy"] else []
-    return [*findings, _reload(config, effective[""], proc)]
+    return [*findings, _reload(config, effective[""], started.running)]
 
 
-def ask(review: Review, path: str, connection: str) -> dict[str, list[str]]:
+def ask(review: Review, given: t.Sequence[str], connection: str) -> dict[str, list[str]]:
     """Return the options that sshd uses for a connection, or for none in particular.
 
+    :param given: what it is started with.
     :raises MaintenanceError: sshd does not say.
     """
-    argv = ["sshd", "-T", *([] if path == "/etc/ssh/sshd_config" else ["-f", path])]
+    argv = ["sshd", "-T", *given]
     ran = review.host.run([*argv, *(["-C", connection] if connection else [])])
     if ran.rc != 0 and not connection and "connection test specification" in ran.stderr:  # for some blocks it insists on one
         ran = review.host.run([*argv, "-C", security_sshd_config.ANYBODY])
@@ -160,14 +161,14 @@ def _policy(declared: t.Mapping[str, t.Any], effective: t.Mapping[str, Effective
     return [*findings, whole]
 
 
-def _reload(config: security_sshd_config.Config, effective: Effective, proc: str) -> Finding:
-    moment = security_sshd_config.loaded((effective.get("pidfile") or [""])[0], proc)
-    if moment is None:
+def _reload(config: security_sshd_config.Config, effective: Effective, running: t.Sequence[security_sshd_started.Listener]) -> Finding:
+    if not running:
         return Finding(IDS[2], "ok", "sshd", "no sshd waits for connections, so none uses an older configuration")
     if not config.files:
         return unknown(
             IDS[2], "sshd", "whether the running sshd uses its files is not known: they could not be read", "Run with become: true."
         )
+    moment = security_sshd_started.loaded(running[0], (effective.get("pidfile") or [""])[0])
     changed = security_sshd_config.changed_since(config, moment)
     when = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds")
     return Finding(

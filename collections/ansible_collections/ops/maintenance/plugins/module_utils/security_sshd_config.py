@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that sshd reads: which connections its Match blocks treat apart, and whether the running sshd has read them."""
+"""The files that sshd reads: which connections its Match blocks treat apart, and which of them changed."""
 
 from __future__ import annotations
 
@@ -111,39 +111,6 @@ def _address(text: str) -> str:
     except ValueError:
         return ""
     return str(network[1] if network.num_addresses > 1 else network[0])
-
-
-def loaded(pid_file: str, proc: str = "/proc") -> float | None:
-    """Return when the sshd that runs read its configuration, in seconds since the epoch; None where none runs.
-
-    Reading it again (SIGHUP) keeps the process, but writes its pid file anew.
-    """
-    moments = [(started, pid) for pid in filter(str.isdigit, os.listdir(proc)) if (started := _listener_since(proc, pid)) is not None]
-    if not moments:
-        return None
-    started, pid = max(moments)
-    try:
-        with open(pid_file, encoding="ascii", errors="replace") as source:
-            if source.read().strip() == pid:
-                return max(started, os.stat(pid_file).st_mtime)
-    except OSError:
-        pass
-    return started
-
-
-def _listener_since(proc: str, pid: str) -> float | None:
-    try:
-        with open(os.path.join(proc, pid, "cmdline"), "rb") as source:
-            title = source.read(4096).split(b"\0")[0].decode("utf-8", "replace")
-        if not (title.startswith("sshd: ") and "[listener]" in title):
-            return None
-        with open(os.path.join(proc, pid, "stat"), encoding="utf-8", errors="replace") as source:
-            ticks = int(source.read().rpartition(")")[2].split()[19])
-        with open(os.path.join(proc, "stat"), encoding="ascii") as source:
-            boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
-    except (OSError, ValueError, IndexError, StopIteration):  # it ended meanwhile
-        return None
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def changed_since(config: Config, moment: float) -> list[str]:

@@ -179,3 +179,18 @@ def test_small_files_are_read_and_pipes_do_not_block(tmp_path):
     for name in ("pipe", "."):
         with pytest.raises(Exception, match="expected a file"):
             read_small(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("option", ["login_sources", "api_sources", "firewall_logs"])
+def test_what_is_kept_by_name_needs_a_name_of_its_own(option):
+    """Two sources of one name would be compared with each other's past."""
+    twins = [{"name": "edge", "paths": ["/var/log/a"]}, {"name": "edge", "paths": ["/var/log/b"]}]
+    said = security_review.input_problems(parameters(**{option: twins}))
+    assert said == [f"{option} names 'edge' twice, and what is seen of each is kept by its name; give each a name of its own."]
+    assert security_review.input_problems(parameters(**{option: [twins[0], {**twins[1], "name": "inner"}]})) == []
+
+
+@pytest.mark.parametrize("option", ["login_sources", "api_sources", "firewall_logs"])
+def test_a_source_that_cannot_be_meant_is_refused(option):
+    said = security_review.input_problems(parameters(**{option: [{"name": "edge", "paths": ["a.log"], "timezone": "Mars/Base"}]}))
+    assert [("'a.log'" in said[0], "Mars/Base" in said[1], len(said))] == [(True, True, 2)]

@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given as given_text
+from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_sshd, security_sshd_config, security_sshd_policy
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    security_sshd,
+    security_sshd_config,
+    security_sshd_policy,
+    security_sshd_started,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -56,10 +64,11 @@ class SshdHost(Host):
 
 
 def reviewed(tmp_path, host=None, config="", **given):
-    (tmp_path / "sshd_config").write_text(config)
-    review = Review(filled(security_sshd.OPTIONS, given), host or SshdHost(), False, Host().now())
+    (tmp_path / "ssh").mkdir(exist_ok=True)
+    (tmp_path / "ssh" / "sshd_config").write_text(config)
+    review = Review(filled(security_sshd.OPTIONS, given), host or SshdHost(), False, Host().now(), str(tmp_path))
     (tmp_path / "proc").mkdir(exist_ok=True)
-    return {(finding.id, finding.subject): finding for finding in security_sshd.look(review, str(tmp_path), str(tmp_path / "proc"))}
+    return {(finding.id, finding.subject): finding for finding in security_sshd.look(review, str(tmp_path / "proc"))}
 
 
 def declared(tmp_path, policy, host=None, config=""):
@@ -180,13 +189,13 @@ def test_connections_are_made_up_from_match_blocks(block, connection):
 
 
 def test_included_files_are_read_and_one_that_cannot_be_is_said(tmp_path):
-    (tmp_path / "sshd_config.d").mkdir()
-    (tmp_path / "sshd_config.d" / "10.conf").write_text('Match User "mia"\n')
+    (tmp_path / "ssh/sshd_config.d").mkdir(parents=True)
+    (tmp_path / "ssh/sshd_config.d" / "10.conf").write_text('Match User "mia"\n')
     found = reviewed(tmp_path, SshdHost(), "Include sshd_config.d/*.conf\nMatch all\n", sshd={"MaxAuthTries": 6})
     assert found["security.sshd", "sshd"].state == "ok"
-    config = security_sshd_config.read(str(tmp_path / "sshd_config"))
+    config = security_sshd_config.read(str(tmp_path / "ssh/sshd_config"))
     assert config.blocks == ['User "mia"', "all"]
-    (tmp_path / "sshd_config.d" / "20.conf").mkdir()
+    (tmp_path / "ssh/sshd_config.d" / "20.conf").mkdir()
     found = reviewed(tmp_path, SshdHost(), "Include sshd_config.d/*.conf\n", sshd={"MaxAuthTries": 6})
     assert found["security.sshd", "sshd"].state == "unknown"
 
@@ -203,13 +212,105 @@ def test_the_running_sshd_is_asked_when_it_read_its_configuration(tmp_path):
     planted_process(proc, 99, b"sshd: mia [priv]\0", 9000)
     (proc / "stat").write_text("cpu 1\nbtime 1700000000\n")
     started = 1700000000 + 1000 / os.sysconf("SC_CLK_TCK")
-    assert security_sshd_config.loaded(str(pid_file), str(proc)) == started
+    [running] = security_sshd_started.listeners(str(proc))
+    assert (running.pid, running.since, running.words) == ("77", started, ("-D",))
+    assert security_sshd_started.loaded(running, str(pid_file)) == started
     pid_file.write_text("77\n")  # written anew on SIGHUP
-    assert security_sshd_config.loaded(str(pid_file), str(proc)) == pytest.approx(time.time(), abs=60)
+    assert security_sshd_started.loaded(running, str(pid_file)) == pytest.approx(time.time(), abs=60)
     pid_file.write_text("78\n")  # another's
-    assert security_sshd_config.loaded(str(pid_file), str(proc)) == started
+    assert security_sshd_started.loaded(running, str(pid_file)) == started
     (tmp_path / "empty").mkdir()
-    assert security_sshd_config.loaded(str(pid_file), str(tmp_path / "empty")) is None
+    assert security_sshd_started.listeners(str(tmp_path / "empty")) == []
+
+
+def listening(tmp_path, *command_lines):
+    """Plant sshds that run with these command lines, the last one started last."""
+    proc = tmp_path / "proc"
+    for number, words in enumerate(command_lines):
+        planted_process(proc, 70 + number, f"sshd: /usr/sbin/sshd {words} [listener] 0 of 10-100 startups\0".encode(), 1000 + number)
+    (proc / "stat").write_text("cpu 1\nbtime 1700000000\n")
+
+
+def test_what_sshd_was_started_with_goes_before_its_files(tmp_path):
+    host = SshdHost(0, HARDENED)
+    listening(tmp_path, "-D -o PermitRootLogin=yes -p 2222 -E /var/log/sshd")
+    reviewed(tmp_path, host, "", sshd_policy=True)
+    assert host.asked == [["sshd", "-T", "-f", str(tmp_path / "ssh/sshd_config"), "-o", "PermitRootLogin=yes", "-p", "2222"]]
+
+
+def test_the_file_that_sshd_was_started_with_is_the_one_that_is_read(tmp_path):
+    (tmp_path / "other").write_text("Match User mia\n")
+    host = SshdHost(0, HARDENED)
+    listening(tmp_path, f"-D -f {tmp_path / 'other'}")
+    reviewed(tmp_path, host, "Match User leo\n", sshd_policy=True)
+    assert [words[2:4] for words in host.asked] == [["-f", str(tmp_path / "other")]] * 2
+    assert "user=mia" in host.asked[1][-1]
+
+
+@pytest.mark.parametrize("command_lines", [["-D -Z 3"], ["-D stray"], ["-D", "-D -o PermitRootLogin=yes -p 2222", "-D"]])
+def test_what_sshd_was_started_with_and_nobody_understands_is_unknown(tmp_path, command_lines):
+    listening(tmp_path, *command_lines)
+    found = reviewed(tmp_path, SshdHost(0, HARDENED), sshd_policy=True)
+    assert found["security.sshd_policy", "sshd"].state == "unknown"
+    assert "was started with" in found["security.sshd_policy", "sshd"].not_covered
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("-D -e -4", []),
+        ("-De4oMaxAuthTries=3", ["-o", "MaxAuthTries=3"]),
+        ("-o AllowUsers mia leo -D", ["-o", "AllowUsers mia leo"]),
+        ("-u0 -f/etc/ssh/b -b 5", ["-f", "/etc/ssh/b"]),
+        ("-o", ["-o", ""]),
+    ],
+)
+def test_the_command_line_of_sshd_is_taken_apart(words, options):
+    assert security_sshd_started.options_of(words.split()) == options
+
+
+@given_text(st.lists(st.text(max_size=8), max_size=6))
+def test_any_command_line_is_understood_or_refused(words):
+    with contextlib.suppress(MaintenanceError):
+        assert len(security_sshd_started.options_of(words)) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("default/ssh", "# SSHD_OPTS=-x\nSSHD_OPTS=\n", []),
+        ("default/ssh", "SSHD_OPTS='-o PermitRootLogin=yes -4'\n", ["-o", "PermitRootLogin=yes"]),
+        ("sysconfig/sshd", 'OPTIONS="-p 2222"\n', ["-p", "2222"]),
+    ],
+)
+def test_where_sshd_is_started_for_each_connection_its_file_tells(tmp_path, name, text, words):
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text(text)
+    assert list(security_sshd_started.started(str(tmp_path), "").given[2:]) == words
+    path.write_text(f"{text.splitlines()[-1].partition('=')[0]}='-4\n")
+    assert security_sshd_started.started(str(tmp_path), "").gaps
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (b"sshd: /usr/sbin/sshd -D -o Port=1 [listener] 0 of 10-100 startups\0\0\0", ("-D", "-o", "Port=1")),
+        (b"sshd: /usr/sbin/sshd -D -o Po", ("-D", "-o", "Po", "-(cut off)")),
+        (b"/usr/sbin/sshd\0-D\0-o\0AllowUsers a b\0", ("-D", "-o", "AllowUsers a b")),
+        (b"/usr/sbin/sshd\0-D\0-R\0", None),
+        (b"sshd: mia [priv]\0", None),
+        (b"sshd: mia@pts/0\0", None),
+        (b"", None),
+    ],
+)
+def test_an_sshd_that_waits_is_known_by_its_title_or_its_name(tmp_path, argv, words):
+    planted_process(tmp_path, 7, argv, 100)
+    (tmp_path / "stat").write_text("btime 1700000000\n")
+    assert [one.words for one in security_sshd_started.listeners(str(tmp_path))] == ([] if words is None else [words])
+    if words and words[-1] == "-(cut off)":
+        with pytest.raises(MaintenanceError):
+            security_sshd_started.options_of(words)
 
 
 def test_files_that_changed_since_then_are_named(tmp_path):
