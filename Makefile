@@ -6,7 +6,7 @@ VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export SCENARIO
 
-.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 host-tests postgresql-versions molecule test-fast test demo demo-check bench build clean
+.PHONY: help setup lock engine images lint format docs sanity units units-fast units-py39 host-tests engine-tests postgresql-versions molecule test-fast test demo demo-check bench build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ units-py39: setup ## Unit tests of what runs on managed hosts, on their oldest P
 
 host-tests: images ## Tests with real PostgreSQL, Redis and backup tools inside the test hosts
 	@scripts/host_tests.sh
+
+engine-tests: setup images ## Tests of what asks Docker, against the engine of this machine
+	@pytest -q tests/engine
 
 postgresql-versions: images ## Optional: review, upkeep, retention, logs on PostgreSQL 13, 14 and 16
 	@scripts/postgresql_versions.sh

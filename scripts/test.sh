@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-checks=(lint units sanity demo-check host-tests molecule)
+checks=(lint units sanity demo-check host-tests engine-tests molecule)
 make --no-print-directory setup || exit 1
 passed=() failed=()
 for check in "${checks[@]}"; do

@@ -9,11 +9,11 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from . import container_registry
 from .errors import MaintenanceError
 from .host import Host
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_AT_ONCE = 200
+_AT_ONCE = 50  # what the engine says of one may have 80 KB before the answer is cut
 
 
 def listed(host: Host, command: str, *options: str, timeout: float = 60) -> list[str]:
@@ -28,7 +28,7 @@ def listed(host: Host, command: str, *options: str, timeout: float = 60) -> list
 
 
 def inspected(host: Host, command: str, ids: t.Sequence[str], *options: str, timeout: float = 60) -> t.Iterator[str]:
-    """Yield what the engine knows of containers, some hundreds at once; one that ended meanwhile is left out.
+    """Yield what the engine knows of containers, some at once; one that ended meanwhile is left out.
 
     :raises MaintenanceError: the engine does not answer.
     """
@@ -88,7 +88,7 @@ def parse_images(text: str) -> list[Image]:
     return [
         Image(
             bare_id(item.get("Id")),
-            tuple(sorted({found[0] for found in map(_DIGEST.findall, map(str, item.get("RepoDigests") or [])) if found})),
+            tuple(sorted({found[0] for found in map(container_registry.DIGEST.findall, map(str, item.get("RepoDigests") or [])) if found})),
         )
         for item in _list(text)
     ]
@@ -105,12 +105,14 @@ def _list(text: str) -> list[dict[str, t.Any]]:
 
 
 class Engine:
-    """docker or podman on one host."""
+    """docker or podman on one host, as it is at one time."""
 
     def __init__(self, host: Host, command: str, timeout: float) -> None:
         self.host = host
         self.command = command
         self.timeout = timeout
+        self._images: dict[str, Image | None] = {}
+        self._asked: dict[str, str | MaintenanceError] = {}
 
     def containers(self, stopped: bool = False) -> list[Running]:
         """Return what runs.
@@ -122,7 +124,12 @@ class Engine:
         return sorted((one for text in texts for one in parse_containers(text)), key=lambda container: container.name)
 
     def image(self, reference: str) -> Image | None:
-        """Return a local image, ``None`` when there is none of that name."""
+        """Return a local image, ``None`` when there is none of that name; each is asked for once."""
+        if reference not in self._images:
+            self._images[reference] = self._image(reference)
+        return self._images[reference]
+
+    def _image(self, reference: str) -> Image | None:
         ran = self.host.run([self.command, "image", "inspect", reference])
         if ran.rc != 0:
             if re.search(r"no such image|image not known|failed to find image", ran.stderr, re.IGNORECASE):
@@ -131,18 +138,16 @@ class Engine:
         return next(iter(parse_images(ran.stdout)), None)
 
     def remote_digest(self, tagged: str) -> str:
-        """Ask the registry which digest a name with its tag has now.
+        """Ask the registry, once, which digest a name with its tag has now.
 
         :raises MaintenanceError: it does not answer, or the host has nothing to ask it with.
         """
-        if self.host.which("skopeo"):
-            argv = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{tagged}"]
-        elif self.command == "docker":
-            argv = ["docker", "buildx", "imagetools", "inspect", tagged, "--format", "{{.Manifest.Digest}}"]
-        else:
-            raise MaintenanceError("skopeo is not installed")
-        ran = self.host.run(argv, timeout=self.timeout)
-        digest = _DIGEST.fullmatch(ran.stdout.strip())
-        if ran.rc != 0 or digest is None:
-            raise MaintenanceError(ran.why())
-        return digest.group()
+        if tagged not in self._asked:
+            try:
+                self._asked[tagged] = container_registry.digest_of(self.host, self.command, tagged, self.timeout)
+            except MaintenanceError as error:
+                self._asked[tagged] = error
+        answer = self._asked[tagged]
+        if isinstance(answer, MaintenanceError):
+            raise answer
+        return answer

@@ -65,9 +65,15 @@ class Reference:
         return f"{self.name}:{self.tag}"
 
 
+def reference_of(container: Running) -> Reference | None:
+    """Return what a container was started from; ``None`` for the beginning of an image id too, which the engine takes as well."""
+    given = container.reference
+    return None if len(given) > 2 and container.image.startswith(given) else Reference.of(given)
+
+
 def current_finding(engine: Engine, container: Running, remote: bool) -> Finding:
     """Compare what a container runs with what its reference points to now, locally and (where asked) in the registry."""
-    reference = Reference.of(container.reference)
+    reference = reference_of(container)
     if reference is None:
         said = f"It was started from an image id, {container.image[:12]}, for which no tag stands."
         return _judged("unknown", container, said, "Start it from a tag or a digest, so that updates can be told.")
@@ -111,7 +117,7 @@ def _judged(state: str, container: Running, summary: str, advice: str = "") -> F
 
 def floating_finding(containers: t.Sequence[Running]) -> Finding:
     """Name the containers whose tag says no version."""
-    found = [(c.name, r) for c, r in ((c, Reference.of(c.reference)) for c in containers) if r and r.is_floating]
+    found = [(c.name, r) for c, r in ((c, reference_of(c)) for c in containers) if r and r.is_floating]
     return Finding(
         "container.floating_tag",
         "warning" if found else "ok",
@@ -167,14 +173,16 @@ def scan_finding(host: Host, image: str, names: t.Sequence[str], params: t.Mappi
         scanned = image_scan.scan(host, scanner, image, params["scan_timeout_seconds"])
     except MaintenanceError as error:
         return unknown("container.vulnerable", subject, f"Its vulnerabilities are not known: {error}", advice), []
-    age = image_scan.age_days(scanned, host.now())
     found = image_scan.at_least(scanned.found, params["scan_severity"])
     found = [one for one in found if one.fixed or not params["scan_only_fixed"]]
-    metrics = [Metric(f"container.vulnerable_{s}", subject, n, "count") for s, n in image_scan.counted(scanned.found).items()]
+    counts = image_scan.counted(scanned.found)
+    metrics = [Metric(f"container.vulnerable_{severity}", subject, n, "count") for severity, n in counts.items()]
+    age = image_scan.age_days(scanned, host.now())
     old = age is None or age > params["scan_database_days"]
-    if old and not found:
+    if not found and (old or scanned.ended):
         shown = "of an unknown age" if age is None else f"{age:.1f} days old"
-        return unknown("container.vulnerable", subject, f"{scanner} found nothing, but its database is {shown}.", advice), metrics
+        why = f"its database is {shown}" if old else f"support of {scanned.ended} has ended, so that none is listed any more"
+        return unknown("container.vulnerable", subject, f"{scanner} found nothing that counts, but {clean(why, 200)}.", advice), metrics
     critical = any(one.severity == "critical" for one in found)
     what = f"{many(len(found), 'vulnerability', 'vulnerabilities')} of severity {params['scan_severity']} or worse"
     return Finding(
@@ -187,10 +195,20 @@ def scan_finding(host: Host, image: str, names: t.Sequence[str], params: t.Mappi
         f"warning from 1 {params['scan_severity']}, critical from 1 critical",
         basis="stale" if old else "exact",
         as_of=scanned.database.isoformat() if old and scanned.database else "",
-        not_covered="vulnerabilities without a fix" if params["scan_only_fixed"] else "",
+        not_covered=_not_scanned(scanned, counts["unknown"], params["scan_only_fixed"]),
         advice="Rebuild or pull the image with the fixed versions, test it, and recreate the container." if found else "",
         evidence=[one.line for one in found[:20]],
     ), metrics
+
+
+def _not_scanned(scanned: image_scan.Scan, unrated: int, only_fixed: bool) -> str:
+    """Name what the verdict on an image says nothing of."""
+    gaps = {
+        "packages of the system, which was not recognised": not scanned.knows_system,
+        f"{many(unrated, 'vulnerability', 'vulnerabilities')} without a severity": unrated,
+        "vulnerabilities without a fix": only_fixed,
+    }
+    return ", ".join(gap for gap, there in gaps.items() if there)
 
 
 def input_problems(params: t.Mapping[str, t.Any]) -> list[str]:

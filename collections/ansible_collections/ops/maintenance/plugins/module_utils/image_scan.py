@@ -37,10 +37,17 @@ class Vulnerability(t.NamedTuple):
 
 
 class Scan(t.NamedTuple):
-    """What a scanner found, and when its database was made (None: not known)."""
+    """What a scanner found.
+
+    :param database: when its database was made; None where that is not known.
+    :param ended: the system in the image, where its support has ended, so that nobody lists its vulnerabilities any more.
+    :param knows_system: whether the packages of the system were looked at, not only those of languages.
+    """
 
     found: list[Vulnerability]
-    database: datetime | None
+    database: datetime | None = None
+    ended: str = ""
+    knows_system: bool = True
 
 
 def parse_time(text: t.Any) -> datetime | None:
@@ -53,15 +60,14 @@ def parse_time(text: t.Any) -> datetime | None:
     return found if found.tzinfo and found.year > 1 else None
 
 
-def parse_trivy(text: str) -> list[Vulnerability]:
-    """Read ``trivy image --format json``.
+def parse_trivy(text: str) -> Scan:
+    """Read ``trivy image --format json``, which does not say how old its database is.
 
-    :raises MaintenanceError: it names nothing that was looked at; an image without any package is not a sound one. Nor is one of a
-        system whose support has ended, for which nobody lists vulnerabilities any more.
+    :raises MaintenanceError: it names nothing that was looked at; an image without any package is not a sound one.
     """
     data = _object(text)
-    results, system = data.get("Results"), _in(data, "Metadata", "OS")
-    if not isinstance(results, list) or not results:
+    results, system = _objects(data.get("Results")), _in(data, "Metadata", "OS")
+    if not results:
         raise MaintenanceError("the scanner recognised nothing in the image")
     found = [
         Vulnerability(
@@ -71,28 +77,30 @@ def parse_trivy(text: str) -> list[Vulnerability]:
             str(item.get("InstalledVersion", "")),
             str(item.get("FixedVersion") or ""),
         )
-        for result in _objects(results)
+        for result in results
         for item in _objects(result.get("Vulnerabilities"))
     ]
-    if not found and system.get("EOSL"):
-        raise MaintenanceError(f"support of {system.get('Family')} {system.get('Name')} has ended, so that none is listed any more")
-    return found
+    ended = f"{system.get('Family')} {system.get('Name')}" if system.get("EOSL") else ""
+    return Scan(found, ended=ended, knows_system=any(result.get("Class") == "os-pkgs" for result in results))
 
 
 def parse_grype(text: str) -> Scan:
     """Read ``grype -o json``, which says itself how old its database is.
 
-    :raises MaintenanceError: the answer has no list of matches, or an empty one because nobody looks after the system any more.
+    :raises MaintenanceError: the answer has no list of matches, or an empty one of an image in which no system was recognised: it does
+        not say what was looked at, so that may have been nothing.
     """
     data = _object(text)
-    matches = data.get("matches")
+    matches, system = data.get("matches"), _in(data, "distro")
     if not isinstance(matches, list):
         raise MaintenanceError("the scanner gave no list of matches")
-    if not matches and data.get("alertsByPackage"):
-        raise MaintenanceError("the scanner warns that support of the system in the image has ended or is not known")
+    if not matches and not system.get("name"):
+        raise MaintenanceError("the scanner recognised no system in the image")
     database = _in(data, "descriptor", "db")
-    built = database.get("built") or _in(database, "status").get("built")
-    return Scan([_grype_match(match) for match in _objects(matches)], parse_time(built))
+    status = _in(database, "status") or database
+    built = parse_time(status.get("built")) if status.get("valid", True) and not status.get("error") else None
+    ended = f"{system.get('name')} {system.get('version')}" if data.get("alertsByPackage") else ""
+    return Scan([_grype_match(match) for match in _objects(matches)], built, ended, bool(system.get("name")))
 
 
 def _grype_match(match: t.Mapping[str, t.Any]) -> Vulnerability:
@@ -188,7 +196,7 @@ def scan(host: Host, scanner: str, image: str, timeout: float) -> Scan:
         text = _answer(path)
     if scanner == "grype":
         return parse_grype(text)
-    return Scan(parse_trivy(text), parse_trivy_database(host.run(["trivy", "version", "--format", "json"]).stdout))
+    return parse_trivy(text)._replace(database=parse_trivy_database(host.run(["trivy", "version", "--format", "json"]).stdout))
 
 
 def _answer(path: str) -> str:

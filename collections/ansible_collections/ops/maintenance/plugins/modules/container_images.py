@@ -37,7 +37,8 @@ options:
     default: []
   remote:
     description:
-      - Ask registries what the tags point to there, with C(skopeo) or else C(docker buildx).
+      - Ask registries what the tags point to there, through Docker itself, which can ask those that need no login, then with C(skopeo) and
+        C(docker buildx), which know the logins of the user.
     type: bool
     default: false
   scanner:

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
+import socketserver
 import stat
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import container_images, image_scan
+from ansible_collections.ops.maintenance.plugins.module_utils import container_images, container_registry, image_scan
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -26,6 +29,8 @@ case "$1 $2" in
     name=$(echo "$3" | tr '/:' '__')
     [ -f "{folder}/image_$name" ] && cat "{folder}/image_$name" && exit 0
     echo "Error response from daemon: No such image: $3" >&2; exit 1 ;;
+  "context inspect") echo "unix://{folder}/docker.sock" ;;
+  "buildx version") [ ! -f {folder}/no_buildx ] ;;
   "buildx imagetools") [ -f {folder}/remote ] && cat {folder}/remote && exit 0; echo "dial tcp: i/o timeout" >&2; exit 1 ;;
   *) exit 9 ;;
 esac
@@ -116,7 +121,56 @@ def test_registry_out_of_reach_an_own_build_and_a_lost_tag_are_unknown(machine):
     assert states(machine.run())["image_current"] == "unknown"
 
 
-@pytest.mark.parametrize("reference", ["sha256:" + OLD, OLD[:12], "no reference at all"])
+@pytest.fixture
+def daemon(machine):
+    """What Docker answers on its socket; tests/engine asks a real one."""
+    answers = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            machine.asked = self.path
+            self.send_response(answers[0][0])
+            self.end_headers()
+            self.wfile.write(answers[0][1])
+
+        def log_message(self, *_arguments):
+            pass
+
+    with socketserver.UnixStreamServer(str(machine.folder / "docker.sock"), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield answers
+        server.shutdown()
+        thread.join()
+
+
+def test_docker_is_asked_first_and_skopeo_or_buildx_what_it_may_not_tell(machine, daemon):
+    daemon.append((200, json.dumps({"Descriptor": {"digest": DIGEST[OLD]}, "Platforms": []}).encode()))
+    assert states(machine.run(remote=True))["image_current"] == "ok"
+    assert machine.asked == "/distribution/shop/api:1.4/json"
+    daemon[0] = (401, b'{"message": "authentication required"}')
+    (machine.folder / "no_buildx").touch()
+    refused = machine.run(remote=True).findings[0]
+    assert (refused.state, refused.summary) == ("unknown", "What shop/api:1.4 is now is not known: authentication required")
+    machine.command("skopeo", f"#!/bin/sh\necho {DIGEST[NEW]}\n")
+    assert states(machine.run(remote=True))["image_current"] == "warning"
+    (machine.folder / "bin" / "skopeo").unlink()
+    (machine.folder / "no_buildx").unlink()
+    assert "authentication required; docker ended with 1: dial tcp" in machine.run(remote=True).findings[0].summary
+    (machine.folder / "remote").write_text(DIGEST[OLD] + "\n")
+    assert states(machine.run(remote=True))["image_current"] == "ok"
+
+
+@given(
+    st.binary(max_size=40)
+    | st.dictionaries(st.sampled_from(["Descriptor", "message", "digest"]), st.text() | st.none()).map(lambda d: json.dumps(d).encode())
+)
+def test_any_answer_about_a_registry_is_refused(text):
+    with pytest.raises(MaintenanceError):
+        container_registry.parse_distribution(text)
+
+
+@pytest.mark.parametrize("reference", ["sha256:" + OLD, OLD[:12], OLD[:4], "no reference at all"])
 def test_container_without_a_tag_is_unknown(machine, reference):
     machine.containers(api=(reference, OLD))
     assert states(machine.run())["image_current"] == "unknown"
@@ -210,7 +264,7 @@ def trivy(*severities, fixed="1.2.4", system=None):
         {"VulnerabilityID": f"CVE-{n}", "PkgName": "openssl", "InstalledVersion": "1.2.3", "FixedVersion": fixed, "Severity": severity}
         for n, severity in enumerate(severities)
     ]
-    results = [{"Target": "alpine 3.20", "Type": "alpine", "Vulnerabilities": found or None}]
+    results = [{"Target": "alpine 3.20", "Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": found or None}]
     return json.dumps({"SchemaVersion": 2, "Metadata": {"OS": system or {"Family": "alpine", "Name": "3.20"}}, "Results": results})
 
 
@@ -275,28 +329,55 @@ def test_grype_answer(machine, database):
         "vulnerability": {"id": "CVE-1", "severity": "Critical", "fix": {"versions": ["1.2.4"], "state": "fixed"}},
         "artifact": {"name": "openssl", "version": "1.2.3"},
     }
-    answer = json.dumps({"matches": [match], "descriptor": {"name": "grype", "db": database}})
+    system = {"name": "alpine", "version": "3.20"}
+    answer = json.dumps({"matches": [match], "distro": system, "descriptor": {"name": "grype", "db": database}})
     machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{answer}\nX\nexit 2\n")
     outcome = machine.run(scanner="auto")
     assert states(outcome)["vulnerable"] == "critical"
     assert outcome.findings[-1].evidence == ["CVE-1 (critical) in openssl 1.2.3, fixed in 1.2.4"]
     assert outcome.findings[-1].basis == "exact"
-    clean = json.dumps({"matches": [], "descriptor": {"db": {}}})
+    clean = json.dumps({"matches": [], "distro": system, "descriptor": {"db": database}})
     machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{clean}\nX\n")
-    assert states(machine.run(scanner="grype"))["vulnerable"] == "unknown"
-    ended = json.dumps({"matches": [], "alertsByPackage": [{"alerts": [{"type": "distro-eol"}]}], "descriptor": {"db": database}})
-    machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{ended}\nX\n")
-    assert "support" in machine.run(scanner="grype").findings[-1].summary
+    assert states(machine.run(scanner="grype"))["vulnerable"] == "ok"
     machine.command("grype", "#!/bin/sh\necho 'failed to load vulnerability db' >&2; exit 1\n")
+    assert "failed to load vulnerability db" in machine.run(scanner="grype").findings[-1].summary
     assert states(machine.run(scanner="grype"))["vulnerable"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("system", "database", "more", "said"),
+    [
+        ("alpine", {}, {}, "unknown age"),
+        ("alpine", {"status": {"built": "0001-01-01T00:00:00Z", "valid": False, "error": "not found"}}, {}, "unknown age"),
+        ("alpine", {"status": {"built": today(), "valid": False, "error": "checksum"}}, {}, "unknown age"),
+        ("alpine", {"status": {"built": "2026-01-01T06:12:01Z", "valid": True}}, {}, "days old"),
+        ("", {"built": today()}, {}, "recognised no system"),
+        ("debian", {"built": today()}, {"alertsByPackage": [{"alerts": [{"type": "distro-eol"}]}]}, "support of debian 9 has ended"),
+    ],
+)
+def test_grype_that_finds_nothing_is_believed_only_where_it_could_have(machine, system, database, more, said):
+    low = {"vulnerability": {"id": "CVE-1", "severity": "Low"}, "artifact": {"name": "zlib", "version": "1"}}
+    for matches in ([], [low]) if system else ([],):
+        answer = {"matches": matches, "distro": {"name": system, "version": "9"}, "descriptor": {"db": database}, **more}
+        machine.command("grype", f"#!/bin/sh\n{ANSWER}\n{json.dumps(answer)}\nX\n")
+        finding = machine.run(scanner="grype").findings[-1]
+        assert (finding.state, said in finding.summary) == ("unknown", True)
 
 
 def test_a_system_whose_support_has_ended_is_no_sound_one(machine):
     ended = {"Family": "debian", "Name": "9.13", "EOSL": True}
-    put_trivy(machine, trivy(system=ended), today())
-    assert states(machine.run(scanner="trivy"))["vulnerable"] == "unknown"
-    put_trivy(machine, trivy("CRITICAL", system=ended), today())
-    assert states(machine.run(scanner="trivy"))["vulnerable"] == "critical"
+    for severities, state in (((), "unknown"), (("LOW",), "unknown"), (("CRITICAL",), "critical")):
+        put_trivy(machine, trivy(*severities, system=ended), today())
+        assert states(machine.run(scanner="trivy"))["vulnerable"] == state
+
+
+def test_what_a_scan_says_nothing_of_is_named(machine):
+    put_trivy(machine, trivy("LOW", "UNKNOWN", "not a severity").replace("os-pkgs", "lang-pkgs"), today())
+    finding = machine.run(scanner="trivy").findings[-1]
+    assert (finding.state, finding.not_covered) == (
+        "ok",
+        "packages of the system, which was not recognised, 2 vulnerabilities without a severity",
+    )
 
 
 def test_a_long_answer_is_read_to_its_end(machine):
