@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -18,13 +19,16 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     apt_health,
     apt_lock,
     apt_packages,
+    apt_space,
     package_deadlines,
     package_prepare,
     package_updates,
     package_urgency,
+    reboot_need,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.package_plan import Rules
 from ansible_collections.ops.maintenance.plugins.module_utils.package_versions import compare
 
 
@@ -274,6 +278,41 @@ def test_repair_that_does_not_help_is_failed(archive):
     assert [action.status for action in prepare(repair=True).actions] == ["failed"]
 
 
+def test_unmet_dependencies_are_repaired_and_never_by_removing(archive, plan):
+    archive.install(archive.package("demo-tool", "1.0", "stable"))
+    needy = archive.package("demo-needy", "1.0", "stable", fields="Depends: demo-missing\n")
+    quiet("dpkg", "--force-depends", "-i", str(needy))
+    archive.publish()
+    found = state(plan(repair=True), "patching.interrupted")
+    assert (found.state, "apt cannot repair that by itself" in found.summary) == ("critical", True)
+    assert prepare(repair=True).actions == []
+    assert apt_packages.installed(Host())["demo-needy"].is_whole  # apt would have removed it
+
+    archive.package("demo-missing", "1.0", "stable")
+    archive.publish()
+    due = plan(repair=True)
+    assert "demo-missing" in state(due, "patching.interrupted").summary
+    assert [action.operation for action in due.actions if action.subject == "package database"] == ["fix_broken"]
+    assert [(action.operation, action.status) for action in prepare(repair=True).actions] == [("fix_broken", "changed")]
+    assert apt_packages.installed(Host())["demo-missing"].is_whole
+    assert state(plan(), "patching.interrupted").state == "ok"
+
+
+def test_new_kernel_that_does_not_fit_into_boot_is_not_begun(archive, plan, monkeypatch):
+    """/small is a file system of its own with less room than a kernel takes."""
+    pair(archive, "linux-image-demo", fields="Depends: linux-image-6.1.0-9-demo\n")
+    archive.package("linux-image-6.1.0-9-demo", "1.0")
+    archive.publish()
+    fits = plan()
+    assert state(fits, "patching.space").state == "ok"
+    assert len(fits.returned["install"]) == 1
+    monkeypatch.setattr(apt_space, "BOOT", "/small")
+    made = plan()
+    found = state(made, "patching.space")
+    assert (found.state, found.subject) == ("critical", "/small")
+    assert (made.returned["install"], made.returned["deferred"]) == ([], True)
+
+
 def test_no_room_means_nothing_is_begun(archive, plan):
     pair(archive, "demo-large", kbytes=300)
     archive.publish()
@@ -327,6 +366,41 @@ def test_lock_is_awaited_and_its_holder_is_named(tmp_path):
     assert state(done, "patching.lock").state == "ok"
     assert state(done, "patching.regression").state == "unknown"  # no systemd here, which is said
     assert apt_lock.holder() == ""
+
+
+UNATTENDED = pathlib.Path("/etc/apt/apt.conf.d/99unattended-test")
+
+
+@pytest.mark.parametrize(("blacklist", "judged"), [("", "warning"), ("demo-", "ok")])
+def test_unattended_upgrades_that_works_against_the_inventory_is_named(archive, blacklist, judged):
+    archive.publish()
+    settings = 'APT::Periodic::Enable "1";\nAPT::Periodic::Unattended-Upgrade "1";\n'
+    UNATTENDED.write_text(f'{settings}Unattended-Upgrade::Package-Blacklist {{ "{blacklist}"; }};\n')
+    packages = {name: apt_packages.Installed(name, "1", "install", "installed") for name in ("unattended-upgrades", "demo-kept")}
+    try:
+        found = apt_health.unattended_finding(Host(), packages, Rules(hold=["demo-kept"]))
+    finally:
+        UNATTENDED.unlink()
+    assert (found.state, "demo-kept" in found.summary) == (judged, judged == "warning")
+
+
+def test_program_whose_file_was_replaced_is_seen_in_the_maps_of_its_process(tmp_path):
+    program = pathlib.Path("/opt/demo-program")
+    shutil.copy2(sys.executable, program)
+    argv = [program, "-c", "print('runs', flush=True); input()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "runs\n"
+            assert not reboot_need.replaced_files(pathlib.Path(f"/proc/{child.pid}/maps").read_text())
+            before = reboot_need.stale_services(Quick()).sessions
+            shutil.copy2(program, tmp_path / "new")
+            program.unlink()
+            shutil.copy2(tmp_path / "new", program)
+            assert reboot_need.replaced_files(pathlib.Path(f"/proc/{child.pid}/maps").read_text()) == [str(program)]
+            assert reboot_need.stale_services(Quick()).sessions == before + 1
+        finally:
+            child.communicate("\n")
+            program.unlink()
 
 
 def test_old_kernels_go_as_previewed_and_never_the_running_one(archive, plan):

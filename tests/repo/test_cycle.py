@@ -825,6 +825,25 @@ def test_a_daily_run_only_looks_for_updates(cadence, installs):
     assert "patching" in STEPS[cadence]["after" if cadence == "daily" else "offline"]
 
 
+@pytest.mark.parametrize(
+    ("verified", "said"),
+    [
+        ({"failed": False}, "Start the services again: web did not start. Updated before it: web=1.1, tls=2.0."),
+        ({"failed": True}, "Start the services again: web did not start."),  # patching has named them itself
+        (None, "Start the services again: web did not start."),  # nothing was installed
+    ],
+)
+def test_a_service_that_does_not_start_after_updates_is_told_with_the_packages(verified, said):
+    known = yaml.safe_load((COLLECTION / "roles/cycle/vars/main.yml").read_text())
+    [task] = [
+        one for one in yaml.safe_load((COLLECTION / "roles/cycle/tasks/rollback.yml").read_text()) if "ansible.builtin.set_fact" in one
+    ]
+    known = {name: trust_as_template(text) for name, text in known.items()}
+    known |= {"ansible_failed_task": {"name": "Start the services again"}, "ansible_failed_result": {"msg": "web did not start."}}
+    known |= {"__patching_packages": {"install": ["web=1.1", "tls=2.0"]}} | ({"__patching_result": verified} if verified else {})
+    assert Templar(DataLoader(), known).template(trust_as_template(task["ansible.builtin.set_fact"]["__cycle_failure"])) == said
+
+
 @of(monthly)
 def test_a_monthly_run_works_in_maintenance_mode_feeds_bad_samples_and_packs_its_evidence(run):
     assert (run.outcomes, run.code, run.has_report) == ({"h1": "completed"}, 0, True), run.said

@@ -1,7 +1,8 @@
-"""A role's defaults and its argument specification say the same."""
+"""A role's defaults and its argument specification say the same, and no host pays for a call that it does not need."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 ROLES = Path(__file__).resolve().parents[2] / "collections/ansible_collections/ops/maintenance/roles"
+CHECKS_INPUT = "ops.maintenance.inputs"
 
 
 def entry_points(role: str) -> dict[str, Any]:
@@ -61,3 +63,26 @@ def test_an_input_that_roles_share_has_one_default():
         for name, value in defaults(role).items():
             first, known = seen.setdefault(name, (role, value))
             assert value == known, f"{name} differs between {first} and {role}"
+
+
+def calls(role: str, file: str = "main.yml") -> Iterator[tuple[str, str]]:
+    """Return the module calls that every host gets: the name of the task and the module, without what has a condition."""
+    yield from _calls(yaml.safe_load((ROLES / role / "tasks" / file).read_text()), role)
+
+
+def _calls(tasks: list[dict[str, Any]], role: str) -> Iterator[tuple[str, str]]:
+    for task in tasks:
+        if "when" in task:
+            continue
+        yield from _calls(task.get("block", []), role)
+        if "ansible.builtin.import_tasks" in task:
+            yield from calls(role, task["ansible.builtin.import_tasks"])
+        yield from ((task["name"], module) for module in task if module.startswith("ops.maintenance.") and module != CHECKS_INPUT)
+
+
+@pytest.mark.parametrize(
+    ("role", "module"),
+    [("patching", "package_updates_info"), ("log_rotation", "log_analysis"), ("security_review", "security_review")],
+)
+def test_one_call_assesses_a_host_for_which_nothing_special_is_declared(role, module):
+    assert [called for name, called in calls(role) if name.startswith("Assess | ")] == [f"ops.maintenance.{module}"]
