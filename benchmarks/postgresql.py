@@ -183,7 +183,7 @@ def upkeep(cluster: Any) -> dict[str, Any]:
     began = time.perf_counter()
     child = begin_upkeep(options)
     during = load.during(child)
-    status, operations = json.loads(child.communicate()[0])
+    status, operations, _failures = json.loads(child.communicate()[0])
     if status != "changed":
         raise RuntimeError(f"the upkeep ended with {status}")
     return {

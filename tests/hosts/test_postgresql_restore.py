@@ -8,10 +8,11 @@ import signal
 import subprocess
 
 import pytest
-from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
+from clusters import MAJOR, running_cluster
+from faults import FAULTS, WAITING_AT_THE_GATE, a_gate, seen, strike, up_again
 from postgresql_states import HOSTILE, RUN, drop, enter_maintenance, fill, in_process, names, of, orders
 from recovery_runs import FORMS, PACK, dumped, restore, restore_params
-from upkeep_runs import wait_for
+from upkeep_runs import holding
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql,
@@ -279,51 +280,53 @@ def mortal():
         yield running
 
 
-# Restoring this waits where the role says so, in the database that is being filled and nowhere else.
-WAITING = """
-CREATE FUNCTION public.wait(a int) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-  IF current_database() LIKE 'ops_restore_%' AND current_setting('test.wait', true) = 'on' THEN PERFORM pg_sleep(60); END IF;
-  RETURN true;
-END $$;
-CREATE TABLE public.waiting (a int CHECK (public.wait(a)));
-INSERT INTO public.waiting VALUES (1);
-"""
-
-
-@pytest.mark.parametrize("how", ["connection", "server"])
-@pytest.mark.parametrize("form", ["custom", "plain"])
+@pytest.mark.parametrize(("form", "how"), [*(("custom", how) for how in FAULTS), *(("plain", how) for how in ("client", "stop", "cut"))])
 def test_cut_off_in_the_middle_of_filling_the_next_restore_ends_it(mortal, tmp_path, backups, form, how):
-    """netpost-res-1: a connection that is cut, a server that is stopped at once; the live database never notices."""
+    """netpost-res-1: killed, cut off or stopped at once while it is restored beside the live database, which never notices."""
     drop(mortal, *[name for name in names(mortal) if name.startswith("shop")])
     with postgresql.connect(mortal.server) as session:
         session.execute("CREATE DATABASE shop")
-        session.execute("ALTER ROLE postgres SET test.wait = 'on'")
     fill(mortal, "shop")
-    with postgresql.connect(mortal.server, "shop") as session:
-        session.execute(WAITING)
-    path = dumped(mortal, "shop", backups / "x", form)
-    spoil(mortal, "shop")
-    child = in_process("postgresql_restore", restore_params(mortal, "shop", tmp_path, backup=path))
-    with postgresql.connect(mortal.server) as session:
-        asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-        assert wait_for(lambda: session.rows(asleep) or child.poll() is not None)
-        if how == "server":
-            mortal.stop()
-        else:
-            assert session.value("SELECT pg_terminate_backend(%s)", [session.value(asleep)])
-    said = child.communicate(timeout=60)[0]
-    assert child.returncode == 3, said
-    assert said.count("\n") == 1
-    if how == "server":
-        mortal.start(AS_IN_PRODUCTION)
-    assert orders(mortal.server, "shop") == 11
-    with postgresql.connect(mortal.server) as session:
-        session.execute("ALTER ROLE postgres RESET test.wait")
-    assert restore(mortal, "shop", tmp_path, backup=path).status == "changed"
+    with a_gate() as gate:
+        with postgresql.connect(mortal.server, "shop") as session:
+            gate.build(session)
+            session.execute("CREATE TABLE public.waiting (a int CHECK (public.gate(a)))")
+            session.execute("INSERT INTO public.waiting VALUES (1)")
+        path = dumped(mortal, "shop", backups / "x", form)
+        spoil(mortal, "shop")
+        gate.shut()
+        child = in_process("postgresql_restore", restore_params(mortal, "shop", tmp_path, backup=path))
+        whom = seen(mortal, WAITING_AT_THE_GATE, child)
+        assert whom, child.communicate()
+        strike(mortal, how, child, whom)
+        said = child.communicate(timeout=60)[0]
+        if how != "client":
+            assert (child.returncode, said.count("\n")) == (3, 1), said
+        up_again(mortal, how).close()
+        gate.open()
+        assert orders(mortal.server, "shop") == 11
+        assert restore(mortal, "shop", tmp_path, backup=path).status == "changed"
     assert orders(mortal.server, "shop") == 200
     assert not any(name.startswith("ops_restore_") for name in names(mortal))
     assert read_state(str(tmp_path / "state"), "postgresql_switch.json") == {}
+
+
+def test_a_lock_held_for_ever_on_the_database_ends_the_restore_and_its_holder_is_named(cluster, database, clean, tmp_path, backups):
+    """netpost-res-1: who changes the live database and never commits keeps its name; nobody is ended for that, nothing is left over."""
+    fill(cluster, database)
+    path = dumped(cluster, database, backups / "x.dump")
+    spoil(cluster, database)
+    with holding(cluster, "postgres", f"ALTER DATABASE {database} CONNECTION LIMIT 7") as holder:
+        pid = holder.value("SELECT pg_backend_pid()")
+        says = rf"not switched: no lock in time, blocked by pid {pid} of user postgres, application payroll, idle in transaction, since .*end it"
+        with pytest.raises(MaintenanceError, match=says) as caught:
+            restore(cluster, database, tmp_path, backup=path)
+        assert "\n" not in str(caught.value)
+        assert holder.value("SELECT 1") == 1
+        assert orders(cluster.server, database) == 11
+        assert not any(name.startswith("ops_restore_") for name in names(cluster))
+    assert restore(cluster, database, tmp_path, backup=path).status == "changed"
+    assert orders(cluster.server, database) == 200
 
 
 def test_into_a_new_instance_which_is_proven_before_anything_is_told_of_it_and_the_old_one_stays(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from clusters import running_cluster
+from faults import a_gate
 from retention_runs import Retention, fill, ids
+from upkeep_runs import holding
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_retention_work
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
@@ -318,15 +322,54 @@ def test_rows_locked_by_others_are_skipped_and_said(session, retention, cluster)
     assert ids(session, "log") == list(range(1, 30))
 
 
-def test_a_locked_table_is_no_endless_wait(session, retention, cluster):
-    fill(session, rows=40)
-    with postgresql.connect(cluster.server, retention.database) as other:
-        other.execute("BEGIN")
-        other.execute("LOCK public.log IN SHARE MODE")
-        done = retention.run(retention.rule("log"))
-    assert done.status == "failed"
-    assert "lock timeout" in one(done, "retention.rows").summary
-    assert len(ids(session, "log")) == 40
+def test_a_locked_table_is_no_endless_wait_and_who_holds_it_is_named(session, retention, cluster):
+    """asr-05-2: a lock that is held for ever keeps one from reading, or from removing; nobody is ended for it."""
+    locks = {"read": "ACCESS EXCLUSIVE", "removed": "SHARE"}
+    for name in locks:
+        fill(session, name, rows=40)
+    with contextlib.ExitStack() as stack:
+        for name, mode in locks.items():
+            stack.enter_context(holding(cluster, retention.database, f"LOCK public.{name} IN {mode} MODE"))
+        with ThreadPoolExecutor() as pool:
+            runs = {name: pool.submit(retention.run, retention.rule(name)) for name in locks}
+        for name, state in (("read", "unknown"), ("removed", "critical")):
+            done = runs[name].result()
+            found = one(done, "retention.rows")
+            assert (done.status, found.state) == ("failed", state)
+            assert re.search(
+                r"blocked by pid \d+ of user postgres, application payroll, idle in transaction, since .*end it", found.summary
+            )
+    for name in locks:
+        assert len(ids(session, name)) == 40
+    assert retention.run(*map(retention.rule, locks)).status == "changed"
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "rest"),
+    [({"statement_timeout_seconds": 1.0}, "failed", "failed"), ({"deadline": 3.0}, "changed", "deferred")],
+)
+def test_a_batch_that_takes_too_long_is_rolled_back_whole(session, retention, limit, status, rest):
+    """asr-05-2: past statement_timeout, or when the window closes: what is through is through, the rest is where it was."""
+    fill(session)
+    session.execute("CREATE TABLE log_archive (LIKE log)")
+    if "deadline" in limit:
+        limit = {"deadline": time.time() + limit["deadline"]}
+    rule = retention.rule("log", archive_table="log_archive", batch_rows=20)
+    with a_gate() as gate:
+        gate.build(session)
+        body = "BEGIN IF OLD.id = 50 THEN PERFORM public.gate(1); END IF; RETURN OLD; END"
+        session.execute(f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+        session.execute("CREATE TRIGGER t BEFORE DELETE ON log FOR EACH ROW EXECUTE FUNCTION wait()")
+        gate.shut()
+        done = retention.run(rule, **limit)
+        assert (done.status, [action.status for action in done.actions]) == (status, ["changed", rest])
+        assert (ids(session, "log"), ids(session, "log_archive")) == (list(range(1, 61)), list(range(61, 101)))
+        said = "did not end within 1 seconds (statement_timeout_seconds)" if status == "failed" else "Give the window more time."
+        found = one(done, "retention.rows")
+        assert said in found.summary + found.advice
+        gate.open()
+        assert retention.run(rule).status == "changed"
+    assert (ids(session, "log"), ids(session, "log_archive")) == (list(range(1, 30)), list(range(30, 101)))
 
 
 @pytest.mark.parametrize("event", ["DELETE ON log", "INSERT ON archive"])

@@ -10,7 +10,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,8 +17,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import small_disk
-from clusters import AS_IN_PRODUCTION, MAJOR, running_cluster
-from postgresql_states import RUN
+from clusters import MAJOR, running_cluster
+from faults import FAULTS, seen, strike, up_again
+from postgresql_states import RUN, in_process
 from recovery_runs import snapshot_params, take
 from upkeep_runs import holding, wait_for
 
@@ -323,25 +323,12 @@ def test_a_disk_that_gets_full_leaves_no_snapshot(cluster, database, tmp_path, m
         shutil.rmtree(root)
 
 
-def in_process(params):
-    """Take a snapshot in a process of its own, which ends with 3 when it is refused."""
-    code = (
-        "import json, sys\n"
-        "from ansible_collections.ops.maintenance.plugins.module_utils import snapshot\n"
-        "from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError\n"
-        "from ansible_collections.ops.maintenance.plugins.module_utils.host import Host\n"
-        "try: snapshot.run(json.loads(sys.argv[1]), False, Host())\n"
-        "except MaintenanceError as error: print(error); sys.exit(3)\n"
-    )
-    return subprocess.Popen([sys.executable, "-c", code, json.dumps(params)], stdout=subprocess.DEVNULL)
-
-
 def test_killed_at_any_moment_the_next_run_takes_it(cluster, database, tmp_path):
     fill(cluster, database, 3000)
     server = server_of(cluster, database, sentinels=["orders"])
     for number in range(8):
         params = snapshot_params(tmp_path, server, run_id=f"run-{number}")
-        child = in_process(params)
+        child = in_process("snapshot", params)
         time.sleep(0.1 + number * 0.12)
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -358,40 +345,54 @@ def mortal():
         yield running
 
 
-# Whom it hits while pg_dump waits for a lock: its own session, the one whose moment it dumps, or all.
+# Whom it hits while pg_dump waits for a lock: its own session, or the one whose moment it dumps.
 WHOM = {
     "pg_dump": "state = 'active' AND wait_event_type = 'Lock'",
     "moment": "state = 'idle in transaction' AND application_name = 'ops.maintenance'",
-    "server": "",
 }
 
 
-@pytest.mark.parametrize("whom", WHOM)
-def test_cut_off_in_the_middle_nothing_is_left_and_the_next_run_takes_it(mortal, tmp_path, whom):
-    """asr-03-5, netpost-bak-08: a connection that is cut, a server that is stopped at once."""
+@pytest.mark.parametrize(("how", "whom"), [*((how, "pg_dump") for how in FAULTS), ("backend", "moment"), ("cut", "moment")])
+def test_cut_off_in_the_middle_nothing_is_left_and_the_next_run_takes_it(mortal, tmp_path, how, whom):
+    """asr-03-5, netpost-bak-08: our process, the server's or the whole server killed, a connection cut, an immediate stop."""
     with postgresql.connect(mortal.server) as session:
         session.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
         session.execute("CREATE DATABASE shop")
     fill(mortal, "shop")
     params = snapshot_params(tmp_path, server_of(mortal, "shop"))
-    with (
-        holding(mortal, "shop", "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder,
-        postgresql.connect(mortal.server, application_name="strike") as session,
-    ):
-        child = in_process(params)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event_type = 'Lock'"
-        assert wait_for(lambda: session.value(waiting) or child.poll() is not None)
-        if whom == "server":
-            mortal.stop()
-        else:
-            assert session.rows(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WHOM[whom]}")
+    with holding(mortal, "shop", "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder:
+        child = in_process("snapshot", params)
+        assert seen(mortal, WHOM["pg_dump"], child)
+        strike(mortal, how, child, seen(mortal, WHOM[whom], child))
+        if how in ("client", "cut"):
             holder.execute("ROLLBACK")
-        assert child.wait(60) == 3
-    assert snapshot_store.names(params["root"]) == snapshot_store.partials(params["root"]) == []
-    if whom == "server":
-        mortal.start(AS_IN_PRODUCTION)
+        said = child.communicate(timeout=60)[0]
+    if how != "client":
+        assert (child.returncode, said.count("\n")) == (3, 1), said
+        assert snapshot_store.names(params["root"]) == snapshot_store.partials(params["root"]) == []
+    with up_again(mortal, how), postgresql.connect(mortal.server, "shop") as session:
+        assert session.value("SELECT count(*) FROM public.orders") == 200
     assert snapshot.run(params, False, Machine()).status == "changed"
     assert snapshot_store.prove(params["root"], RUN)["id"] == RUN
+    assert snapshot_store.partials(params["root"]) == []
+
+
+@pytest.mark.parametrize("sentinels", [[], ["public.orders"]])
+def test_a_lock_held_for_ever_ends_the_snapshot_and_its_holder_is_named(cluster, database, tmp_path, monkeypatch, sentinels):
+    """asr-03-5: pg_dump waits for it, or the count of the sentinel tables; neither for ever, and nobody is ended for it."""
+    monkeypatch.setattr(postgresql_dump, "LOCK_WAIT_SECONDS", 1.0)
+    fill(cluster, database)
+    server = server_of(cluster, database, sentinels=sentinels)
+    with holding(cluster, database, "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder:
+        pid = holder.value("SELECT pg_backend_pid()")
+        says = rf"blocked by pid {pid} of user postgres, application payroll, idle in transaction, since .*; end it or wait for it"
+        with pytest.raises(MaintenanceError, match=says) as caught:
+            take(tmp_path, server)
+        assert "\n" not in str(caught.value)
+        root = str(tmp_path / "snapshots")
+        assert snapshot_store.names(root) == snapshot_store.partials(root) == []
+        assert holder.value("SELECT 1") == 1
+    assert take(tmp_path, server).status == "changed"
 
 
 ODD_PASSWORD = "a:b\\c"
@@ -430,7 +431,7 @@ def test_a_password_is_on_no_command_line_and_in_no_environment(over_tcp, tmp_pa
         holding(cluster, "shop", "LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE") as holder,
         postgresql.connect(cluster.server) as session,
     ):
-        child = in_process(params)
+        child = in_process("snapshot", params)
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND wait_event_type = 'Lock'"
         assert wait_for(lambda: session.value(waiting) or child.poll() is not None)
         seen = processes()

@@ -599,7 +599,7 @@ def test_an_application_under_load_loses_no_transaction(session, cluster, databa
     during = load.during(child)
     said, errors = child.communicate(timeout=60)
     assert said, errors
-    status, operations = json.loads(said)
+    status, operations, _failures = json.loads(said)
     assert status == "changed"
     assert {"vacuum", "reindex", "create_index", "analyze"} <= set(operations)
     print(f"\npgbench: p95 {p95(idle):.1f} ms idle, {p95(during):.1f} ms during upkeep, {len(during)} transactions, 0 failed")

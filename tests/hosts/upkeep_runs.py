@@ -121,12 +121,13 @@ import json, sys
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql_upkeep
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 outcome = postgresql_upkeep.run(json.loads(sys.argv[1]), False, Host())
-print(json.dumps([outcome.status, [action.operation for action in outcome.actions if action.status == "changed"]]), flush=True)
+changed = [action.operation for action in outcome.actions if action.status == "changed"]
+print(json.dumps([outcome.status, changed, outcome.returned["failures"]]), flush=True)
 """
 
 
 def begin_upkeep(options):
-    """Begin an upkeep in a process of its own, which writes its status and what it did."""
+    """Begin an upkeep in a process of its own, which writes its status, what it did and what failed."""
     return subprocess.Popen([sys.executable, "-c", CODE, json.dumps(options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

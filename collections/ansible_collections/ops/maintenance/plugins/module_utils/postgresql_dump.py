@@ -17,15 +17,22 @@ from .errors import MaintenanceError
 from .host import Ran
 from .paths import open_regular
 from .postgresql import Server
+from .postgresql_blockers import ADVICE, watched
 from .postgresql_programs import client_environment, client_user, find_program, identity, run_program
+from .record import clean
 
 FORMATS = ("custom", "directory")
 NO_LIMIT_SECONDS = 7 * 86400.0
 """How long a dump or restore may take where no window closes."""
 
+LOCK_WAIT_SECONDS = 60.0
+"""How long a dump waits for tables that somebody has locked."""
+
 _CHUNK = 1024 * 1024
 _SILENT_SECONDS = 300.0
 """pg_restore reads some damaged archives for ever; one that writes nothing for so long has met such a place."""
+# pg_dump waits for locks under a statement_timeout of its own, and has no other.
+_NO_LOCK = re.compile(r"canceling statement due to (?:lock|statement) timeout")
 _PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
 _SIMPLE = re.compile(r"^[a-z_][a-z0-9_$]*$")
 _BEGIN, _HEADER_END, _END = b"\nCOPY ", b" FROM stdin;\n", b"\n\\.\n"
@@ -81,14 +88,32 @@ def dump(server: Server, database: str, major: int, folder: str, *, snapshot: st
     """
     program = find_program("pg_dump", major, or_newer=True)
     with client_environment(server) as env, entered(folder) as (folder_fd, inside):
-        argv = [program, f"--format={server['format']}", "--no-password", f"--snapshot={snapshot}", "--lock-wait-timeout=60000"]
+        argv = [
+            program,
+            f"--format={server['format']}",
+            "--no-password",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={LOCK_WAIT_SECONDS * 1000:.0f}",
+        ]
         if server["format"] == "directory":
             argv.append(f"--jobs={server['jobs']}")
         argv += [f"--file={inside}/dump", f"--dbname={connection_text(database)}"]
-        ran = run_program(argv, os_user=client_user(server), env=env, timeout=timeout, pass_fds=[folder_fd])
+        with watched(server, database, env["PGAPPNAME"]) as watch:
+            ran = run_program(argv, os_user=client_user(server), env=env, timeout=timeout, pass_fds=[folder_fd])
+    if ran.rc != 0 and _NO_LOCK.search(ran.stderr):
+        raise MaintenanceError(
+            f"The dump of database {database!r} of {server['name']} was not taken: no lock within {LOCK_WAIT_SECONDS:g} seconds, "
+            f"{watch.words()}; {ADVICE}."
+        )
     if ran.rc != 0:
-        raise MaintenanceError(f"The dump of database {database!r} of {server['name']} was not taken: {ran.why()}.")
+        raise MaintenanceError(f"The dump of database {database!r} of {server['name']} was not taken: {_first_error(ran)}.")
     return os.path.join(folder, "dump")
+
+
+def _first_error(ran: Ran) -> str:
+    """Return what the program itself calls an error; its last line is often the statement only."""
+    said = next((line for line in ran.stderr.splitlines() if "error:" in line), ran.why())
+    return clean(said.strip().rstrip("."), 300)
 
 
 def dump_globals(server: Server, major: int, folder: str, *, passwords: bool, timeout: float) -> str:
@@ -264,5 +289,4 @@ def restore(server: Server, database: str, path: str, major: int, *, jobs: int, 
             argv += [f"--jobs={jobs}", f"{inside}/{os.path.basename(path)}"]
             ran = run_program(argv, os_user=user, env=env, timeout=timeout, pass_fds=[folder_fd])
     if ran.rc != 0:
-        said = next((line for line in ran.stderr.splitlines() if "error:" in line), ran.why())
-        raise MaintenanceError(f"The archive {path} was not restored: {said.strip()[:300]}; nothing of it is in use.")
+        raise MaintenanceError(f"The archive {path} was not restored: {_first_error(ran)}; nothing of it is in use.")

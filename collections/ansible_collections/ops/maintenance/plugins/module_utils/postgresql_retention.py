@@ -8,7 +8,7 @@ import contextlib
 import typing as t
 from datetime import datetime
 
-from . import postgresql, postgresql_retention_tables, postgresql_retention_work
+from . import postgresql, postgresql_blockers, postgresql_retention_tables, postgresql_retention_work
 from .errors import InputError, MaintenanceError, out_of_range, refusal, refuse
 from .host import Host
 from .postgresql_retention_report import Job, Place, outcome_of
@@ -37,13 +37,13 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     jobs = [Job(rule, number) for number, rule in enumerate(parse(params["rules"], servers))]
     with contextlib.ExitStack() as stack:
         sessions = _sessions(jobs, servers, params, stack)
-        _look(jobs, sessions, host, params)
+        _look(jobs, sessions, servers, host, params)
         problems = [problem for job in jobs if job.facts for problem in job.facts.problems]
         if problems:
             raise InputError(" ".join(problems), _refusal(jobs))
         jobs = _in_order(jobs)
         for job in jobs:
-            _plan(job, jobs, sessions)
+            _plan(job, jobs, sessions, servers)
     if not check_mode:
         for job in jobs:
             if job.wanted:
@@ -87,7 +87,13 @@ def _sessions(
     return sessions
 
 
-def _look(jobs: list[Job], sessions: dict[Place, postgresql.Session], host: Host, params: dict[str, t.Any]) -> None:
+def _look(
+    jobs: list[Job],
+    sessions: dict[Place, postgresql.Session],
+    servers: dict[str, postgresql.Server],
+    host: Host,
+    params: dict[str, t.Any],
+) -> None:
     """Read the catalogue for every rule; all cut-offs count from one moment of each server's clock."""
     clocks: dict[str, str] = {}
     for job in jobs:
@@ -96,7 +102,8 @@ def _look(jobs: list[Job], sessions: dict[Place, postgresql.Session], host: Host
         session = sessions[job.place]
         try:
             now = clocks.setdefault(job.rule.server, str(session.value("SELECT clock_timestamp()::text")))
-            job.facts = postgresql_retention_tables.look(session, job.rule, now)
+            with postgresql_blockers.told(servers[job.rule.server], job.rule.database, session):
+                job.facts = postgresql_retention_tables.look(session, job.rule, now)
             if session.value("SELECT pg_is_in_recovery()"):
                 words = f"The rule for {job.rule.subject} names a standby, which cannot be written to; name the primary."
                 job.facts.problems.append(words)
@@ -143,7 +150,7 @@ def _in_order(jobs: list[Job]) -> list[Job]:
 # Planning ------------------------------------------------------------------------------------------------------------
 
 
-def _plan(job: Job, jobs: list[Job], sessions: dict[Place, postgresql.Session]) -> None:
+def _plan(job: Job, jobs: list[Job], sessions: dict[Place, postgresql.Session], servers: dict[str, postgresql.Server]) -> None:
     """Count what the rule means, and refuse what would be a burden or looks like a mistake."""
     if job.unseen or job.facts is None:
         return
@@ -161,8 +168,9 @@ def _plan(job: Job, jobs: list[Job], sessions: dict[Place, postgresql.Session]) 
         job.unseen = "not counted, for want of an index"
         return
     try:
-        postgresql_retention_work.count(session, plan, after_children=True)
-    except postgresql.StatementError as error:
+        with postgresql_blockers.told(servers[job.rule.server], job.rule.database, session):
+            postgresql_retention_work.count(session, plan, after_children=True)
+    except MaintenanceError as error:
         job.unseen = str(error)
         return
     job.held_by = dict(plan.held_by)
@@ -198,10 +206,25 @@ def _work(job: Job, server: postgresql.Server, params: dict[str, t.Any], host: H
             job.left = job.plan.due
             return
     try:
-        with postgresql_retention_work.work_session(server, job.rule.database, job.rule.options["search_path"], limit) as session:
+        with (
+            postgresql_retention_work.work_session(server, job.rule.database, job.rule.options["search_path"], limit) as session,
+            postgresql_blockers.told(server, job.rule.database, session),
+        ):
             _carry_out(job, job.facts, session, params["deadline"], host)
     except MaintenanceError as error:
-        job.failure = str(error)
+        was_cancelled = isinstance(error, postgresql.StatementError) and error.sqlstate == postgresql.QUERY_CANCELED
+        if was_cancelled and limit < params["statement_timeout_seconds"]:
+            job.deferred = True  # the window closed, and the batch was rolled back
+        else:
+            job.failure = _too_long(limit) if was_cancelled else str(error)
+
+
+def _too_long(limit: float) -> str:
+    """Word a time limit that was met; PostgreSQL's own words name neither the limit nor what to do."""
+    return (
+        f"a statement did not end within {limit:g} seconds (statement_timeout_seconds), or somebody cancelled it, and was rolled back; "
+        "take smaller batches (batch_rows), raise the limit, or find out what holds it up"
+    )
 
 
 def _carry_out(job: Job, facts: Facts, session: postgresql.Session, deadline: float, host: Host) -> None:

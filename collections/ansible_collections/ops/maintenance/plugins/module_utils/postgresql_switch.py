@@ -23,7 +23,18 @@ from .errors import MaintenanceError, VerifyError
 from .host import Host
 from .judge import human_bytes
 from .paths import ensure_private_folder, read_state, write_state
-from .postgresql import CONNECTION_LOST, Server, Session, StatementError, connect, place_of, socket_folder, system_identifier
+from .postgresql import (
+    CONNECTION_LOST,
+    LOCK_NOT_AVAILABLE,
+    Server,
+    Session,
+    StatementError,
+    connect,
+    place_of,
+    socket_folder,
+    system_identifier,
+)
+from .postgresql_blockers import ADVICE, blockers_of, named
 from .record import Json
 
 JOURNAL = "postgresql_switch.json"
@@ -317,7 +328,9 @@ class Switcher:
             # Where the server commits late by default, a crash could take the switch back after the journal was closed.
             session.set("synchronous_commit", "on")
             ended = [entry["scratch_oid"], *([entry["live_oid"]] if in_maintenance(self.state_dir) else [])]
-            failures: list[BaseException] = []
+            failures: list[MaintenanceError] = []
+            blockers: dict[int, str] = {}
+            pid = int(session.value("SELECT pg_backend_pid()"))
 
             def rename() -> None:
                 try:
@@ -332,13 +345,16 @@ class Switcher:
             while worker.is_alive():
                 worker.join(0.05)
                 with contextlib.suppress(StatementError):
+                    blockers.update({row["pid"]: row["who"] for row in blockers_of(helper, [pid])})
                     helper.rows(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datid = ANY(%s::bigint[]::oid[])"
                         " AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'",
                         [ended],
                     )
-            if failures:
-                raise failures[0]
+            for failure in failures:
+                if isinstance(failure, StatementError) and failure.sqlstate == LOCK_NOT_AVAILABLE:
+                    raise MaintenanceError(f"no lock in time, {named(blockers.values())}; {ADVICE}.") from failure
+                raise failure
 
     def _finish(self, key: str, entry: t.Mapping[str, Json]) -> None:
         """Keep in mind which database was kept, then close the journal."""

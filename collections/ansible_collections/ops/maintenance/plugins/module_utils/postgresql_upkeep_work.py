@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from .errors import MaintenanceError
 from .postgresql import LOCK_NOT_AVAILABLE, QUERY_CANCELED, UNDEFINED_TABLE, Server, Session, StatementError, connect, major_version
+from .postgresql_blockers import blockers_of, named
 from .record import Json
 
 APPLICATION = "ops.maintenance.upkeep"
@@ -229,13 +230,14 @@ class Pool:
     def _failed(self, job: Job, pid: int, error: StatementError) -> Done:
         blockers = list(self._blockers.get(pid, {}).values())
         if error.sqlstate in (LOCK_NOT_AVAILABLE, _DEADLOCK):
-            named = "; ".join(blockers) or "somebody who was gone before it could be seen"
-            words = f"no lock within {job.lock_timeout_seconds:g} seconds: blocked by {named}"
+            words = f"no lock within {job.lock_timeout_seconds:g} seconds: {named(blockers)}"
             return Done(job, "failed", words, blockers=blockers, blocked=True)
         if error.sqlstate == QUERY_CANCELED and (self._stopping or self._bounds.over()):
             return Done(job, "deferred", "it was stopped when the window closed")
         if error.sqlstate == QUERY_CANCELED:
-            return Done(job, "failed", f"it did not end within {self._bounds.statement_timeout_seconds:g} seconds, or was cancelled")
+            limit = f"{self._bounds.statement_timeout_seconds:g} seconds (statement_timeout_seconds)"
+            words = f"it did not end within {limit}, or somebody cancelled it; raise the limit, or find out what holds it up"
+            return Done(job, "failed", words)
         if error.sqlstate in _GONE:
             return Done(job, "skipped", "it is gone meanwhile")
         return Done(job, "failed", str(error))
@@ -259,7 +261,7 @@ class Pool:
         if not pids:
             return
         own = set(self._pids)
-        for row in self._control.rows(_BLOCKERS, [pids]):
+        for row in blockers_of(self._control, pids):
             waiting, blocker = row["waiting"], row["pid"]
             job = self._running.get(waiting)
             if job is None or blocker in own:
@@ -271,18 +273,6 @@ class Pool:
                 continue
             if self._control.value("SELECT pg_terminate_backend(%s)", [blocker]):
                 self.terminated.append(row["who"])
-
-
-_BLOCKERS = """
-SELECT w.pid AS waiting, p.pid, coalesce(b.backend_type = 'client backend', false) AS client,
-  CASE WHEN p.pid = 0 THEN 'prepared transaction ' || coalesce((SELECT gid || ' of ' || owner || ' since '
-         || date_trunc('second', prepared)::text FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 1), '')
-       ELSE format('pid %%s of user %%s, application %%s, %%s, since %%s', p.pid, coalesce(b.usename, '?'),
-         coalesce(nullif(b.application_name, ''), b.backend_type, '?'), coalesce(b.state, 'gone'),
-         date_trunc('second', coalesce(b.xact_start, b.backend_start))) END AS who
-FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p(pid) LEFT JOIN pg_stat_activity b ON b.pid = p.pid
-WHERE w.pid = ANY(%s::int[]) AND w.wait_event_type = 'Lock'
-"""
 
 
 _ORPHANS = """

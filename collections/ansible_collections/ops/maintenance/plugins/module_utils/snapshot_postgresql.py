@@ -16,6 +16,7 @@ from .host import Host
 from .judge import human_bytes
 from .paths import fsync_folder, sha256_of
 from .postgresql import SERVER, Server, Session, check_server, connect, databases_of, major_version, system_identifier
+from .postgresql_blockers import told
 from .postgresql_programs import client_user, find_program, version_of
 from .record import Json
 
@@ -171,14 +172,16 @@ def take(source: Source, work: str, number: int, host: Host, moment: datetime, d
 def _database(source: Source, database: str, folder: str, host: Host, left: t.Callable[[], float]) -> dict[str, Json]:
     """Export one moment, count in it, and dump exactly it."""
     started = host.now()
-    with connect(source.server, database, statement_timeout_seconds=0) as session:
+    wait = postgresql_dump.LOCK_WAIT_SECONDS
+    with connect(source.server, database, statement_timeout_seconds=0, lock_timeout_seconds=wait) as session:
         # The session has nothing to do while the dump runs, and must not be ended for that.
         session.set("idle_in_transaction_session_timeout", 0)
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         snapshot = str(session.value("SELECT pg_export_snapshot()"))
         position = str(session.value("SELECT pg_current_wal_lsn()"))
-        sentinels, counted = _sentinels(session, source.server)
-        objects = postgresql_facts.objects(session)
+        with told(source.server, database, session):
+            sentinels, counted = _sentinels(session, source.server)
+            objects = postgresql_facts.objects(session)
         postgresql_dump.dump(source.server, database, source.major, folder, snapshot=snapshot, timeout=left())
         session.execute("COMMIT")
     return {
