@@ -235,6 +235,9 @@ TROUBLE = (
     'CREATE ROLE through LOGIN IN ROLE "second Root"',
     "CREATE ROLE reader LOGIN IN ROLE pg_read_server_files",
     "CREATE ROLE replica REPLICATION LOGIN VALID UNTIL '2099-01-01'",
+    "CREATE ROLE crew CREATEDB BYPASSRLS",
+    "CREATE ROLE shift IN ROLE crew",
+    "CREATE ROLE borrower LOGIN IN ROLE shift VALID UNTIL '2099-01-01'",
     "CREATE ROLE gone LOGIN VALID UNTIL '2020-01-01'",
     "SET password_encryption = 'md5'",
     "CREATE ROLE weak LOGIN PASSWORD 'weak-s3cret'",
@@ -244,7 +247,7 @@ TROUBLE = (
 )
 TROUBLE_OVER = (
     "SELECT pg_drop_replication_slot('forgotten')",
-    'DROP ROLE through, reader, maker, replica, "second Root", gone, weak',
+    'DROP ROLE through, borrower, shift, crew, reader, maker, replica, "second Root", gone, weak',
     "ALTER SYSTEM SET max_connections = 60",
 )
 
@@ -269,7 +272,17 @@ OF_SERVER: t.Sequence[tuple[str, str, t.Sequence[str]]] = (
     ("unused_roles", "warning", ["second Root"]),
     ("expired_roles", "warning", ["gone, valid until 2020-01-01"]),
     ("password_encryption", "warning", ["weak has an MD5 password"]),
-    ("role_rights", "warning", ["(3)", "maker: CREATEROLE", "through second Root, a superuser", "reader: member of pg_read_server_files"]),
+    (
+        "role_rights",
+        "warning",
+        [
+            "(4)",
+            "borrower: CREATEDB, BYPASSRLS through crew",
+            "maker: CREATEROLE",
+            "through second Root, a superuser",
+            "reader: member of pg_read_server_files",
+        ],
+    ),
     ("role_expiry", "warning", ["(5)", "maker", "reader", "second Root", "through", "weak"]),
     ("hba_loaded", "warning", ["1 lines have an error, so that rules loaded before stay in force"]),
     ("hba", "critical", ["0.0.0.0): open to every address", "trust lets everybody in", "host app all 127.0.0.1", "not in force"]),

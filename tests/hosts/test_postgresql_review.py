@@ -422,7 +422,7 @@ def troubled(instance):
         "role_unused_days": 0,
     }
     settings = {"work_mem": ">=1GB", "fsync": True, "shared_buffers": "<=4TB", "no_such": 1}
-    roles = {"privileged_roles": ["replica"], "roles_without_expiry": ["postgres", "monitor"]}
+    roles = {"privileged_roles": ["replica", "crew", "shift"], "roles_without_expiry": ["postgres", "monitor"]}
     with in_trouble(instance):
         return review(instance, CLEAN, limits=limits, recommended_settings=settings, newest_minor={str(MAJOR): f"{MAJOR}.99"}, **roles)
 
