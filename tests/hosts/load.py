@@ -9,17 +9,19 @@ from clusters import client_program
 
 
 class Load:
-    """pgbench on one database; its logs go into ``folder``."""
+    """pgbench on one database; its logs go into ``folder``. With ``scale`` 0 its tables are there already."""
 
     def __init__(self, cluster, database, folder, *, scale=2, rate=150):
         self.folder, self.rate, self.batches = folder, rate, 0
+        self.timed = []
         self.env = {"PGHOST": cluster.socket, "PGUSER": "postgres"}
         self.argv = [client_program("pgbench"), "-n", database]
-        argv = [*self.argv, "-i", "-q", "-s", str(scale)]
-        subprocess.run([name for name in argv if name != "-n"], env=self.env, check=True, capture_output=True)
+        if scale:
+            argv = [*self.argv, "-i", "-q", "-s", str(scale)]
+            subprocess.run([name for name in argv if name != "-n"], env=self.env, check=True, capture_output=True)
 
     def batch(self, seconds):
-        """Return how long each transaction of a batch took, in milliseconds from when it was due."""
+        """Return how long each transaction of a batch took, in milliseconds from when it was due; ``timed`` has when each ended too."""
         self.batches += 1
         prefix = f"batch{self.batches:03d}"
         argv = [*self.argv, "-c", "4", "-j", "2", "-T", str(seconds), "-R", str(self.rate), "--log", f"--log-prefix={self.folder}/{prefix}"]
@@ -28,7 +30,9 @@ class Load:
         assert "aborted" not in ran.stdout + ran.stderr, ran.stderr
         assert re.search(r"number of failed transactions: 0 ", ran.stdout), ran.stdout
         lines = [line.split() for path in self.folder.glob(f"{prefix}*") for line in path.read_text().splitlines()]
-        return [int(line[2]) / 1000 for line in lines if line[2].isdigit()]
+        found = [(int(line[4]) + int(line[5]) / 1e6, int(line[2]) / 1000) for line in lines if line[2].isdigit()]
+        self.timed += found
+        return [taken for _ended, taken in found]
 
     def during(self, child, seconds=2):
         """Return the same of all batches that begin while a process runs."""
