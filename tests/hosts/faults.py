@@ -64,9 +64,22 @@ def pids(session, condition):
     return [row["pid"] for row in session.rows(f"SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {condition}")]
 
 
+def reached(cluster):
+    """Open a session with a server that may be starting."""
+    opened = []
+
+    def connect():
+        with contextlib.suppress(postgresql.NotReachableError, postgresql.StatementError):
+            opened.append(postgresql.connect(cluster.server))
+        return opened
+
+    assert wait_for(connect), cluster.server
+    return opened[0]
+
+
 def seen(cluster, condition, child):
     """Wait until there are such processes, or the child has ended; return them."""
-    with postgresql.connect(cluster.server) as session:
+    with reached(cluster) as session:
         return wait_for(lambda: pids(session, condition) or child.poll() is not None) and pids(session, condition)
 
 
@@ -105,12 +118,4 @@ def up_again(cluster, how):
     """Start the server where the fault ended it, and return a session; after the end of a process it starts anew by itself."""
     if how in ("server", "stop"):
         cluster.start(AS_IN_PRODUCTION)
-    opened = []
-
-    def connect():
-        with contextlib.suppress(postgresql.NotReachableError, postgresql.StatementError):
-            opened.append(postgresql.connect(cluster.server))
-        return opened
-
-    assert wait_for(connect), cluster.log_tail()
-    return opened[0]
+    return reached(cluster)

@@ -1,13 +1,20 @@
-"""Faults in the middle of each statement of upkeep: no row is lost, the next run does what was due, and nothing is left over."""
+"""Faults in the middle of each statement of upkeep and of a restore drill: nothing is lost or left over, the next run does what was due."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from clusters import MAJOR, running_cluster
+from dumps import clear, dump, fill
 from faults import FAULTS, WAITING_AT_THE_GATE, a_gate, pids, seen, strike, up_again
 from upkeep_runs import begin_upkeep, done, finding, flush, holding, invalid_indexes, kill_rows, node, options_for, settle, table, wait_for
 
@@ -163,3 +170,73 @@ def test_what_takes_too_long_is_stopped_said_and_done_by_a_run_with_more_time(vi
         outcome = postgresql_upkeep.run(params(case, victim, tmp_path), False, Host())
         assert (outcome.status, case.done in done(outcome)) == ("changed", True), outcome.actions
         assert (content(session), invalid_indexes(session)) == (before, [])
+
+
+# -- the drill of a backup, in a throw-away cluster and on a declared server --
+
+VERIFY = """
+import json, sys
+from dumps import the_set, verify
+outcome = verify(sys.argv[1], the_set(sys.argv[1] + "/backups", **json.loads(sys.argv[2])), servers=json.loads(sys.argv[3]))
+print(json.dumps([outcome.returned["proofs"]["db"]["level"], [[f.id, f.state, f.summary] for f in outcome.findings]]), flush=True)
+"""
+DRILLS = [("throw-away", "client"), ("throw-away", "server"), ("main", "backend"), ("main", "cut")]
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as made:
+        os.chmod(made, 0o755)
+        clear(f"{made}/backups")
+        yield made
+
+
+def drill(folder, place, victim):
+    """Begin a drill in a process of its own."""
+    more = {} if place == "throw-away" else {"restore_into": "main"}
+    argv = [sys.executable, "-c", VERIFY, folder, json.dumps(more), json.dumps([{**victim.server, "name": "main"}])]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def where_it_restores(folder, place, victim, child):
+    """Return the cluster into which the drill restores, as soon as there is one."""
+    if place == "main":
+        return victim
+    sockets = f"{folder}/scratch/*/socket/.s.PGSQL.5432"
+    assert wait_for(lambda: glob.glob(sockets) or child.poll() is not None), "no cluster came about"
+    home = os.path.dirname(os.path.dirname(glob.glob(sockets)[0]))
+    return SimpleNamespace(data=f"{home}/data", server={**victim.server, "host": f"{home}/socket"})
+
+
+@pytest.mark.parametrize(("place", "how"), DRILLS)
+def test_struck_in_the_middle_of_a_drill_it_proves_nothing_and_the_next_one_does(victim, gate, folder, place, how):
+    """neff-quarterly-11, asr-11-2: unknown and no fault of the backup; what was restored is gone, the source as it was."""
+    with postgresql.connect(victim.server) as session:
+        session.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
+        session.execute("CREATE DATABASE shop")
+    fill(victim, "shop")
+    with postgresql.connect(victim.server, "shop") as session:
+        gate.build(session)
+        session.execute("CREATE TABLE public.waiting (a int CHECK (public.gate(a)))")
+        session.execute("INSERT INTO public.waiting VALUES (1)")
+    dump(victim, "shop", f"{folder}/backups/a.dump")
+    gate.shut()
+    child = drill(folder, place, victim)
+    cluster = where_it_restores(folder, place, victim, child)
+    whom = seen(cluster, WAITING_AT_THE_GATE, child)
+    assert whom, child.communicate()
+    strike(cluster, how, child, whom)
+    said, errors = child.communicate(timeout=60)
+    if how != "client":
+        level, findings = json.loads(said)
+        restored = next((state, words) for name, state, words in findings if name == "backup.restore")
+        assert (level, restored[0], "\n" in restored[1]) == (2, "unknown", False), (said, errors)
+    with up_again(victim, how if place == "main" else "") as session:
+        assert session.value("SELECT 1") == 1
+    gate.open()
+    with drill(folder, place, victim) as again:
+        assert json.loads(again.communicate(timeout=120)[0])[0] == 5
+    with postgresql.connect(victim.server, "shop") as session:
+        assert session.value("SELECT count(*) FROM public.orders") == 300
+        assert not session.rows("SELECT 1 FROM pg_database WHERE datname ~ '^ops_restore'")
+    assert not glob.glob(f"{folder}/scratch/*")

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pytest
 from clusters import running_cluster
-from faults import a_gate
+from faults import a_gate, kill_all
 from retention_runs import Retention, fill, ids
 from upkeep_runs import holding
 
@@ -647,11 +647,14 @@ def test_connection_cut_at_every_statement(mortal):
 
 
 def test_whole_server_stopped_at_every_statement(mortal):
-    for number, after in STRIKES:
+    for place, (number, after) in enumerate(STRIKES):
         battle = Battle(mortal)
-        with at_statement(number, lambda _session: mortal.stop(), after):
+        # Immediate stop and SIGKILL of all its processes by turns.
+        end = (lambda _session: kill_all(mortal.data)) if place % 2 else (lambda _session: mortal.stop())
+        with at_statement(number, end, after):
             done = battle.retention.run(battle.rule)
         assert done.status == "failed"
+        assert "was lost" in done.summary
         mortal.start(AGAIN)
         battle.check()
         battle.finish()

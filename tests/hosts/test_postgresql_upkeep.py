@@ -7,13 +7,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import threading
 import time
 
 import pytest
 import small_disk
-from clusters import AS_IN_PRODUCTION, MAJOR, client_program, running_cluster
+from clusters import MAJOR, client_program, running_cluster
+from faults import pids, strike, up_again
 from load import Load, p95
 from upkeep_runs import (
     begin_upkeep,
@@ -836,40 +836,12 @@ STAGES = {
 }
 
 
-def restart(cluster):
-    cluster.start(AS_IN_PRODUCTION)
-
-
-def end_workers(cluster, how):
-    """Cut the connections of the upkeep's sessions that work, or kill their processes, after which the server starts anew by itself."""
-    with postgresql.connect(cluster.server) as session:
-        pids = [row["pid"] for row in session.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'ops.maintenance.upkeep'")]
-        assert pids
-        if how == "connection":
-            session.rows("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [pids])
-        else:
-            os.kill(pids[0], signal.SIGKILL)
-
-
-def reconnected(cluster):
-    """Open a session with a server that may be starting anew."""
-    opened = []
-
-    def connect():
-        with contextlib.suppress(postgresql.NotReachableError):
-            opened.append(postgresql.connect(cluster.server))
-        return opened
-
-    assert wait_for(connect), cluster.log_tail()
-    return opened[0]
-
-
-ENDS = [(how, stage) for how in ("client", "server") for stage in STAGES] + [("connection", "snapshots"), ("process", "snapshots")]
+ENDS = [(how, stage) for how in ("client", "stop") for stage in STAGES] + [(how, "snapshots") for how in ("backend", "server", "cut")]
 
 
 @pytest.mark.parametrize(("how", "stage"), ENDS)
 def test_killed_in_a_rebuild_the_next_run_sweeps_and_completes(victim, tmp_path, how, stage):
-    """neff-weekly-05, flow-monthly-4: SIGKILL of the client or of the server's process, immediate stop, a connection that is cut."""
+    """neff-weekly-05, flow-monthly-4: at each stage of REINDEX CONCURRENTLY; in the other statements: test_postgresql_faults.py."""
     with postgresql.connect(victim.server) as session:
         session.execute("DROP TABLE IF EXISTS public.t")
         session.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
@@ -880,27 +852,19 @@ def test_killed_in_a_rebuild_the_next_run_sweeps_and_completes(victim, tmp_path,
             stack.enter_context(holding(victim, "postgres", STAGES[stage]))
         child = begin_upkeep(options)
         with postgresql.connect(victim.server) as session:
-            seen = wait_for(lambda: invalid_indexes(session) or child.poll() is not None)
-            assert seen or stage == "none"
-        if how in ("connection", "process"):
-            end_workers(victim, how)
-            said, errors = child.communicate(timeout=60)
-            assert "failed" in said, errors
-        elif how == "server":
-            argv = [victim.program("pg_ctl"), "stop", "-D", victim.data, "-m", "immediate", "-w"]
-            assert postgresql_programs.run_program(argv, os_user="postgres").rc == 0
-            said, errors = child.communicate(timeout=60)
-            restart(victim)
-            assert "failed" in said or (stage == "none" and said), errors
-        else:
-            child.send_signal(signal.SIGKILL)
-            child.communicate()
-            with postgresql.connect(victim.server) as session:
+            met = wait_for(lambda: invalid_indexes(session) or child.poll() is not None)
+            assert met or stage == "none"
+            whom = pids(session, "application_name = 'ops.maintenance.upkeep'")
+        strike(victim, how, child, whom)
+        said, errors = child.communicate(timeout=60)
+        with up_again(victim, how) as session:
+            if how == "client":
                 if MAJOR < 14:  # whose server does not look after its clients: the next run ends what they do
                     end_orphans(session)
                 assert wait_for(lambda: workers(session) == 0), "the sessions of a killed run end by themselves"
-        if STAGES[stage]:
-            with reconnected(victim) as session:
+            else:
+                assert "failed" in said or (stage == "none" and said), errors
+            if STAGES[stage]:
                 assert invalid_indexes(session) == ["t_pkey_ccnew"]
     outcome = postgresql_upkeep.run(options, False, Host())
     assert outcome.status in (("changed",) if STAGES[stage] else ("changed", "ok")), outcome.summary
