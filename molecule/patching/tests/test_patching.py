@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import testinfra
 from helpers import findings, of_kind, runs
 
 testinfra_hosts = ["whole"]
 WHOLE = ("patching-bookworm", "patching-trixie")
+HOSTS = (*WHOLE, "patching-broken", "patching-regression", "patching-stubborn", "patching-clean")
 CHECK, CONVERGE, AGAIN = 0, 1, -1
+RUN_ONLY = {"patching.lock"}
+"""Check mode refreshes a copy of the package lists, for which it needs no lock."""
 
 
 @pytest.mark.parametrize(
@@ -36,9 +41,12 @@ def test_service_runs_again_in_its_old_version():
 
 def test_changed_configuration_file_stays_and_the_new_one_is_reported(host):
     assert host.file("/etc/demo-conf/demo-conf.conf").content_string == "setting = ours\n"
-    name = host.backend.get_hostname()
-    found = findings("patching.conffiles", host=name, journal=runs()[CONVERGE])
+    found = findings("patching.conffiles", host=name_of(host), journal=runs()[CONVERGE])
     assert found[-1]["evidence"] == ["/etc/demo-conf/demo-conf.conf.dpkg-dist"]
+
+
+def name_of(host) -> str:
+    return host.backend.get_hostname()
 
 
 def records(host: str, run: int) -> list[dict]:
@@ -60,6 +68,19 @@ def test_check_mode_planned_what_was_then_done(name):
     assert planned == done == {"demo-tls", "demo-conf", "demo-both"}
 
 
+def before_any_change(host: str, run: int) -> list[tuple]:
+    """Return what a run said of a host before it changed anything: all that its plan found."""
+    plan = next(record for record in records(host, run) if record["task"] == "Assess | Plan the package updates")
+    fields = ("id", "subject", "state", "value", "unit", "threshold", "summary", "not_covered")
+    return sorted(tuple(str(one[field]) for field in fields) for one in plan["findings"] if one["id"] not in RUN_ONLY)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_check_mode_gave_the_same_verdicts(name):
+    assert before_any_change(name, CHECK) == before_any_change(name, CONVERGE)
+    assert len(before_any_change(name, CHECK)) >= 12
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_pending_before_and_only_the_held_one_after(name):
     pending = findings("patching.pending", host=name, journal=runs()[CONVERGE])
@@ -74,9 +95,39 @@ def test_services_on_a_replaced_library_were_restarted(name):
 
 
 @pytest.mark.parametrize("name", WHOLE)
+def test_services_that_may_not_be_restarted_were_left_and_named(name):
+    delicate = {"dbus.service", "systemd-logind.service"}
+    assert delicate.isdisjoint(subject for operation, subject, _status in actions(name, CONVERGE) if operation == "restart")
+    _plan, after_restarts, *_later = found(name, CONVERGE, "patching.services")
+    assert delicate <= {line.split(":")[0] for line in after_restarts["evidence"]}
+
+
+def test_one_host_has_needrestart_and_one_has_not(host):
+    asked = any(line.startswith("needrestart:") for line in found(name_of(host), CONVERGE, "patching.reboot")[0]["evidence"])
+    assert host.exists("needrestart") == asked == (name_of(host) == "patching-bookworm")
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_reboot_was_the_last_step_and_is_proven(name):
     assert actions(name, CONVERGE)[-1] == ("reboot", "host", "changed")
     assert states(name, CONVERGE, "patching.reboot")[-1] == "ok"
+
+
+def test_boot_id_is_another_one_after_the_reboot(host):
+    done = [action for record in records(name_of(host), CONVERGE) for action in record["actions"]]
+    [reboot] = [action for action in done if (action["operation"], action["status"]) == ("reboot", "changed")]
+    before, after = (reboot[when]["boot"].split("/")[0] for when in ("before", "after"))
+    of_the_machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert len({before, after, of_the_machine}) == 3
+    assert host.check_output("cat /proc/sys/kernel/random/boot_id") == after
+
+
+def test_host_that_took_the_order_to_reboot_and_stayed_up_is_told_as_not_rebooted():
+    done = [action for record in records("patching-stubborn", CONVERGE) for action in record["actions"] if action["operation"] == "reboot"]
+    assert [action["status"] for action in done] == ["due", "due", "failed"]
+    assert done[-1]["summary"] == "The host was not rebooted: its boot id is the same."
+    assert set(states("patching-stubborn", CONVERGE, "patching.reboot")) == {"warning"}
+    assert records("patching-stubborn", CONVERGE)[-1]["status"] == "failed"
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes a signed archive in two suites on this host, ordinary and security, and installs the packages' first versions.
 #
-# usage: build.sh FOLDER [--pending] [--broken] [--kept-back] [--regression]
+# usage: build.sh FOLDER [--pending] [--broken] [--kept-back] [--regression] [--half-done]
 #   --pending  the archives carry newer versions, so that updates are pending
 #   --broken   with them one security update whose maintainer script fails
 #   --kept-back   with them one that would remove another package
-#   --regression  with them one whose service dies after it, and a package that was left half done
+#   --regression  with them one whose service dies after it
+#   --half-done   an installation was interrupted
 set -euo pipefail
-folder=$1 pending=no broken=no kept_back=no regression=no
+folder=$1 pending=no broken=no kept_back=no regression=no half_done=no
 shift
 for word; do
   case $word in
@@ -17,6 +18,7 @@ for word; do
     --broken) broken=yes ;;
     --kept-back) kept_back=yes ;;
     --regression) regression=yes ;;
+    --half-done) half_done=yes ;;
     *) echo "unknown argument $word" >&2; exit 2 ;;
   esac
 done
@@ -86,7 +88,7 @@ if [ $pending = yes ]; then
   [ $regression = no ] || package demo-service 1.1 "$codename-security"
   for name in demo-tool libsecurity-foo demo-both; do package "$name" 2.0 "$codename"; done
 fi
-if [ $regression = yes ]; then
+if [ $half_done = yes ]; then
   package demo-half 1.0 "$codename"
   dpkg --unpack "$folder/pool/$codename/demo-half_1.0_all.deb" >/dev/null
 fi
