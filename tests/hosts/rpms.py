@@ -16,9 +16,10 @@ BuildArch: noarch
 test
 %install
 mkdir -p %{{buildroot}}/usr/share/ops-test
-echo {version} >%{{buildroot}}/usr/share/ops-test/{name}
+echo {version} >%{{buildroot}}/usr/share/ops-test/{file}
+{post}
 %files
-/usr/share/ops-test/{name}
+/usr/share/ops-test/{file}
 """
 _UPDATE = """<update from="x" status="stable" type="{kind}" version="1"><id>{id}</id><title>{id}</title>{severity}
 <issued date="{issued}"/><updated date="{issued}"/><description>d</description>
@@ -26,11 +27,17 @@ _UPDATE = """<update from="x" status="stable" type="{kind}" version="1"><id>{id}
 _PACKAGE = '<package name="{0}" version="{1}" release="{2}" epoch="0" arch="noarch" src="{0}.src.rpm"><filename>{0}-{1}-{2}.noarch.rpm</filename></package>'
 
 
-def built(folder: pathlib.Path, name: str, version: str, *headers: str, release: str = "1") -> None:
-    """Build one package into a folder."""
+def built(folder: pathlib.Path, name: str, version: str, *headers: str, release: str = "1", post: str = "", several: bool = False) -> None:
+    """Build one package into a folder.
+
+    :param post: what its %post scriptlet runs.
+    :param several: whether several versions may be installed at once, as of a kernel.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     spec = folder / f"{name}-{version}.spec"
-    spec.write_text(_SPEC.format(name=name, version=version, release=release, headers="\n".join(headers)))
+    lines = [*headers, *(["Provides: installonlypkg(kernel)"] if several else [])]
+    file, script = f"{name}-{version}" if several else name, f"%post\n{post}\n" if post else ""
+    spec.write_text(_SPEC.format(name=name, version=version, release=release, headers="\n".join(lines), file=file, post=script))
     argv = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}/.build", "--define", f"_rpmdir {folder}"]
     for macro in (
         "debug_package %{nil}",

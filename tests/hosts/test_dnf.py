@@ -11,14 +11,11 @@ import threading
 
 import pytest
 import rpms
+from dnf_runs import configure, fetched, finding, info, leave, planned, prepare, ran, rpm, state, verify, versions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
-    package_prepare,
-    package_regression,
-    package_updates,
-    package_verify,
     rpm_versions,
     security_updates,
 )
@@ -26,7 +23,6 @@ from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review
 
 pytestmark = pytest.mark.skipif(not shutil.which("dnf"), reason="this image has no dnf")
-STATE = "/tmp/dnf_state"
 NAMES = ("plain", "secure", "locked", "lib", "app", "stuck", "gone", "fine")
 
 
@@ -62,53 +58,11 @@ def host(packages, tmp_path):
         rpms.advisory("OPS-0", ("ops-fine", "0.9")),
     )
     shutil.rmtree("/var/cache/dnf", ignore_errors=True)
-    repos = pathlib.Path("/etc/yum.repos.d")
-    repos.mkdir(exist_ok=True)
-    for name, folder in (("old", packages / "old"), ("new", new)):
-        text = f"[{name}]\nname={name}\nbaseurl=file://{folder}\ngpgcheck=0\nenabled=1\n"
-        (repos / f"{name}.repo").write_text(text + ("excludepkgs=ops-locked\n" if name == "new" else ""))
+    configure("old", packages / "old")
+    configure("new", new, "excludepkgs=ops-locked")
     rpm("-U", "--oldpackage", *(str(packages / "old" / f"ops-{name}-1.0-1.noarch.rpm") for name in NAMES))
     yield new
-    rpm("-e", *ran("rpm", "-qa", "ops-*").split())
-    for name in ("old", "new"):
-        (repos / f"{name}.repo").unlink()
-    for log in pathlib.Path("/var/log").glob("dnf*.log"):
-        log.unlink()
-    shutil.rmtree(STATE, ignore_errors=True)
-
-
-def ran(*argv):
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def rpm(*argv):
-    """Run rpm, which some of Debian's versions refuse to do beside dpkg unless told to."""
-    told = subprocess.run(["rpm", "--force-debian", "--version"], check=False, capture_output=True).returncode == 0
-    return ran("rpm", *(["--force-debian"] if told else []), *argv)
-
-
-def info(check=False, **more):
-    given = {name: option.get("default") for name, option in package_updates.OPTIONS.items()}
-    params = {**given, "backend": "dnf", "deadline": 0.0, "state_dir": STATE, "self_test": False, **more}
-    outcome = package_updates.run(params, check, Host())
-    outcome.record()
-    return outcome
-
-
-def verify(plan, **more):
-    given = {name: option.get("default") for name, option in package_verify.OPTIONS.items()}
-    params = {**given, "backend": "dnf", "plan": plan, "deadline": 0.0, "state_dir": STATE, "fresh": True, **more}
-    return package_verify.run(params, False, Host())
-
-
-def prepare(install, check=False, **more):
-    given = {name: option.get("default") for name, option in package_prepare.OPTIONS.items()}
-    params = {**given, "backend": "dnf", "install": install, "deadline": 0.0, "state_dir": STATE, **more}
-    outcome = package_prepare.run(params, check, Host())
-    outcome.record()
-    return outcome
+    leave("old", "new")
 
 
 @pytest.fixture
@@ -125,30 +79,6 @@ def server(host):
         repo.write_text(repo.read_text().replace(f"file://{host}", f"http://127.0.0.1:{web.server_port}"))
         yield host
         web.shutdown()
-
-
-def fetched():
-    return sorted(path.name for path in pathlib.Path("/var/cache/dnf").rglob("*.rpm"))
-
-
-def state(outcome, name):
-    return {finding.id: finding for finding in outcome.findings}[f"patching.{name}"].state
-
-
-def finding(outcome, name):
-    return {finding.id: finding for finding in outcome.findings}[f"patching.{name}"]
-
-
-def versions():
-    return {
-        name[4:]: package.version
-        for name, package in package_verify.choose("dnf", Host())(Host(), []).installed().items()
-        if name.startswith("ops-")
-    }
-
-
-def planned(outcome):
-    return {item["name"]: item["version"] for item in outcome.returned["plan"]}
 
 
 def test_security_updates_are_planned_installed_and_proven(host):
@@ -302,25 +232,13 @@ def test_without_room_nothing_is_begun(server):
     assert need(info(check=True)) == need(info())
 
 
-def test_options_without_effect_are_said_and_only_those(host):
-    names = {"patching.interrupted", "patching.removable", "patching.unattended", "patching.downgrade"}
-    assert not names & {found.id for found in (*info().findings, *verify([]).findings, *prepare([]).findings)}
-    found = info(repair=True, kernels_keep=2, autoremove=True)
-    assert (state(found, "interrupted"), state(found, "removable")) == ("unknown", "unknown")
-    assert "patching_kernels_keep and patching_autoremove have" in finding(found, "removable").summary
-    assert state(verify([], downgrade=True), "downgrade") == "unknown"
-    asked = prepare([], repair=True, remove=["ops-plain"])
-    assert (state(asked, "interrupted"), state(asked, "removable")) == ("unknown", "unknown")
-    assert "plain" in versions()
-
-
-def test_old_versions_that_nobody_looked_for_are_not_called_gone(host, monkeypatch):
-    worse = [package_regression.Regression("web.service has failed", "web.service")]
-    monkeypatch.setattr(package_regression, "settle", lambda *_: worse)
-    judged = finding(verify([], baseline={"services": []}, downgrade=True), "regression")
-    assert (judged.state, "old versions" in judged.not_covered) == ("critical", True)
-    assert "dnf history undo" in judged.advice
-    assert "No old version" not in judged.advice
+def test_pins_and_blocked_versions_leave_the_next_better_one(host):
+    assert planned(info(scope="listed", packages=["ops-secure"])) == {"ops-secure": "1.2-1"}
+    assert planned(info(scope="listed", packages=["ops-secure"], blocklist=["ops-secure=1.2*"])) == {"ops-secure": "1.1-1"}
+    assert planned(info(scope="listed", packages=["ops-secure"], pins={"ops-secure": "1.1*"})) == {"ops-secure": "1.1-1"}
+    kept = info(scope="listed", packages=["ops-secure", "ops-app"], pins={"ops-secure": "1.0*"}, blocklist=["ops-lib"])
+    assert planned(kept) == {}
+    assert kept.returned["left"] == {"ops-secure": "pinned to 1.0*", "ops-app": "needs ops-lib, which is on the blocklist"}
 
 
 def test_versions_are_compared_as_rpm_does():

@@ -51,16 +51,24 @@ def look(host: Host, plan: t.Sequence[Item]) -> list[Way]:
     return ways(plan, apt_packages.parse_policy(text, archives))
 
 
+def owners(host: Host, paths: t.Sequence[str]) -> set[str]:
+    """Return the names of the packages that files belong to."""
+    ran = host.run(["dpkg-query", "-S", "--", *paths])
+    found = {owner.strip() for line in ran.stdout.splitlines() if ": " in line for owner in line.split(": ", 1)[0].split(",")}
+    return found | {owner.partition(":")[0] for owner in found}
+
+
 def go_back(host: Host, found: t.Sequence[Way], timeout: float = 1800) -> list[Action]:
     """Install the old versions, all or none, and prove them in the package database."""
     specs = [way.spec for way in found if way.spec]
     environment = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
     ran = host.run(["apt-get", *_OPTIONS, "install", *specs], timeout=timeout, env=environment)
     packages = apt_packages.installed(host)
-    return [_proven(way, packages.get(way.name), "" if ran.rc == 0 else ran.why()) for way in found]
+    return [proven(way, packages.get(way.name), "" if ran.rc == 0 else ran.why()) for way in found]
 
 
-def _proven(way: Way, package: Installed | None, said: str) -> Action:
+def proven(way: Way, package: Installed | None, said: str) -> Action:
+    """Say whether a package went back, as the package database has it."""
     before, now = {"version": way.new}, {"version": package.version if package else ""}
     if package and package.version == way.old and package.is_whole:
         return Action(way.name, "downgrade", "changed", f"{way.name} {way.new} -> {way.old}", before, now)

@@ -91,7 +91,7 @@ def unattended_problems(config: t.Mapping[str, t.Sequence[str]], names: t.Iterab
     if not any(value not in ("", "0") for value in config.get("APT::Periodic::Enable", ("1",))):
         return []
     listed = [pattern for pattern in config.get("Unattended-Upgrade::Package-Blacklist", ()) if pattern]
-    kept = [name for name in names if _is_kept(name, rules) and not any(_matches(pattern, name) for pattern in listed)]
+    kept = [name for name in names if is_kept(name, rules) and not any(_matches(pattern, name) for pattern in listed)]
     problems = []
     if kept:
         shown = ", ".join(sorted(kept)[:5])
@@ -101,7 +101,7 @@ def unattended_problems(config: t.Mapping[str, t.Sequence[str]], names: t.Iterab
     return problems
 
 
-def _is_kept(name: str, rules: Rules) -> bool:
+def is_kept(name: str, rules: Rules) -> bool:
     """Whether the inventory says anything of a package; holds of dpkg are honoured by unattended-upgrades as well."""
     return held_by(name, [*rules.hold, *rules.pins, *(entry.partition("=")[0] for entry in rules.blocklist)])
 
@@ -185,7 +185,7 @@ def removal_finding(removal: Removal, keep: int, autoremove: bool) -> Finding:
     """Preview what would be removed; nothing is ever removed that was not named here before."""
     common: dict[str, t.Any] = {"id": "patching.removable", "subject": "packages"}
     if removal.problem:
-        advice = "Repair the package database, or look with apt-get --just-print autoremove."
+        advice = "Repair the package database, or look with apt-get --just-print autoremove (dnf autoremove --assumeno)."
         return Finding(state="unknown", summary=f"What could be removed is not known: {removal.problem}", advice=advice, **common)
     said = f"{many(len(removal.unneeded), 'package is', 'packages are')} no longer needed and {'go' if autoremove else 'stay'}"
     said += f"; {many(len(removal.kernels), 'package')} of kernels beyond the {keep} to keep" if keep else ""

@@ -38,9 +38,14 @@ def holder(paths: t.Iterable[str] = LOCKS, proc: str = "/proc") -> str:
             os.close(lock_fd)
         kind, _whence, _start, _length, pid = struct.unpack("hhqqi4x", held)
         if kind != fcntl.F_UNLCK:
-            name = _name_of(int(pid), proc)
-            return f"process {pid}" + (f" ({name})" if name else "")
+            return described(int(pid), proc)
     return ""
+
+
+def described(pid: int, proc: str = "/proc") -> str:
+    """Name a process by its id and its command."""
+    name = _name_of(pid, proc)
+    return f"process {pid}" + (f" ({name})" if name else "")
 
 
 def _whole_file_lock() -> bytes:
@@ -71,15 +76,17 @@ class Wait(t.NamedTuple):
         return f"{self.holder} held the lock for {self.seconds:.0f} seconds" + ("" if self.free else " and still does")
 
 
-def wait(host: Host, timeout: float, paths: t.Iterable[str] = LOCKS) -> Wait:
-    """Wait until nobody holds a lock, at most so many seconds."""
-    paths = tuple(paths)
-    first = held = holder(paths)
+def wait(host: Host, timeout: float, look: t.Callable[[], str] = holder) -> Wait:
+    """Wait until nobody holds a lock, at most so many seconds.
+
+    :param look: says who holds one.
+    """
+    first = held = look()
     waited = 0.0
     while held and waited < timeout:
         host.sleep(_PAUSE_SECONDS)
         waited += _PAUSE_SECONDS
-        held = holder(paths)
+        held = look()
     return Wait(held or first, waited, not held)
 
 

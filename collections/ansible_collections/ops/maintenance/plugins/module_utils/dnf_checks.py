@@ -1,30 +1,54 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a host with dnf can take the plan and fetch it, and which options have no effect there."""
+"""Whether a host with dnf can take the plan, and fetching it."""
 
 from __future__ import annotations
 
+import os
 import re
 import typing as t
 
-from . import apt_space, dnf_packages
+from . import apt_space, dnf_automatic, dnf_health, dnf_packages, dnf_removal
 from .apt_packages import Installed
 from .errors import MaintenanceError
 from .host import Host
 from .judge import human_bytes, many
 from .package_checks import Checks
+from .package_plan import Rules
 from .record import Action, Finding, clean, unknown
 
 _KERNEL = re.compile(r"^kernel(?:-(?!modules)[a-z0-9]+)*-core$")
+_OBSTACLES = {"critical": "{} has no room for it", "unknown": "whether there is room for it is not known"}
 Weight = t.Mapping[str, t.Any]
 Conf = t.Mapping[str, str]
 
 
-def look(params: t.Mapping[str, t.Any], host: Host, packages: t.Mapping[str, Installed], specs: t.Sequence[str], conf: Conf) -> Checks:
-    """Look at the room that an installation by dnf needs, and say what is not looked at or done there; changes nothing."""
+def look(
+    params: t.Mapping[str, t.Any],
+    host: Host,
+    packages: t.Mapping[str, Installed],
+    specs: t.Sequence[str],
+    rules: Rules,
+    conf: Conf,
+) -> Checks:
+    """Look at everything that an installation by dnf needs; changes nothing."""
+    health = dnf_health.look(host, conf)
+    removal, limit = dnf_removal.removable(host, conf, os.uname().release, params["kernels_keep"])
+    remove = [*removal.kernels, *(removal.unneeded if params["autoremove"] else [])]
     space = space_finding(host, specs, conf, params["space_reserve_bytes"])
-    obstacles = {"critical": f"{space.subject} has no room for it", "unknown": "whether there is room for it is not known"}
-    return Checks([space, *ignored(params), *unattended(packages)], obstacle=obstacles.get(space.state, ""))
+    repairs = health.repairs() if params["repair"] else []
+    return Checks(
+        [
+            dnf_health.interrupted_finding(health, params["repair"]),
+            space,
+            dnf_automatic.finding(host, packages, rules),
+            dnf_removal.finding(removal, limit, params["kernels_keep"], params["autoremove"]),
+        ],
+        [dnf_health.repair_action(health, repair, "due") for repair in repairs]
+        + [Action(name, "remove", "due", f"{name} is to be removed") for name in remove],
+        remove,
+        dnf_health.obstacle(health, params["repair"]) or _OBSTACLES.get(space.state, "").format(space.subject),
+    )
 
 
 def weigh(host: Host, specs: t.Sequence[str], conf: Conf) -> list[Weight]:
@@ -58,35 +82,6 @@ def space_finding(host: Host, specs: t.Sequence[str], conf: Conf, reserve: int) 
     except MaintenanceError as error:
         return unknown("patching.space", "file systems", str(error), "Look what dnf install --assumeno says of these packages.")
     return apt_space.space_finding(wanted, {path: apt_space.room(path) for path in wanted}, reserve)
-
-
-def ignored(params: t.Mapping[str, t.Any]) -> list[Finding]:
-    """Say of each option that is set and does nothing with dnf that it does nothing."""
-    found = []
-    if params.get("repair"):
-        said = "An interrupted transaction is not repaired: patching_repair has no effect with dnf."
-        advice = (
-            "Look at patching.broken and at what dnf check says, and repair it by hand (dnf distro-sync of what is named, dnf history)."
-        )
-        found.append(unknown("patching.interrupted", "package database", said, advice))
-    options = [name for name in ("kernels_keep", "autoremove", "remove") if params.get(name)]
-    if options:
-        named = " and ".join("the list to remove" if name == "remove" else f"patching_{name}" for name in options)
-        said = (
-            f"Nothing is removed, and what could be was not looked at: {named} {'has' if len(options) == 1 else 'have'} no effect with dnf."
-        )
-        advice = "Let dnf keep fewer kernels (installonly_limit in /etc/dnf/dnf.conf), and look what dnf autoremove --assumeno says."
-        found.append(unknown("patching.removable", "packages", said, advice))
-    return found
-
-
-def unattended(packages: t.Collection[str]) -> list[Finding]:
-    """Say where dnf-automatic is there, whose configuration is not read."""
-    if "dnf-automatic" not in packages:
-        return []
-    said = "dnf-automatic is installed; whether it updates what the inventory keeps was not looked at."
-    advice = "Set apply_updates = no in /etc/dnf/automatic.conf and turn off dnf-automatic-install.timer, or remove it."
-    return [unknown("patching.unattended", "dnf-automatic", said, advice)]
 
 
 def download(host: Host, specs: t.Sequence[str], check_mode: bool, lock_timeout: float) -> list[Action]:

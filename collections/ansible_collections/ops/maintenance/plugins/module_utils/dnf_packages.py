@@ -18,7 +18,7 @@ import typing as t
 from collections import Counter
 from datetime import datetime, timezone
 
-from . import dnf_session
+from . import dnf_history, dnf_session
 from .apt_packages import Installed, Pending, Simulation, Step, Update
 from .errors import MaintenanceError
 from .host import Host
@@ -35,6 +35,18 @@ _FOREIGN = re.compile(r"^(.+)\.(i[3-6]86|x86_64(?:_v[0-9])?|aarch64|armv7hl|ppc6
 _REFRESH_FAILED = re.compile(r"^(Error: |Errors during|Ignoring repositories:|Failed to (?:download|synchronize))", re.M)
 
 Nevra = t.Sequence[str]
+
+
+class Removal(t.NamedTuple):
+    """What dnf would remove, or why it could not say."""
+
+    packages: tuple[Nevra, ...] = ()
+    problem: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """Return them as dnf shows them."""
+        return sorted(map(nevra, self.packages))
 
 
 def plain_evr(evr: str) -> str:
@@ -64,10 +76,13 @@ def _name_of(item: t.Mapping[str, t.Any], native: str) -> str:
     return shown_name(name, arch, native)
 
 
-def installed_of(rpms: t.Sequence[tuple[str, str, str]], several: t.Collection[str]) -> dict[str, Installed]:
+def installed_of(
+    rpms: t.Sequence[tuple[str, str, str]], several: t.Collection[str], flags: t.Mapping[tuple[str, str, str], str] | None = None
+) -> dict[str, Installed]:
     """Return the package database by name, in the newest version.
 
     :param several: names of which several versions may be there at once; of any other, that is an interrupted transaction.
+    :param flags: what dnf's history says against a version.
     """
     native = native_arch(arch for _name, arch, _evr in rpms)
     found: dict[str, Installed] = {}
@@ -75,8 +90,10 @@ def installed_of(rpms: t.Sequence[tuple[str, str, str]], several: t.Collection[s
         shown = shown_name(name, arch, native)
         other = found.get(shown)
         newest = max(evr, other.version, key=newness) if other else evr
-        flag = "ok" if other is None or name in several else "in two versions at once"
-        found[shown] = Installed(shown, newest, "install", "installed", flag)
+        wrong = [] if other is None or other.flag == "ok" else [other.flag]
+        wrong += ["in two versions at once"] if other and name not in several else []
+        wrong += [f"{evr}: {flags[name, arch, evr]}"] if flags and (name, arch, evr) in flags else []
+        found[shown] = Installed(shown, newest, "install", "installed", "; ".join(wrong) or "ok")
     return found
 
 
@@ -136,6 +153,7 @@ def update_of(
         archives=(repos.get(candidate, "none"), *sorted(f"{item['id']} {item['severity'] or 'unrated'}" for item in security)),
         security_version=security_version,
         held=bool(repos) and (not allowed or (bool(hidden) and not fixes)),
+        offers=tuple((evr, evr in fixes) for evr in sorted(set(allowed), key=newness, reverse=True)),
         severity=next((word for word in _RATINGS if word in rated), ""),
         issued=min((item["issued"] for item in security if item.get("issued")), default=""),
     )
@@ -191,6 +209,7 @@ def private_cache(cache_dir: str = CACHE_DIR) -> t.Iterator[dict[str, str]]:
         for name in ("cachedir", "logdir", "persistdir"):
             conf[name] = os.path.join(folder, name)
             os.makedirs(conf[name], exist_ok=True)
+        dnf_history.copy_into(conf["persistdir"])
         yield conf
 
 
@@ -244,6 +263,14 @@ def rpm_rows(host: Host) -> list[tuple[str, str, str]]:
     return parse_rpms(ran.stdout)
 
 
+def installed(host: Host, rpms: t.Sequence[tuple[str, str, str]]) -> dict[str, Installed]:
+    """Return the package database by name, with what dnf's history says against a package.
+
+    :raises MaintenanceError: the history cannot be read.
+    """
+    return installed_of(rpms, several_versions(host, rpms), dnf_history.flags())
+
+
 def pending(host: Host, conf: t.Mapping[str, str], packages: t.Mapping[str, Installed], native: str) -> Pending:
     """Ask dnf for every pending update.
 
@@ -264,10 +291,24 @@ def rehearse(host: Host, conf: t.Mapping[str, str], specs: t.Sequence[str], nati
     return simulation_of(answer, native)
 
 
+def rehearse_removal(host: Host, conf: t.Mapping[str, str], packages: t.Sequence[Nevra]) -> Removal:
+    """Ask dnf what removing exactly these would remove, without a change."""
+    answer = ask(host, {"conf": conf, "remove": [list(package) for package in packages]})
+    if "problem" in answer:
+        return Removal((), clean(answer["problem"].strip(), 300))
+    return Removal(tuple(answer["remove"]))
+
+
 def name_and_arch(shown: str, native: str) -> tuple[str, str]:
     """Split a name as :func:`shown_name` makes it."""
     foreign = _FOREIGN.match(shown)
     return (foreign[1], foreign[2]) if foreign else (shown, native)
+
+
+def nevra(package: Nevra) -> str:
+    """Return name, version and architecture as dnf takes and shows them."""
+    name, arch, evr = package
+    return f"{name}-{plain_evr(evr)}.{arch}"
 
 
 def spec(shown: str, version: str) -> str:

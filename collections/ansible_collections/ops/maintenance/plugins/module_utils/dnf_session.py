@@ -16,25 +16,22 @@ if t.TYPE_CHECKING:
 
 
 def ask(question: "Question") -> "Question":
-    """Answer with what is pending, what installing ``install`` would do, or what ``specs`` weigh; ``problem`` says why dnf could not."""
+    """Answer with what is pending, or what one of :data:`_QUESTIONS` asks for; ``problem`` says why dnf could not."""
     import dnf  # type: ignore[import-not-found]
     import hawkey  # type: ignore[import-not-found]
 
     base = dnf.Base()
     try:
-        enabled = _load(base, question["conf"])
-        if "install" in question:
-            return _rehearse(base, question["install"])
-        if "specs" in question:
-            return _weigh(base, question["specs"])
-        return _pending(base, enabled)
+        asked = next((word for word in _QUESTIONS if word in question), "")
+        enabled = _load(base, question["conf"], asked not in _INSTALLED_ONLY)
+        return _QUESTIONS[asked](base, question[asked]) if asked else _pending(base, enabled)
     except (dnf.exceptions.Error, hawkey.Exception, OSError, RuntimeError) as error:
         return {"problem": str(error)}
     finally:
         base.close()
 
 
-def _load(base: "t.Any", conf: "Question") -> "list[str]":
+def _load(base: "t.Any", conf: "Question", available: bool) -> "list[str]":
     base.conf.read()
     for name, value in conf.items():
         setattr(base.conf, name, value)
@@ -46,7 +43,10 @@ def _load(base: "t.Any", conf: "Question") -> "list[str]":
     base.read_all_repos()
     base.configure_plugins()
     enabled = sorted(repo.id for repo in base.repos.iter_enabled())
-    base.fill_sack_from_repos_in_cache()
+    if available:
+        base.fill_sack_from_repos_in_cache()
+    else:
+        base.fill_sack(load_system_repo=True, load_available_repos=False)
     return enabled
 
 
@@ -126,12 +126,65 @@ def _weight(package: "t.Any", replaced: "t.Any") -> "Question":
     }
 
 
+def _removable(base: "t.Any", _asked: "t.Any") -> "Question":
+    """Say what nothing needs any more, and of what several versions may be there at once."""
+    several = [_nevra(package) for package in base._get_installonly_query(base.sack.query().installed())]
+    base.autoremove()
+    base.resolve(allow_erasing=True)
+    return {
+        "unneeded": [_nevra(package) for package in base.transaction.remove_set],
+        "several": several,
+        "limit": base.conf.installonly_limit,
+    }
+
+
+def _rehearse_removal(base: "t.Any", names: "list[list[str]]") -> "Question":
+    base.conf.clean_requirements_on_remove = False
+    for name, arch, evr in names:
+        for package in base.sack.query().installed().filter(name=name, arch=arch, evr=evr):
+            base.package_remove(package)
+    base.resolve(allow_erasing=True)
+    return {"remove": [_nevra(package) for package in base.transaction.remove_set]}
+
+
+def _rehearse_completion(base: "t.Any", asked: "t.Dict[str, t.Any]") -> "Question":  # noqa: UP006
+    """Say what removing older versions and installing others in the same transaction would do."""
+    for name, arch, evr in asked["remove"]:
+        for package in base.sack.query().installed().filter(name=name, arch=arch, evr=evr):
+            base.package_remove(package)
+    for name, arch, evr in asked["upgrade"]:
+        for package in list(base.sack.query().available().filter(name=name, arch=arch, evr=evr))[:1]:
+            base.package_upgrade(package)
+    base.resolve(allow_erasing=True)
+    return {
+        "install": [_nevra(package) for package in base.transaction.install_set],
+        "remove": [_nevra(package) for package in base.transaction.remove_set],
+    }
+
+
+def _offered(base: "t.Any", wanted: "list[list[str]]") -> "Question":
+    """Say which of these a repository has, so that they could be installed again."""
+    query = base.sack.query().available()
+    return {"offered": [_nevra(package) for name, arch, evr in wanted for package in list(query.filter(name=name, arch=arch, evr=evr))[:1]]}
+
+
 def _nevra(package: "t.Any") -> "t.Tuple[str, str, str]":  # noqa: UP006
     return (package.name, package.arch, package.evr)
 
 
 def _evr(package: "t.Any") -> str:
     return str(package.evr) if package else ""
+
+
+_QUESTIONS: "t.Dict[str, t.Callable[[t.Any, t.Any], Question]]" = {  # noqa: UP006
+    "install": _rehearse,
+    "specs": _weigh,
+    "removable": _removable,
+    "remove": _rehearse_removal,
+    "complete": _rehearse_completion,
+    "offered": _offered,
+}
+_INSTALLED_ONLY = ("removable", "remove")
 
 
 if __name__ == "__main__":

@@ -7,17 +7,34 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import apt_packages, dnf_packages
+from . import (
+    apt_downgrade,
+    apt_lock,
+    apt_packages,
+    apt_prepare,
+    dnf_checks,
+    dnf_downgrade,
+    dnf_health,
+    dnf_lock,
+    dnf_packages,
+    dnf_removal,
+    package_checks,
+)
+from .apt_downgrade import Item, Way
 from .apt_packages import Installed, Pending, Simulation
 from .errors import MaintenanceError
 from .host import Host
+from .package_checks import Checks
+from .package_plan import Plan, Rules
+from .record import Action
 
 
 class Backend(t.Protocol):
-    """What planning and verifying ask of a package manager."""
+    """What planning, preparing and verifying ask of a package manager."""
 
     name: str
     command: t.ClassVar[str]
+    downgrade: t.ClassVar[str]
 
     def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:
         """Remember the machine, and what makes an archive a security archive."""
@@ -37,6 +54,30 @@ class Backend(t.Protocol):
     def rehearse(self, specs: t.Sequence[str]) -> Simulation:
         """Say what installing exactly these (``name=version``) would do."""
 
+    def checks(self, params: t.Mapping[str, t.Any], packages: t.Mapping[str, Installed], plan: Plan, rules: Rules) -> Checks:
+        """Look at everything that an installation needs."""
+
+    def holder(self) -> str:
+        """Return which other process holds a lock, empty when none does."""
+
+    def repair(self, check_mode: bool) -> list[Action]:
+        """Repair what was interrupted, never by removing a package."""
+
+    def remove(self, names: t.Sequence[str], check_mode: bool) -> list[Action]:
+        """Remove exactly these packages, or none when that would remove anything else."""
+
+    def download(self, specs: t.Sequence[str], check_mode: bool, lock_timeout: float) -> list[Action]:
+        """Fetch what installing these needs."""
+
+    def ways_back(self, plan: t.Sequence[Item]) -> list[Way]:
+        """Find the old versions of what was updated."""
+
+    def go_back(self, found: t.Sequence[Way]) -> list[Action]:
+        """Install old versions again and prove them."""
+
+    def owners(self, paths: t.Sequence[str]) -> set[str]:
+        """Return the packages that files belong to."""
+
     @staticmethod
     def spec(name: str, version: str) -> str:
         """Return a package in an exact version as the package manager's module takes it."""
@@ -47,6 +88,7 @@ class Apt:
 
     name = "apt"
     command: t.ClassVar[str] = "apt-get"
+    downgrade: t.ClassVar[str] = "apt-get install --allow-downgrades"
 
     def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:
         self.host = host
@@ -75,6 +117,38 @@ class Apt:
         """Let apt simulate."""
         return apt_packages.simulate(self.host, ["--only-upgrade", "install", *specs], self.lists)
 
+    def checks(self, params: t.Mapping[str, t.Any], packages: t.Mapping[str, Installed], plan: Plan, rules: Rules) -> Checks:
+        """Look at dpkg, the room, what could be removed, and unattended-upgrades."""
+        return package_checks.look(params, self.host, packages, plan, rules, self.lists)
+
+    def holder(self) -> str:
+        """Look at the locks of dpkg and apt."""
+        return apt_lock.holder()
+
+    def repair(self, check_mode: bool) -> list[Action]:
+        """Let dpkg and apt complete what they began."""
+        return apt_prepare.repair(self.host, check_mode)
+
+    def remove(self, names: t.Sequence[str], check_mode: bool) -> list[Action]:
+        """Let apt remove them."""
+        return apt_prepare.remove(self.host, names, check_mode)
+
+    def download(self, specs: t.Sequence[str], check_mode: bool, lock_timeout: float) -> list[Action]:  # noqa: ARG002
+        """Fetch into apt's cache."""
+        return apt_prepare.download(self.host, specs, check_mode)
+
+    def ways_back(self, plan: t.Sequence[Item]) -> list[Way]:
+        """Ask apt and look into its cache."""
+        return apt_downgrade.look(self.host, plan)
+
+    def go_back(self, found: t.Sequence[Way]) -> list[Action]:
+        """Let apt install the old versions."""
+        return apt_downgrade.go_back(self.host, found)
+
+    def owners(self, paths: t.Sequence[str]) -> set[str]:
+        """Ask dpkg."""
+        return apt_downgrade.owners(self.host, paths)
+
     @staticmethod
     def spec(name: str, version: str) -> str:
         """Write it as apt does."""
@@ -86,6 +160,7 @@ class Dnf:
 
     name = "dnf"
     command: t.ClassVar[str] = "dnf"
+    downgrade: t.ClassVar[str] = "dnf downgrade"
 
     def __init__(self, host: Host, security_archives: t.Sequence[str]) -> None:  # noqa: ARG002
         self.host = host
@@ -103,10 +178,10 @@ class Dnf:
         return dnf_packages.refresh(self.host, self.conf, lock_timeout)
 
     def installed(self) -> dict[str, Installed]:
-        """Ask rpm."""
+        """Ask rpm, and dnf's history."""
         rpms = dnf_packages.rpm_rows(self.host)
         self.native = dnf_packages.native_arch(arch for _name, arch, _evr in rpms)
-        return dnf_packages.installed_of(rpms, dnf_packages.several_versions(self.host, rpms))
+        return dnf_packages.installed(self.host, rpms)
 
     def pending(self, packages: t.Mapping[str, Installed]) -> Pending:
         """Ask dnf's library."""
@@ -115,6 +190,39 @@ class Dnf:
     def rehearse(self, specs: t.Sequence[str]) -> Simulation:
         """Let dnf resolve the transaction without making it."""
         return dnf_packages.rehearse(self.host, self.conf, specs, self.native)
+
+    def checks(self, params: t.Mapping[str, t.Any], packages: t.Mapping[str, Installed], plan: Plan, rules: Rules) -> Checks:
+        """Look at rpm's packages, the room, what could be removed, and dnf-automatic."""
+        specs = [self.spec(item.name, item.version) for item in (*plan.wanted, *plan.pulled) if not item.dependency]
+        return dnf_checks.look(params, self.host, packages, specs, rules, self.conf)
+
+    def holder(self) -> str:
+        """Look at the locks of dnf and rpm."""
+        return dnf_lock.holder(self.host)
+
+    def repair(self, check_mode: bool) -> list[Action]:
+        """Let dnf complete what it began."""
+        return dnf_health.repair(self.host, check_mode)
+
+    def remove(self, names: t.Sequence[str], check_mode: bool) -> list[Action]:
+        """Let dnf remove them."""
+        return dnf_removal.remove(self.host, names, check_mode)
+
+    def download(self, specs: t.Sequence[str], check_mode: bool, lock_timeout: float) -> list[Action]:
+        """Fetch into dnf's cache."""
+        return dnf_checks.download(self.host, specs, check_mode, lock_timeout)
+
+    def ways_back(self, plan: t.Sequence[Item]) -> list[Way]:
+        """Ask dnf and look into its cache."""
+        return dnf_downgrade.look(self.host, plan)
+
+    def go_back(self, found: t.Sequence[Way]) -> list[Action]:
+        """Let dnf install the old versions."""
+        return dnf_downgrade.go_back(self.host, found)
+
+    def owners(self, paths: t.Sequence[str]) -> set[str]:
+        """Ask rpm."""
+        return dnf_downgrade.owners(self.host, paths)
 
     @staticmethod
     def spec(name: str, version: str) -> str:

@@ -114,17 +114,18 @@ def settle(host: Host, before: Baseline, seconds: float) -> list[Regression]:
         give_up -= 1.0
 
 
-def suspects(host: Host, found: t.Iterable[Regression], names: t.Collection[str]) -> list[str]:
-    """Return which of the updated packages the unit files of the services belong to."""
+def suspects(
+    host: Host, found: t.Iterable[Regression], names: t.Collection[str], owners: t.Callable[[t.Sequence[str]], t.Collection[str]]
+) -> list[str]:
+    """Return which of the updated packages the unit files of the services belong to.
+
+    :param owners: says which packages files belong to.
+    """
     units = inventory_of_host.units(host, sorted({one.unit for one in found if one.unit}))
     paths = {unit["FragmentPath"] for unit in units if unit.get("FragmentPath")}
     paths |= {path[4:] if path.startswith("/usr/lib/") else f"/usr{path}" for path in paths}
-    if not paths or not host.which("dpkg-query"):
-        return []
-    ran = host.run(["dpkg-query", "-S", "--", *sorted(paths)])
-    owners = {owner.strip() for line in ran.stdout.splitlines() if ": " in line for owner in line.split(": ", 1)[0].split(",")}
-    plain = {owner.partition(":")[0] for owner in owners}
-    return sorted(name for name in names if name in owners or name.partition(":")[0] in plain)
+    known = owners(sorted(paths)) if paths else ()
+    return sorted(name for name in names if name in known or name.partition(":")[0] in known)
 
 
 def unseen(problem: str) -> Finding:
@@ -133,22 +134,18 @@ def unseen(problem: str) -> Finding:
     return Finding("patching.regression", "unknown", "host", summary, advice="Look at the application after the update by hand.")
 
 
-NOT_SOUGHT = "which package is the likely cause, and whether the old versions are still to be had (looked for with apt only)"
-_BY_HAND = "Look what dnf history list says, and go back with dnf history undo or dnf downgrade; or put the host back from its snapshot."
-
-
-def no_way_back() -> Finding:
-    """Say that old versions are not installed again by a role that goes back with apt only."""
-    said = "No old version is installed again when something works no more: patching_downgrade has no effect with dnf."
-    return Finding("patching.downgrade", "unknown", "host", said, advice=_BY_HAND)
-
-
 def finding(
-    found: t.Sequence[Regression], names: t.Sequence[str], suspected: t.Sequence[str], way_back: t.Sequence[str], sought: bool = True
+    found: t.Sequence[Regression],
+    names: t.Sequence[str],
+    suspected: t.Sequence[str],
+    way_back: t.Sequence[str],
+    command: str,
+    unsought: str = "",
 ) -> Finding:
     """Judge what is worse than before the packages changed.
 
-    :param sought: whether the cause and the old versions were looked for.
+    :param command: what goes back to an old version, without the version.
+    :param unsought: why old versions could not be looked for.
     """
     common: dict[str, t.Any] = {"id": "patching.regression", "subject": "host", "unit": "count", "threshold": "critical from 1"}
     if not found:
@@ -156,14 +153,15 @@ def finding(
         return Finding(state="ok", summary=summary, value=0, **common)
     cause = f" {', '.join(suspected)} is the likely cause." if suspected else ""
     whole = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    back = f"The old versions are still to be had: apt-get install --allow-downgrades {' '.join(way_back[:10])}"
+    back = f"The old versions are still to be had: {command} {' '.join(way_back[:10])}"
     nothing = "No old version is to be had in the archives or the cache; put the host back from its snapshot."
+    by_hand = f"Look which old versions are to be had ({command}), or put the host back from its snapshot."
     return Finding(
         state="critical",
         summary=f"{many(len(found), 'thing')} worked before and not after {whole or 'the reboot'}: {found[0].said}.{cause}",
         value=len(found),
-        advice=f"Look at it before another host is patched. {(back if way_back else nothing) if sought else _BY_HAND}",
-        not_covered="" if sought else NOT_SOUGHT,
+        advice=f"Look at it before another host is patched. {back if way_back else by_hand if unsought else nothing}",
+        not_covered=unsought,
         evidence=[one.said for one in found],
         **common,
     )

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from . import (
     apt_lock,
     apt_packages,
-    dnf_checks,
     package_checks,
     package_deadlines,
     package_findings,
@@ -23,7 +22,7 @@ from .apt_packages import Pending, Update
 from .errors import out_of_range, refuse
 from .host import Host
 from .judge import many
-from .package_backends import BACKEND_OPTIONS, BACKENDS, Dnf, choose
+from .package_backends import BACKEND_OPTIONS, BACKENDS, Backend, choose
 from .package_checks import Checks
 from .package_deadlines import Deadlines
 from .package_plan import Plan, Rules, make_plan
@@ -128,7 +127,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         if check_mode and params["refresh"]:
             stack.enter_context(backend.private())
         refreshes = params["refresh"] and not check_mode
-        lock = [_await_lock(host, params["lock_timeout_seconds"])] if refreshes and backend.name == "apt" else []
+        lock = [_await_lock(host, backend, params["lock_timeout_seconds"])] if refreshes else []
         problem = backend.refresh(params["lock_timeout_seconds"]) if params["refresh"] else ""
         packages = backend.installed()
         pending = backend.pending(packages)
@@ -137,11 +136,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
         postponed = deadlines.postponed(pending.updates, params["minimum_severity"], params["overdue_only"])
         plan = make_plan(pending, params, backend, postponed)
         rules = Rules.of(params, pending.held)
-        if isinstance(backend, Dnf):
-            chosen = [backend.spec(item.name, item.version) for item in (*plan.wanted, *plan.pulled) if not item.dependency]
-            checks = dnf_checks.look(params, host, packages, chosen, backend.conf)
-        else:
-            checks = package_checks.look(params, host, packages, plan, rules, lists)
+        checks = backend.checks(params, packages, plan, rules)
     refresh = package_findings.refresh_finding(pending, problem, host.now(), params)
     state = package_state.look(host, packages)
     late = package_state.no_time(params, host)
@@ -150,9 +145,9 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     return _outcome(params, seen, host)
 
 
-def _await_lock(host: Host, timeout: float) -> Finding:
+def _await_lock(host: Host, backend: Backend, timeout: float) -> Finding:
     try:
-        return apt_lock.lock_finding(apt_lock.wait(host, timeout))
+        return apt_lock.lock_finding(apt_lock.wait(host, timeout, backend.holder))
     except PermissionError as error:
         return apt_lock.unseen(str(error))
 

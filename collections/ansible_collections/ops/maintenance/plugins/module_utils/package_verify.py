@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import typing as t
 
-from . import apt_downgrade, package_deadlines, package_findings, package_regression, package_state, package_updates, reboot_need
-from .apt_downgrade import Way
+from . import package_deadlines, package_findings, package_regression, package_state, package_updates, reboot_need
+from .apt_downgrade import Item, Way
 from .apt_packages import Installed
+from .errors import MaintenanceError
 from .host import Host
 from .judge import many
 from .package_backends import BACKEND_OPTIONS, Backend, choose
@@ -49,10 +50,10 @@ def reconcile(
 
 
 def reason_for(name: str, message: str) -> str:
-    """Find in dpkg's output why a package failed: the script's last words, and what dpkg made of them."""
+    """Find in the output of dpkg or dnf why a package failed: the script's last words, and what was made of them."""
     lines = [line.strip() for line in message.splitlines()]
     for number, line in enumerate(lines):
-        if line.startswith((f"dpkg: error processing package {name} ", f"{name}: ")):
+        if line.startswith((f"dpkg: error processing package {name} ", f"{name}: ")) or line.endswith(f" rpm package {name}"):
             return "; ".join(filter(None, lines[max(0, number - 1) : number + 2]))
     return ""
 
@@ -66,7 +67,11 @@ def _reconciled(item: t.Mapping[str, t.Any], package: Installed | None, check_mo
     if check_mode:
         return Action(name, operation, "due", f"{name} is to become {wanted}", before, {"version": wanted})
     broken = package is not None and not package.is_whole
-    why = f"it is {package.status}" if package and broken else f"it is still {now['version'] or 'not installed'}"
+    why = (
+        f"it is {package.status if package.flag == 'ok' else package.flag}"
+        if package and broken
+        else f"it is still {now['version'] or 'not installed'}"
+    )
     said = reason_for(name, message)
     return Action(name, operation, "failed", f"{name} {wanted}: {why}" + (f" ({said})" if said else ""), before, now)
 
@@ -103,7 +108,6 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     actions += package_state.reboot_action(state, reboot_allowed, late)
     findings = _pending(params, check_mode, backend, packages) + state.findings(params["reboot_allowed"])
     worse = [] if check_mode or not params["baseline"] else _compare(params, host, backend, actions, findings)
-    findings += [package_regression.no_way_back()] if params["downgrade"] and backend.name != "apt" else []
     if not check_mode and params["fresh"] is not None:
         findings += package_deadlines.mark_window(params["state_dir"], host.now())
     return _outcome(actions, findings, check_mode, state, reboot_now=reboot_allowed and not late and not worse, worse=worse)
@@ -112,27 +116,34 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 def _compare(
     params: t.Mapping[str, t.Any], host: Host, backend: Backend, actions: list[Action], findings: list[Finding]
 ) -> list[Regression]:
-    """Compare with what worked before; where that is asked for, go back to the old versions (apt only) and compare again."""
+    """Compare with what worked before; where that is asked for, go back to the old versions and compare again."""
     found = package_regression.settle(host, params["baseline"], params["settle_seconds"])
     names = [item["name"] for item in params["plan"]]
-    if backend.name != "apt":
-        findings.append(package_regression.finding(found, names, [], [], sought=False))
-        return found
-    ways = apt_downgrade.look(host, params["plan"]) if found else []
-    suspected = package_regression.suspects(host, found, names)
+    ways, unsought = _ways_back(backend, params["plan"]) if found else ([], "")
+    suspected = package_regression.suspects(host, found, names, backend.owners)
     back = [way.spec for way in ways if way.spec and (way.name in suspected or not suspected)]
-    findings.append(package_regression.finding(found, names, suspected, back))
+    findings.append(package_regression.finding(found, names, suspected, back, backend.downgrade, unsought))
     if found and params["downgrade"]:
-        actions += _go_back(params, host, ways, suspected)
+        actions += _go_back(params, host, backend, ways, suspected)
     return found
 
 
-def _go_back(params: t.Mapping[str, t.Any], host: Host, ways: t.Sequence[Way], suspected: t.Collection[str]) -> list[Action]:
+def _ways_back(backend: Backend, plan: t.Sequence[Item]) -> tuple[list[Way], str]:
+    """Find the old versions, or say why they could not be looked for."""
+    try:
+        return backend.ways_back(plan), ""
+    except MaintenanceError as error:
+        return [], str(error)
+
+
+def _go_back(
+    params: t.Mapping[str, t.Any], host: Host, backend: Backend, ways: t.Sequence[Way], suspected: t.Collection[str]
+) -> list[Action]:
     """Install old versions again: of the likely cause first, so that other fixes stay, and of the rest when that does not help."""
     actions: list[Action] = []
     for batch in ([way for way in ways if way.name in suspected], [way for way in ways if way.name not in suspected]):
         if any(way.spec for way in batch):
-            actions += apt_downgrade.go_back(host, batch)
+            actions += backend.go_back(batch)
             left = package_regression.settle(host, params["baseline"], params["settle_seconds"])
             words = f"{many(len(left), 'thing')} still worse: {left[0].said}" if left else "nothing is worse any more"
             actions.append(Action("host", "compare", "failed" if left else "changed", f"After going back to the old versions {words}."))

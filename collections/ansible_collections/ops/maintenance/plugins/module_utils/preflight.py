@@ -283,7 +283,7 @@ def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
 
 
 def _package_problem(timeout: float, host: Host) -> str:
-    waited = apt_lock.wait(host, timeout, APT_LOCKS)
+    waited = apt_lock.wait(host, timeout, lambda: apt_lock.holder(APT_LOCKS))
     if not waited.free:
         return f"{waited.holder} holds the lock"
     try:

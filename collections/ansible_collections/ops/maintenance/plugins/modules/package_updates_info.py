@@ -18,7 +18,8 @@ description:
   - The plan is what the package manager itself says it can install together without removing a package or touching a hold.
     What cannot be installed is named with the reason.
   - Security updates have a deadline by their severity; what is overdue is a finding. When each was first seen is kept on the host.
-  - Tells whether the host can take the plan (interrupted C(dpkg), bytes needed and free, C(unattended-upgrades) with other intentions),
+  - Tells whether the host can take the plan (interrupted C(dpkg) or C(dnf), bytes needed and free,
+    C(unattended-upgrades) or C(dnf-automatic) with other intentions),
     and what could be removed. Where it cannot, the plan is C(deferred).
   - Tells as well what the host is left with from before, such as services that run replaced files and a reboot that is needed.
   - Installs nothing. In check mode the lists are refreshed in a private copy, so that the host keeps its own.
@@ -248,7 +249,7 @@ remove:
   elements: str
   sample: [linux-image-6.1.0-18-amd64]
 deferred:
-  description: Whether updates are due that cannot be begun, as no time or room is left or C(dpkg) was interrupted.
+  description: Whether updates are due that cannot be begun, as no time or room is left or an installation was interrupted.
   returned: success
   type: bool
   sample: false

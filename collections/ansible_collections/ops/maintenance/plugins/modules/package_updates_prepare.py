@@ -12,9 +12,8 @@ author:
   - ops.maintenance maintainers (@ops-maintenance)
 description:
   - Waits until no other package manager run holds a lock (C(unattended-upgrades) included), and names who held it.
-  - Repairs an interrupted C(dpkg) and unmet dependencies where O(repair) allows that, never by removing a package.
+  - Repairs what was interrupted and unmet dependencies where O(repair) allows that, never by removing a package.
   - Removes exactly the packages of O(remove), or none when the package manager would remove anything else with them.
-  - With dnf, which waits for its lock by itself, nothing is repaired or removed; where that is asked for, it is an C(unknown) finding.
   - Fetches what is to be installed, so that the installation itself needs no network.
   - Remembers which services run, which ports listen, what is mounted and which kernel runs, for
     M(ops.maintenance.package_updates_verify) to compare.
@@ -37,6 +36,8 @@ options:
   repair:
     description:
       - Run C(dpkg --configure -a) and C(apt-get --fix-broken install) where they are needed.
+      - With dnf, remove the older of two versions of a package, together with the updates that this needs and that the interrupted
+        transaction would have brought, install packages again that came half or whose scriptlet failed, and install what others need.
     type: bool
     default: false
   download_only:

@@ -90,8 +90,7 @@ options:
   downgrade:
     description:
       - Install the old versions again when something works no more and an archive or the cache still has them, of the likely cause first,
-        and of all the others only when that does not help. The task fails all the same. With dnf it has no effect,
-        which is a finding.
+        and of all the others only when that does not help. The task fails all the same.
     type: bool
     default: false
   backend:

@@ -146,7 +146,7 @@ class Impatient(Host):
 def test_free_lock_is_not_waited_for(tmp_path):
     (tmp_path / "lock").touch()
     host = Impatient()
-    waited = apt_lock.wait(host, 60, [str(tmp_path / "lock"), str(tmp_path / "missing")])
+    waited = apt_lock.wait(host, 60, lambda: apt_lock.holder([str(tmp_path / "lock"), str(tmp_path / "missing")]))
     assert (waited, host.waited) == (apt_lock.Wait("", 0.0, True), 0.0)
     assert apt_lock.lock_finding(waited).state == "ok"
     assert apt_lock.lock_finding(apt_lock.Wait("process 7 (apt)", 60.0, False)).state == "critical"

@@ -127,11 +127,6 @@ def test_room_is_counted_by_folder_and_kernels_need_boot(monkeypatch):
     assert dnf_checks.needs(kernels)["/boot"] == 140
 
 
-def test_dnf_automatic_is_told_where_it_is():
-    assert [found.state for found in dnf_checks.unattended({"dnf-automatic", "lib"})] == ["unknown"]
-    assert dnf_checks.unattended({"lib"}) == []
-
-
 def test_program_for_dnfs_own_interpreter_keeps_to_old_syntax():
     """RHEL 8 runs dnf in Python 3.6."""
     source = dnf_session.__loader__.get_source(dnf_session.__name__)

@@ -61,21 +61,21 @@ def test_units_are_read_by_their_state():
 
 def test_finding_names_the_packages_the_cause_and_the_way_back():
     found = [regression.Regression("web.service has failed", "web.service")]
-    judged = regression.finding(found, ["openssl", "web"], ["web"], ["web=1.0"])
+    judged = regression.finding(found, ["openssl", "web"], ["web"], ["web=1.0"], "apt-get install --allow-downgrades")
     assert judged.state == "critical"
     assert all(word in judged.summary for word in ("openssl, web", "web.service has failed", "web is the likely cause"))
     assert "apt-get install --allow-downgrades web=1.0" in judged.advice
-    assert "snapshot" in regression.finding(found, ["web"], [], []).advice
-    assert regression.finding([], ["web"], [], []).state == "ok"
+    assert "snapshot" in regression.finding(found, ["web"], [], [], "apt-get").advice
+    assert regression.finding([], ["web"], [], [], "apt-get").state == "ok"
     assert regression.unseen("no systemd").state == "unknown"
 
 
 def test_old_versions_that_were_not_looked_for_are_not_called_gone():
     found = [regression.Regression("web.service has failed", "web.service")]
-    judged = regression.finding(found, ["web"], [], [], sought=False)
+    judged = regression.finding(found, ["web"], [], [], "dnf downgrade", "dnf could not say which old versions are offered")
     assert (judged.state, "old versions" in judged.not_covered) == ("critical", True)
     assert "No old version" not in judged.advice
-    assert regression.finding([], ["web"], [], [], sought=False) == regression.finding([], ["web"], [], [])
+    assert "dnf downgrade" in judged.advice
 
 
 POLICY = """web:
