@@ -28,12 +28,14 @@ STATE = "/var/lib/bench"
 LYNIS_REPORT = "/root/lynis-report.dat"
 LYNIS_SAYS = re.compile(r"(?:warning|suggestion)\[\]=(.*)")
 
-# What both ask: accounts, sudo, passwords, sshd, the firewall, ports, the web server's certificate and TLS, modes, homes.
+# What both ask: accounts, sudo, passwords, umask, banner, sshd, the firewall, ports, the web server's certificate and TLS, modes, homes.
 SAME_GROUPS = "authentication ssh firewalls networking webservers crypto file_permissions filesystems homedirs"
 SAME: dict[str, Any] = {
     "updates": False,
     "accounts": True,
     "sshd_policy": True,
+    "host_policy": True,
+    "login_banner": True,
     "listening": ["tcp/22", "tcp/443"],
     "firewall": "required",
     "firewall_rules": ["allow tcp/22", "allow tcp/443"],

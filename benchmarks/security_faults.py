@@ -18,11 +18,7 @@ useradd --create-home --uid 2001 anna && useradd --create-home --uid 2002 ben
 awk -F: '{print $6}' /etc/passwd | while read -r home; do case $home in /home/*|/root|/var/lib/?*) chmod go-rwx "$home";; esac; done
 chmod 600 /etc/crontab /etc/ssh/sshd_config
 chmod 700 /etc/cron.d /etc/cron.daily /etc/cron.hourly /etc/cron.weekly /etc/cron.monthly
-sed -i -e 's/^PASS_MAX_DAYS.*/PASS_MAX_DAYS 90/' -e 's/^PASS_MIN_DAYS.*/PASS_MIN_DAYS 1/' -e 's/^UMASK.*/UMASK 027/' /etc/login.defs
-echo '* hard core 0' >/etc/security/limits.d/core.conf
-for file in /etc/issue /etc/issue.net; do
-  echo 'Only for authorized users. All access is monitored and logged; by use you consent to this policy. Unauthorized use is prohibited' >$file
-done
+sed -i -e 's/^PASS_MIN_DAYS.*/PASS_MIN_DAYS 1/' /etc/login.defs
 mkdir -p /srv/app && echo 'port = 80' >/srv/app/settings.ini
 """
 
@@ -86,30 +82,18 @@ FAULTS = (
     # From here on: what Lynis looks for.
     Fault("account without a password", ("empty_password",), "anna", ("AUTH-9283",), "passwd --delete anna"),
     Fault("password kept as MD5", ("password_hash",), "ben", ("AUTH-9229",), "usermod --password '$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/' ben"),
-    Fault("two accounts with one uid", (), "", ("AUTH-9208",), "useradd --non-unique --uid 2001 twin"),
-    Fault("two groups with one id", (), "", ("AUTH-9222",), "groupadd --non-unique --gid 2001 twins"),
+    Fault("two accounts with one uid", ("shared_ids",), "uid 2001", ("AUTH-9208",), "useradd --non-unique --uid 2001 twin"),
+    Fault("two groups with one id", ("shared_ids",), "gid 2001", ("AUTH-9222",), "groupadd --non-unique --gid 2001 twins"),
     Fault("files of sudo that others may read", ("sudo_syntax", "file_mode"), "sudoers", ("AUTH-9252",), "chmod 666 /etc/sudoers"),
-    Fault(
-        "account file that pwck refuses",
-        (),
-        "",
-        ("AUTH-9228",),
-        "echo 'nohome:x:2009:9999::/nowhere:/bin/sh' >>/etc/passwd",
-    ),
+    Fault("account file that pwck refuses", ("account_files",), "nohome", ("AUTH-9228",)),
     Fault("/tmp without its sticky bit", ("world_writable",), "/tmp", ("FILE-6362",), "chmod -t /tmp"),  # noqa: S108 - of a container that goes away
     Fault("crontab that everybody may read and write", ("file_mode",), "crontab", ("FILE-7524",), "chmod 666 /etc/crontab"),
     Fault("home that everybody may write", ("file_mode",), "/home/ben", ("HOME-9304",), "chmod 777 /home/ben"),
     Fault("home that belongs to another", ("file_owner",), "/home/anna", ("HOME-9306",), "chown ben /home/anna"),
-    Fault("weak umask for all", (), "", ("AUTH-9328",), "sed -i 's/^UMASK.*/UMASK 022/' /etc/login.defs"),
-    Fault(
-        "passwords that never age",
-        (),
-        "",
-        ("AUTH-9286",),
-        "sed -i 's/^PASS_MAX_DAYS.*/PASS_MAX_DAYS 99999/' /etc/login.defs",
-    ),
-    Fault("core dumps allowed", (), "", ("KRNL-5820",), "rm /etc/security/limits.d/core.conf"),
-    Fault("no banner before log-in", (), "", ("BANN-7126",), ": >/etc/issue"),
+    Fault("weak umask for all", ("host_policy",), "host.umask", ("AUTH-9328",)),
+    Fault("passwords that never age", ("host_policy",), "host.password_age", ("AUTH-9286",)),
+    Fault("core dumps allowed", ("host_policy",), "host.core_dumps", ("KRNL-5820",)),
+    Fault("no banner before log-in", ("host_policy",), "host.banner", ("BANN-7126",)),
     Fault(
         "ten tries to log in over SSH",
         ("sshd_policy",),

@@ -30,6 +30,10 @@ sed -i -e '/add_header/d' -e 's/server_tokens off/server_tokens on/' -e 's/TLSv1
 systemctl restart nginx
 
 echo 'toor:x:0:0::/root:/bin/sh' >>/etc/passwd
+echo 'nohome:x:2009:9999::/nowhere:/bin/sh' >>/etc/passwd
+sed -i -e 's/^UMASK.*/UMASK 022/' -e 's/^PASS_MAX_DAYS.*/PASS_MAX_DAYS 99999/' /etc/login.defs
+rm /etc/security/limits.d/core.conf
+: >/etc/issue
 echo 'backup ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/backup && chmod 440 /etc/sudoers.d/backup
 for second in $(seq 10 40); do
   echo "$(date -u -d -1hour +%Y-%m-%dT%H:%M:)$second+00:00 host sshd[77]: Failed password for root from 203.0.113.9 port 4 ssh2"

@@ -36,11 +36,22 @@ DisableForwarding yes
 X11Forwarding no
 LoginGraceTime 30
 MaxAuthTries 3
+Banner /etc/issue.net
 ClientAliveInterval 300
 MACs hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com
 EOF
 sleep 1.1 # a file that changed in the same second counts as read
 systemctl restart ssh
+
+# The rules for the host beside sshd.
+sed -i -E '/^(UMASK|PASS_MAX_DAYS)/d' /etc/login.defs
+printf 'UMASK 027\nPASS_MAX_DAYS 90\n' >>/etc/login.defs
+grep -q pam_umask /etc/pam.d/common-session || echo 'session optional pam_umask.so' >>/etc/pam.d/common-session
+echo '* hard core 0' >/etc/security/limits.d/core.conf
+printf '[Coredump]\nStorage=none\nProcessSizeMax=0\n' >/etc/systemd/coredump.conf
+for file in /etc/issue /etc/issue.net; do
+  echo 'Only for authorized users. All access is monitored and logged; by use you consent to this policy. Unauthorized use is prohibited' >$file
+done
 
 cat >/etc/nftables.conf <<'EOF'
 flush ruleset

@@ -281,8 +281,8 @@ def test_the_audit_log_of_asr_has_to_show_a_new_action_asr_18_7(newest, state, t
 
 @pytest.mark.parametrize("system", ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"])
 def test_every_system_is_measured_by_the_whole_baseline_each_month(system):
-    names = ("sshd_policy", "package_integrity", "privileged_roots")
-    full, none = [True, True, ["/usr", "/opt", "/srv", "/home", "/tmp", "/var/tmp"]], [False, False, []]
+    names = ("sshd_policy", "host_policy", "package_integrity", "privileged_roots")
+    full, none = [True, True, True, ["/usr", "/opt", "/srv", "/home", "/tmp", "/var/tmp"]], [False, False, False, []]
     for cadence, expected in {"daily": none, "weekly": none, "monthly": full, "quarterly": full}.items():
         assert [of_day(system, f"security_review_{name}", cadence) for name in names] == expected, cadence
     # Else nobody would ever look.

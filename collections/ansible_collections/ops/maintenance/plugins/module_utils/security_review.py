@@ -8,6 +8,7 @@ import typing as t
 from dataclasses import dataclass
 
 from . import (
+    security_account_files,
     security_account_rights,
     security_account_use,
     security_aide,
@@ -22,6 +23,7 @@ from . import (
     security_files,
     security_firewall,
     security_firewall_log,
+    security_host_policy,
     security_login_patterns,
     security_logins,
     security_lynis,
@@ -42,6 +44,7 @@ from .record import Finding, Outcome, status_of
 from .security_common import Review, distrusted, pattern_problems, source_problems, unknown, why_unread
 
 _PARTS: tuple[t.Any, ...] = (
+    security_account_files,
     security_account_rights,
     security_account_use,
     security_aide,
@@ -56,6 +59,7 @@ _PARTS: tuple[t.Any, ...] = (
     security_files,
     security_firewall,
     security_firewall_log,
+    security_host_policy,
     security_login_patterns,
     security_logins,
     security_lynis,
@@ -113,7 +117,7 @@ CHECKS = (
     Check(security_baseline.IDS, lambda params: bool(params["accounts"]), security_baseline.look, security_baseline.passes_bad_sample),
     *(
         Check(part.IDS, lambda params: bool(params["accounts"]), part.look, part.passes_bad_sample)
-        for part in (security_account_use, security_account_rights)
+        for part in (security_account_files, security_account_use, security_account_rights)
     ),
     Check(security_app_users.IDS, lambda params: bool(params["user_rules"]), security_app_users.look, security_app_users.passes_bad_sample),
     Check(
@@ -135,6 +139,12 @@ CHECKS = (
         lambda params: bool(params["sshd"] or params["sshd_policy"]),
         security_sshd.look,
         security_sshd.passes_bad_sample,
+    ),
+    Check(
+        security_host_policy.IDS,
+        lambda params: bool(params["host_policy"]),
+        security_host_policy.look,
+        security_host_policy.passes_bad_sample,
     ),
     Check(
         security_openscap.IDS,

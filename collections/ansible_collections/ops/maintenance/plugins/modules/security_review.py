@@ -972,6 +972,36 @@ options:
         What O(sshd) declares about an option goes before the rule.
     type: bool
     default: false
+  host_policy:
+    description:
+      - Whether the host is judged by the built-in rules for umasks, the age of passwords and core dumps (docs/findings.md names them and
+        their sections of the CIS benchmark).
+    type: bool
+    default: false
+  umask:
+    description:
+      - What new files of those who log in must be denied at least, as three octal digits in quotes. Empty switches the rule off.
+      - Asked with O(host_policy).
+    type: str
+    default: "0027"
+  password_max_days:
+    description:
+      - Days after which a password has to be changed at the latest. 0 switches the rule off.
+      - Asked with O(host_policy).
+    type: int
+    default: 365
+  core_dumps:
+    description:
+      - Whether programs may leave core dumps, which hold what they had in memory.
+      - Asked with O(host_policy).
+    type: bool
+    default: false
+  login_banner:
+    description:
+      - Whether a warning has to be shown before a log-in, on the console and by sshd, that does not tell which system this is.
+      - Asked with O(host_policy).
+    type: bool
+    default: false
   sshd_connections:
     description:
       - Connections for which sshd is asked too, such as C(user=deploy,host=client,addr=192.0.2.7). For Match blocks that name
@@ -987,7 +1017,7 @@ options:
     elements: str
   firewall:
     description:
-      - V(review) judges the rules of nftables, iptables and ufw; with V(required) a firewall that lets unexpected packets in, or
+      - V(review) judges the rules of nftables and iptables, those that ufw makes too; with V(required) a firewall that lets unexpected packets in, or
         none at all, is critical.
     type: str
     choices:
@@ -1128,6 +1158,7 @@ EXAMPLES = r"""
     firewall: required
     firewall_rules: ["allow tcp/22 from 192.168.1.0/24", allow tcp/443]
     sshd_policy: true
+    host_policy: true
     endpoints:
       - url: https://app.example.com/
     privileged_roots: [/usr]
