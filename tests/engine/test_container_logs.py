@@ -65,6 +65,10 @@ def test_each_line_is_counted_once_across_rotation(log_of, compress):
     assert log.read() == 0
     log.write(WRITE, 100, 102, last="order 101 ")
     assert log.read() == 2
+    log.write(WRITE, 102, 300, last="order 299 ")
+    lost = [f for f in read(log.machine, f"{log.path}*") if f.state == "unknown"]
+    assert [(f.id, "was rotated or emptied" in f.evidence[0]) for f in lost] == [("logs.unreadable", True)]
+    assert log.read() == 0
 
 
 def test_a_line_that_the_engine_writes_in_pieces_is_one(log_of):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import typing as t
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ KEPT_SECONDS = 35 * 86400
 """A file that was not seen for so long is forgotten."""
 
 KEPT_FILES = 5000
+_ROTATED = re.compile(r"[.-]\d+(-\d+)?$")
 _LEAST_BYTES = 16  # fewer bytes than these say nothing about a file with another inode
 
 Marks = t.Mapping[str, t.Mapping[str, t.Any]]
@@ -75,6 +77,24 @@ def positions(files: t.Sequence[Candidate], known: Marks) -> dict[str, int]:
             marks = [mark for key, mark in known.items() if _may_be_copy(mark, key in owners)]
             found[file.path] = _longest(file, marks)
     return found
+
+
+def unread(files: t.Sequence[Candidate], starts: t.Mapping[str, int], known: Marks) -> list[str]:
+    """Name logs of which lines went away unread, perhaps: what the last run read last of them is there under no name any more.
+
+    :param starts: what :func:`positions` said of these files.
+    """
+    there = {_log_of(file.path) for file in files}
+    last: dict[str, t.Mapping[str, t.Any]] = {}
+    for mark in sorted(known.values(), key=lambda mark: int(mark["mtime_ns"])):
+        last[_log_of(mark["path"])] = mark
+    found = {start for start in starts.values() if start}
+    return sorted(name for name, mark in last.items() if name in there and mark["position"] not in {0, *found})
+
+
+def _log_of(path: str) -> str:
+    """Return what a rotated file was called while it was written to."""
+    return _ROTATED.sub("", strip_compression(path))
 
 
 def is_untouched(file: Candidate, known: Marks) -> bool:

@@ -18,7 +18,7 @@ from .log_access import Network
 from .log_counter import LogCounter
 from .log_forms import form_of
 from .log_lines import Clock, LineReader, find_files, is_compressed, last_record_time
-from .log_resume import Candidate, Marks, copies, is_untouched, key_of, mark_of, positions
+from .log_resume import Candidate, Marks, copies, is_untouched, key_of, mark_of, positions, unread
 from .log_tally import Tally
 from .record import Json, clean
 
@@ -156,6 +156,8 @@ def _parts_of_source(index: int, one: Scanned, span: _Span, now: float, known: M
     doubled = copies(files)
     files = [file for file in files if file.path not in doubled]
     starts = positions(files, known) if known else {}
+    for name in unread(files, starts, known or {}):
+        one.problems.append(f"{name} was rotated or emptied, and what was written to it before that is not among these files any more")
     parts: list[_Part] = []
     for file in files:
         with _problem_of(one, file.path):
@@ -291,6 +293,7 @@ def _read(part: _Part, source: Source, span: _Span) -> _Done:
         counter.finish()
     counter.tally.cut = reader.cut
     key, mark = "", {}
-    if reader.head and reader.status:
+    is_empty = not reader.position and not reader.problem  # remembered too: what was read of it once is gone
+    if reader.status and (reader.head or is_empty):
         key, mark = key_of(reader.status), mark_of(reader)
     return part.source, part.path, counter.tally, reader.position, reader.problem, key, mark

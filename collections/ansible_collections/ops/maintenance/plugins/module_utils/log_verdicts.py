@@ -81,7 +81,7 @@ def _readable(one: Scanned) -> list[Finding]:
                 "logs.unreadable", "unknown", name, f"{len(lines)} of the files of {name} could not be read whole.",
                 value=len(lines), unit="count", threshold="unknown from 1 count",
                 not_covered="what these files hold, as far as it could not be read",
-                advice="Look at each: a damaged file is worth a copy, a link needs its target named in paths.",
+                advice="Look at each: a damaged file is worth a copy, a link needs its target named in paths, a rotated log its other forms.",
                 evidence=lines,
             )
         )  # fmt: skip
