@@ -7,6 +7,7 @@ import http.server
 import pathlib
 import shutil
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     package_regression,
     package_updates,
     package_verify,
+    preflight_packages,
     rpm_versions,
     security_updates,
 )
@@ -83,10 +85,14 @@ def ran(*argv):
     return done.stdout
 
 
-def rpm(*argv):
-    """Run rpm, which some of Debian's versions refuse to do beside dpkg unless told to."""
+def rpm_command():
+    """Return rpm, which some of Debian's versions refuse to run beside dpkg unless told to."""
     told = subprocess.run(["rpm", "--force-debian", "--version"], check=False, capture_output=True).returncode == 0
-    return ran("rpm", *(["--force-debian"] if told else []), *argv)
+    return ["rpm", *(["--force-debian"] if told else [])]
+
+
+def rpm(*argv):
+    return ran(*rpm_command(), *argv)
 
 
 def info(check=False, **more):
@@ -256,6 +262,29 @@ def test_an_interrupted_transaction_is_broken(host, packages):
     assert state(found, "broken") == "critical"
     assert finding(found, "broken").evidence == ["ops-plain 1.1-1: installed in two versions at once"]
     rpm("-e", "--nodeps", "ops-plain-1.0-1")
+
+
+LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_host_with_rpm_alone_is_ready_only_when_rpm_is_free_and_whole(host, packages, monkeypatch):
+    def preflight():
+        found = preflight_packages.look(0, Host())
+        return found.state, found.summary
+
+    monkeypatch.setattr(preflight_packages, "DPKG", "/nonexistent")
+    assert preflight() == ("ok", "The package manager is free.")
+    (lock,) = preflight_packages._rpm_places(Host())[1:]
+    held = [sys.executable, "-c", LOCK, lock]
+    with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert preflight() == ("critical", f"The package manager is not free: process {other.pid} (python3 -c) holds the lock.")
+    rpm("-i", "--force", "--nodeps", str(packages / "new" / "ops-plain-1.1-1.noarch.rpm"))
+    state_, words = preflight()
+    assert (state_, "interrupted, 1 package in two versions: ops-plain" in words) == ("critical", True)
+    rpm("-e", "--nodeps", "ops-plain-1.0-1")
+    monkeypatch.setattr(preflight_packages, "_rpm_places", lambda _host: ("/nonexistent", "/nonexistent/.rpm.lock"))
+    assert preflight()[0] == "critical"
 
 
 def test_planned_packages_are_fetched_and_not_installed(server):

@@ -71,15 +71,18 @@ class Wait(t.NamedTuple):
         return f"{self.holder} held the lock for {self.seconds:.0f} seconds" + ("" if self.free else " and still does")
 
 
-def wait(host: Host, timeout: float, paths: t.Iterable[str] = LOCKS) -> Wait:
-    """Wait until nobody holds a lock, at most so many seconds."""
+def wait(host: Host, timeout: float, paths: t.Iterable[str] = LOCKS, also: t.Callable[[], str] = lambda: "") -> Wait:
+    """Wait until nobody holds a lock, at most so many seconds.
+
+    :param also: returns who else keeps the package manager busy, empty when nobody does.
+    """
     paths = tuple(paths)
-    first = held = holder(paths)
+    first = held = holder(paths) or also()
     waited = 0.0
     while held and waited < timeout:
         host.sleep(_PAUSE_SECONDS)
         waited += _PAUSE_SECONDS
-        held = holder(paths)
+        held = holder(paths) or also()
     return Wait(held or first, waited, not held)
 
 
