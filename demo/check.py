@@ -3,9 +3,12 @@
 """Check what two runs on a fresh demo system found, did and wrote; say each thing that is not as it must be.
 
 usage: check.py FOLDER
+
+The last words of the demo come on standard input.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -35,8 +38,26 @@ def main() -> int:
     for suffix in ("html", "md", "json"):
         if not (folder / "report" / f"latest.{suffix}").stat().st_size:
             problems.append(f"latest.{suffix} is empty")
+    problems += said_wrong(sys.stdin.read(), folder)
     print("\n".join(problems) or "The demo found what was planted, did what was due, and did nothing twice.")
     return 1 if problems else 0
+
+
+def said_wrong(words: str, folder: Path) -> list[str]:
+    """Hold the last words against what lies there: which report to open, and what to remove to start afresh."""
+    named = {path.suffix: path for path in map(Path, re.findall(r"^  (\S+/latest\.\w+)", words, re.MULTILINE))}
+    problems = [f"the last words name {path}, which is no report of this run" for path in named.values() if not is_report(path, folder)]
+    problems += [f"the last words name no latest{suffix}" for suffix in (".html", ".md", ".json") if suffix not in named]
+    if "latest.html   open it in a browser\n" not in words:
+        problems.append("the last words do not say what to open")
+    afresh = re.search(r"Start afresh: rm -r (\S+)$", words.rstrip())
+    if not afresh or Path(afresh.group(1)).resolve() != folder.resolve():
+        problems.append("the last words do not end with what to remove to start afresh")
+    return problems
+
+
+def is_report(path: Path, folder: Path) -> bool:
+    return path.is_file() and path.resolve().parent == (folder / "report").resolve()
 
 
 def read(path: Path) -> list[dict]:

@@ -20,6 +20,19 @@ weekly() {
   ansible-playbook playbooks/weekly.yml -i inventories/lab -e maintenance_report_dir="$OPS_MAINTENANCE_REPORT_DIR" "$@"
 }
 
+last_words() {
+  local report=${OPS_MAINTENANCE_REPORT_DIR#"$PWD"/}
+  cat <<EOF
+
+The report of this run:
+  $report/latest.html   open it in a browser
+  $report/latest.md
+  $report/latest.json
+
+Run it again to see what is new, fixed and unchanged. Start afresh: rm -r ${DEMO_ROOT#"$PWD"/}
+EOF
+}
+
 if [[ ! -e $DEMO_ROOT/site/service.pid ]]; then
   mkdir -p "$DEMO_ROOT"
   rm -rf "$DEMO_ROOT/site"
@@ -31,20 +44,12 @@ if [[ ${1:-} == --check ]]; then
   trap 'service stop' EXIT
   weekly
   weekly
-  python demo/check.py "$DEMO_ROOT"
+  last_words | python demo/check.py "$DEMO_ROOT"
   exit
 fi
 
 status=0
 weekly "$@" || status=$?
-cat <<EOF
-
-The report of this run:
-  .demo/report/latest.html   open it in a browser
-  .demo/report/latest.md
-  .demo/report/latest.json
-
-Run it again to see what is new, fixed and unchanged. Start afresh: rm -r .demo
-EOF
+last_words
 service stop
 exit "$status"

@@ -7,6 +7,7 @@ import http.server
 import pathlib
 import shutil
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
+    dnf_lock,
+    preflight_packages,
     rpm_versions,
     security_updates,
 )
@@ -186,6 +189,29 @@ def test_an_interrupted_transaction_is_broken(host, packages):
     assert state(found, "broken") == "critical"
     assert finding(found, "broken").evidence == ["ops-plain 1.1-1: installed in two versions at once"]
     rpm("-e", "--nodeps", "ops-plain-1.0-1")
+
+
+LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_host_with_rpm_alone_is_ready_only_when_rpm_is_free_and_whole(host, packages, monkeypatch):
+    def preflight():
+        found = preflight_packages.look(0, Host())
+        return found.state, found.summary
+
+    monkeypatch.setattr(preflight_packages, "DPKG", "/nonexistent")
+    assert preflight() == ("ok", "The package manager is free.")
+    _folder, lock = dnf_lock.places(Host())
+    held = [sys.executable, "-c", LOCK, lock]
+    with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert preflight() == ("critical", f"The package manager is not free: process {other.pid} (python3 -c) holds the lock.")
+    rpm("-i", "--force", "--nodeps", str(packages / "new" / "ops-plain-1.1-1.noarch.rpm"))
+    state_, words = preflight()
+    assert (state_, "interrupted, 1 package in two versions: ops-plain" in words) == ("critical", True)
+    rpm("-e", "--nodeps", "ops-plain-1.0-1")
+    monkeypatch.setattr(dnf_lock, "places", lambda _host: ("/nonexistent", "/nonexistent/.rpm.lock"))
+    assert preflight()[0] == "critical"
 
 
 def test_planned_packages_are_fetched_and_not_installed(server):

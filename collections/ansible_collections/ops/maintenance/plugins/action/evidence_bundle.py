@@ -88,7 +88,7 @@ def _write(path: str, packed: bytes) -> None:
 def _proven(given: dict[str, Any], started: datetime) -> dict[str, Any]:
     """Prove an archive by itself, and its journal by the store where there is one."""
     path = given["verify"]
-    manifest, faults = evidence.faults_of(path, control.store_url(given["store_url"]))
+    manifest, faults = evidence.faults_of(path, control.store_url(given["store_url"]), report.journal_of)
     ended = manifest.get("state") in ("completed", "failed")
     found = Finding(
         FINDING_ID,

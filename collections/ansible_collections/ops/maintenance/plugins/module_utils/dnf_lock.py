@@ -9,6 +9,7 @@ import os
 import typing as t
 
 from . import apt_lock
+from .errors import MaintenanceError
 from .host import Host
 
 LOCKS = (
@@ -23,6 +24,7 @@ def holder(host: Host, paths: t.Iterable[str] = LOCKS, proc: str = "/proc") -> s
     """Return which other process holds a lock of dnf, or rpm's own, empty when none does.
 
     :raises PermissionError: this account may not ask.
+    :raises MaintenanceError: rpm does not tell where its lock is.
     """
     for path in paths:
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -30,9 +32,16 @@ def holder(host: Host, paths: t.Iterable[str] = LOCKS, proc: str = "/proc") -> s
                 pid = int(source.read(20))
             if os.path.isdir(os.path.join(proc, str(pid))):
                 return apt_lock.described(pid, proc)
-    return apt_lock.holder([os.path.join(_database(host), ".rpm.lock")], proc)
+    return apt_lock.holder([places(host)[1]], proc)
 
 
-def _database(host: Host) -> str:
-    ran = host.run(["rpm", "--eval", "%{_dbpath}"])
-    return ran.stdout.strip() if ran.rc == 0 else "/var/lib/rpm"
+def places(host: Host) -> tuple[str, str]:
+    """Return where rpm keeps its database, and its lock.
+
+    :raises MaintenanceError: rpm does not tell.
+    """
+    ran = host.run(["rpm", "--eval", "%{_dbpath}\n%{?_rpmlock_path}"], timeout=30)
+    folder, _line, lock = ran.stdout.strip().partition("\n")
+    if ran.rc != 0 or not folder.startswith("/"):
+        raise MaintenanceError(f"Where the package database of rpm is cannot be told: {ran.why()}.")
+    return folder, lock or os.path.join(folder, ".rpm.lock")

@@ -9,7 +9,7 @@ import re
 import typing as t
 from datetime import datetime
 
-from . import apt_lock, undo
+from . import preflight_packages, undo
 from .backup_proven import deepest
 from .errors import InputError, refuse
 from .host import Host
@@ -51,7 +51,6 @@ OPTIONS: dict[str, t.Any] = {
         },
     },
 }
-APT_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 _CLOCK_SLACK_SECONDS = 300
 MOUNTS = "/proc/self/mounts"
 _REAL = frozenset(
@@ -71,7 +70,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:  # n
     if params["clock"] != "off":
         outcome.findings.append(_clock(params["clock"]))
     if params["package_manager"]:
-        outcome.findings += _packages(params, host)
+        outcome.findings.append(preflight_packages.look(params["package_lock_timeout_seconds"], host))
     outcome.findings += [_tool(name, host) for name in params["tools"]]
     # check mode writes no proofs, so what this very run proved is handed over
     proofs = params["proofs"] or (read_state(params["state_dir"], "backup_proofs.json") if params["backups"] else {})
@@ -257,40 +256,6 @@ def _clock(wish: str) -> Finding:
 
 
 # -- packages, tools, backups -------------------------------------------------------------------------------------------------
-
-
-def _packages(params: dict[str, t.Any], host: Host) -> list[Finding]:
-    if not os.path.isdir("/var/lib/dpkg"):
-        advice = "Set preflight_package_manager to false where packages are not maintained."
-        summary = "There is no dpkg on this host, and no other package manager is known to this check."
-        return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
-    try:
-        problem = _package_problem(params["package_lock_timeout_seconds"], host)
-    except PermissionError:
-        advice = "Run it with become: true."
-        summary = f"This account (uid {os.geteuid()}) may not see whether the package manager is free."
-        return [Finding(id="preflight.package_manager", state="unknown", subject="dpkg", summary=summary, advice=advice)]
-    return [
-        Finding(
-            id="preflight.package_manager",
-            state="critical" if problem else "ok",
-            subject="dpkg",
-            summary=f"The package manager is not free: {problem}." if problem else "The package manager is free.",
-            threshold=f"critical after {params['package_lock_timeout_seconds']} seconds",
-            advice="Wait for it, or mend it with: dpkg --configure -a" if problem else "",
-        )
-    ]
-
-
-def _package_problem(timeout: float, host: Host) -> str:
-    waited = apt_lock.wait(host, timeout, lambda: apt_lock.holder(APT_LOCKS))
-    if not waited.free:
-        return f"{waited.holder} holds the lock"
-    try:
-        interrupted = any(name.isdigit() for name in os.listdir("/var/lib/dpkg/updates"))
-    except FileNotFoundError:
-        interrupted = False
-    return "an earlier installation was interrupted" if interrupted else ""
 
 
 def _tool(name: str, host: Host) -> Finding:

@@ -16,7 +16,8 @@ description:
   - The same run makes the same bytes, so packing again changes nothing. It does, when somebody signed a duty meanwhile or the run
     had not ended.
   - Only its owner can read the archive. It holds nothing but what the journal holds, which has no secrets.
-  - With O(verify) it proves an archive instead, by itself and by the store.
+  - With O(verify) it proves an archive instead, by itself, by the journal of its run where that is on the control node, and by the store.
+    Reports in an archive are proven by their sums alone; make them anew from the journal where somebody may have made new sums.
 options:
   run_id:
     description:
@@ -39,7 +40,8 @@ options:
     type: str
   verify:
     description:
-      - Archive to prove. Fails when anything in it does not fit. Where the store has the run, its journal has to be that one.
+      - Archive to prove. Fails when anything in it does not fit. Where the control node has the journal of the run, or the
+        store has the run, its journal has to be that one.
     type: path
 extends_documentation_fragment:
   - ops.maintenance.common.attributes

@@ -15,7 +15,7 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -140,8 +140,10 @@ def unpack(path: str) -> tuple[str, dict[str, bytes]]:
     return folders.pop(), files
 
 
-def faults_of(path: str, store_url: str = "") -> tuple[dict[str, Any], list[str]]:
-    """Return the manifest of an archive and everything that does not fit: sums, files, the chain of the journal, the store.
+def faults_of(path: str, store_url: str = "", journal_of: Callable[[str], str] = lambda _run_id: "") -> tuple[dict[str, Any], list[str]]:
+    """Return the manifest of an archive and everything that does not fit: sums, files, the chain of the journal, journal and store of the run.
+
+    :param journal_of: returns where the journal of a run lies on this machine, empty when it does not.
 
     :raises MaintenanceError: it is no archive of evidence.
     """
@@ -160,11 +162,17 @@ def faults_of(path: str, store_url: str = "") -> tuple[dict[str, Any], list[str]
     sums = "".join(f"{_sum(content)}  {name}\n" for name, content in sorted(files.items()) if name != SUMS).encode()
     faults += [] if files.get(SUMS) == sums else [f"{SUMS} does not fit the files"]
     if JOURNAL in files:
-        faults += _journal_faults(files[JOURNAL], manifest, store_url)
+        faults += _journal_faults(files[JOURNAL], manifest, store_url, journal_of(run_id))
     return manifest, faults
 
 
-def _journal_faults(raw: bytes, manifest: Mapping[str, Any], store_url: str) -> list[str]:
+def _is_beginning(journal: Journal, own: Journal) -> bool:
+    """Whether a journal is the run's own, up to where that was when it was packed; each hash stands for all lines before."""
+    count = len(journal.lines)
+    return 0 < count <= len(own.lines) and own.lines[count - 1].get("hash") == journal.last_hash
+
+
+def _journal_faults(raw: bytes, manifest: Mapping[str, Any], store_url: str, own: str) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="ops_maintenance_") as folder:
         path = Path(folder) / JOURNAL
         path.write_bytes(raw)
@@ -174,6 +182,8 @@ def _journal_faults(raw: bytes, manifest: Mapping[str, Any], store_url: str) -> 
         faults.append("the journal is not the one that the manifest names")
     if manifest.get("state") != journal.state and (journal.end is not None or manifest.get("state") in ("completed", "failed")):
         faults.append("the manifest tells of another end of the run than the journal")
+    if own and not _is_beginning(journal, read_journal(own)):
+        faults.append(f"the journal is not the one that lies in {own}")
     if store_url and journal.state != "running":
         with Store(store_url) as store:
             faults += [said] if (said := store.mismatch(journal.lines)) and journal.end is not None else []

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import preflight
+from ansible_collections.ops.maintenance.plugins.module_utils import dnf_lock, preflight, preflight_packages
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.paths import write_state
@@ -174,11 +174,11 @@ def test_a_clock_is_in_sync_only_when_timedatectl_says_so(tmp_path, monkeypatch,
 
 @pytest.fixture
 def apt_lock(tmp_path, monkeypatch):
-    if not os.path.isdir("/var/lib/dpkg"):
-        pytest.skip("this machine has no dpkg")
+    (tmp_path / "dpkg/updates").mkdir(parents=True)
+    monkeypatch.setattr(preflight_packages, "DPKG", str(tmp_path / "dpkg"))
     path = tmp_path / "lock-frontend"
     path.touch()
-    monkeypatch.setattr(preflight, "APT_LOCKS", (str(tmp_path / "missing"), str(path)))
+    monkeypatch.setattr(preflight_packages, "APT_LOCKS", (str(tmp_path / "missing"), str(path)))
     return path
 
 
@@ -193,7 +193,10 @@ def held_by_another(path, seconds=60.0):
 
 def test_a_free_package_manager_is_ok(tmp_path, apt_lock):
     [found] = of(run(tmp_path, package_manager=True), "preflight.package_manager")
-    assert (found.state, "interrupted" in found.summary) in (("ok", False), ("critical", True))
+    assert found.state == "ok"
+    (tmp_path / "dpkg/updates/0001").touch()
+    [found] = of(run(tmp_path, package_manager=True), "preflight.package_manager")
+    assert (found.state, "interrupted" in found.summary) == ("critical", True)
 
 
 def test_another_process_with_the_lock_is_named_and_stops_the_run(tmp_path, apt_lock):
@@ -219,20 +222,48 @@ def test_looking_takes_no_lock_itself(tmp_path, apt_lock):
         fcntl.lockf(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_an_account_that_may_not_look_does_not_say_free(tmp_path, apt_lock):
+def test_an_account_that_may_not_look_does_not_say_free(tmp_path, apt_lock, monkeypatch):
     if os.geteuid() != 0:
         apt_lock.chmod(0)
         [found] = of(run(tmp_path, package_manager=True), "preflight.package_manager")
         assert found.state == "unknown"
         return
     apt_lock.chmod(0o600)
+    monkeypatch.setattr(preflight_packages, "DPKG", "/")  # a folder that everybody sees
 
     def look_as_nobody():
         os.setuid(65534)
-        found = preflight._packages({"package_lock_timeout_seconds": 0}, Host())
-        return 0 if [f.state for f in found] == ["unknown"] else 1
+        found = preflight_packages.look(0, Host())
+        return 0 if found.state == "unknown" else 1
 
     assert processes.run(look_as_nobody) == 0
+
+
+class Without(Host):
+    """A machine that lacks these commands."""
+
+    def __init__(self, *lacks):
+        self.lacks = lacks
+
+    def which(self, name):
+        return None if name in self.lacks else super().which(name)
+
+
+def test_a_host_without_dpkg_and_rpm_is_told_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight_packages, "DPKG", str(tmp_path / "nowhere"))
+    found = preflight_packages.look(0, Without("rpm"))
+    assert (found.state, found.not_covered) == ("ok", "any other package manager")
+    assert "neither dpkg nor rpm" in found.summary
+
+
+def test_a_process_of_dnf_is_named_and_one_that_is_gone_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(dnf_lock, "places", lambda _host: (str(tmp_path), str(tmp_path / ".rpm.lock")))
+    lock = tmp_path / "rpmdb_lock.pid"
+    for content in ("999999999", "", "no number"):
+        lock.write_text(content)
+        assert dnf_lock.holder(Host(), [str(lock)]) == ""
+    lock.write_text(str(os.getpid()))
+    assert dnf_lock.holder(Host(), [str(lock)]).startswith(f"process {os.getpid()} ")
 
 
 # -- tools and backups --------------------------------------------------------------------------------------------------------

@@ -117,6 +117,18 @@ def test_an_archive_that_was_made_anew_from_another_journal_does_not_fit_the_sto
     assert evidence.faults_of(str(forged), store)[1] != []
 
 
+def test_an_archive_that_was_made_anew_with_new_sums_does_not_fit_the_journal_of_its_run(journal, tmp_path):
+    path = packed(journal, tmp_path)
+    assert evidence.faults_of(str(path), "", lambda run_id: str(journal) if run_id == journal.stem else "")[1] == []
+    (tmp_path / "other").mkdir()
+    forged = packed(weekly(faulty=False).write(tmp_path / "other"), tmp_path / "other")
+    assert evidence.faults_of(str(forged))[1] == [], "by itself it is sound"
+    assert evidence.faults_of(str(forged), "", lambda _run_id: str(journal))[1] == [f"the journal is not the one that lies in {journal}"]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    assert evidence.faults_of(str(path), "", lambda _run_id: str(journal))[1] != [], "the journal lost its end since"
+
+
 def test_waivers_in_force_on_that_day_are_in_it_without_secrets(journal, tmp_path):
     (tmp_path / "waivers.yml").write_text(WAIVERS)
     path = packed(journal, tmp_path, str(tmp_path / "waivers.yml"))
