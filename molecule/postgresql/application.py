@@ -22,13 +22,13 @@ TABLES = "public.pgbench_accounts, public.pgbench_branches, public.pgbench_histo
 
 
 def prepare(folder):
-    Load(CLUSTER, "shop", folder, scale=1)
+    Load(CLUSTER, "shop", folder, scale=3)
     with postgresql.connect(CLUSTER.server, "shop") as session:
         work_under_load(session, CLUSTER, "shop", folder)
 
 
 def run(folder):
-    load = Load(CLUSTER, "shop", folder, scale=0, rate=50)
+    load = Load(CLUSTER, "shop", folder, scale=0, rate=100)
     while not (folder / "stop").exists():
         load.batch(2)
     # What it wrote after its upkeep is autovacuum's work, which does not come here: the next upkeep shall find nothing due.

@@ -214,6 +214,33 @@ def test_one_slow_call_is_no_slow_statement(instance):
     assert by_id(review(instance, CLEAN, limits=limits), "main/clean")["postgresql.slow_statements"].state == "warning"
 
 
+def test_the_worst_statements_since_the_last_run_are_listed(instance, state_dir):
+    """asr-04-3, neff-perf-01, neff-kpi-03: of this database, the 20 with most time, without what the review itself asks."""
+    given = {"state_dir": state_dir, "check_mode": False, "limits": {"statement_mean_ms": 0.000001}}
+
+    def listed():
+        outcome = review(instance, CLEAN, **given)
+        found = by_id(outcome, "main/clean")["postgresql.slowest_statements"]
+        return found, outcome.returned["servers"]["main"]["databases"][CLEAN]["slowest_statements"]
+
+    ask(instance, CLEAN, "SELECT pg_sleep(0.01), 'before', 1, 1, 1, 1, 1")
+    ask(instance, FAULTY, "SELECT pg_sleep(0.01), 'elsewhere', 1, 1, 1, 1, 1, 1, 1")
+    first, rows = listed()
+    assert "since 20" in first.summary or "since counting began" in first.summary
+    assert any(row["query"].count("$") == 7 for row in rows)
+    different = [f"SELECT pg_sleep(0.0{10 + number}), 'after'" + ", 1" * number for number in range(1, 26)]
+    ask(instance, CLEAN, *different, different[-1])
+    found, rows = listed()
+    assert (found.state, len(found.evidence), len(rows)) == ("ok", 20, 20)
+    assert "since the last run" in found.summary
+    assert (rows[0]["calls"], rows[0]["query"].count("$")) == (2, 27)
+    assert [row["total_ms"] for row in rows] == sorted((row["total_ms"] for row in rows), reverse=True)
+    assert "after" not in str(found)
+    again, rows = listed()
+    own = [row["query"] for row in rows if "ops.maintenance" in row["query"] or "pg_stat_activity" in row["query"]]
+    assert (again.state, own, [row for row in rows if "pg_sleep" in row["query"]]) == ("ok", [], [])
+
+
 def test_statements_are_read_from_whichever_database_has_the_extension(instance):
     """neff-weekly-01: the counters are the server's; without the extension anywhere it is unknown, never ok."""
     outcome = review(instance, DAMAGED, CLEAN)

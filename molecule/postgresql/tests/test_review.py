@@ -12,6 +12,8 @@ FIRST = 1
 PLANTED = (
     *((f"troubled/{FAULTY}", *fault) for fault in FOUND),
     (f"troubled/{FAULTY}", "index_bloat", "warning", ['public."Bloat ed_pkey"']),
+    # A list only, whatever is in it.
+    (f"troubled/{FAULTY}", "slowest_statements", "ok", ["pg_sleep"]),
     (f"troubled/{FAULTY}", "temporary_files", "warning", ["temporary files"]),
     (f"troubled/{DAMAGED}", "amcheck", "critical", ["public.broken"]),
     (f"troubled/{DAMAGED}", "dead_rows", "unknown", ["no counters", "public.broken"]),

@@ -16,6 +16,7 @@ from . import (
     postgresql_review_roles,
     postgresql_review_schema,
     postgresql_review_server,
+    postgresql_review_slowest,
     postgresql_review_statements,
     postgresql_review_suspicious,
     postgresql_review_tables,
@@ -67,6 +68,7 @@ OF_SERVER: tuple[Check, ...] = (
 )
 OF_DATABASE: tuple[Check, ...] = (
     *postgresql_review_statements.CHECKS,
+    *postgresql_review_slowest.CHECKS,
     *postgresql_review_suspicious.CHECKS,
     *postgresql_review_tables.CHECKS,
     *postgresql_review_indexes.CHECKS,

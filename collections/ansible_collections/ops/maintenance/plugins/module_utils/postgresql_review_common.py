@@ -230,6 +230,7 @@ def found(
     not_covered: str = "",
     fine: str = "",
     as_of: str = "",
+    shown: int = SHOWN,
 ) -> list[Finding]:
     """Make the one finding of an id and a subject out of all that is wrong with it.
 
@@ -238,6 +239,7 @@ def found(
     :param value: the number to show when nothing is wrong.
     :param also: lines to show when nothing is wrong.
     :param as_of: since when the data behind it is; what would be exact is then stale, an estimate stays one.
+    :param shown: how many lines at the most.
     """
     order = sorted(faults, key=lambda fault: (fault.state != "critical", fault.state == "unknown", -fault.value, fault.line))
     state = worst((fault.state for fault in faults), none="unknown" if unseen else "ok")
@@ -251,9 +253,9 @@ def found(
         summary = unseen or fine or wording.fine
         advice = remedy or "Make it visible to the review's role, then run it again."
         worst_value = len(faults) if wording.counted and value is None and not unseen else value
-    lines = [fault.line for fault in order[:SHOWN]] or list(also[:SHOWN])
-    if len(order) > SHOWN:
-        lines.append(f"and {len(order) - SHOWN} more")
+    lines = [fault.line for fault in order[:shown]] or list(also[:shown])
+    if len(order) > shown:
+        lines.append(f"and {len(order) - shown} more")
     return [
         Finding(
             wording.id,

@@ -64,12 +64,22 @@ WITH named AS (
 )
 SELECT * FROM ranked WHERE by_total <= {shown} OR (often AND by_mean <= {shown})"""
 
+# What every statement took that took as long as one slow call does: what a later run is compared with.
+TOTALS = """
+SELECT d.datname AS database, s.queryid::text || '/' || s.userid::text AS key, min(left(s.query, 1000)) AS query,
+       sum(s.calls)::bigint AS calls, sum(s.{total})::float8 AS total_ms
+FROM {view} s JOIN pg_database d ON d.oid = s.dbid
+WHERE s.query NOT LIKE %s AND s.calls > 0
+GROUP BY 1, 2 HAVING sum(s.{total}) >= %s"""
+
 WHO_RAN = "SELECT DISTINCT userid::text AS oid FROM {view}"
 
 COUNTING = "SELECT stats_reset AS since, dealloc AS lost FROM {view}"
 
 COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+
+WHY_NOT_COUNTED = "Add it to shared_preload_libraries, restart in a maintenance window, then CREATE EXTENSION pg_stat_statements."
 
 SLOW = Wording(
     "postgresql.slow_statements",
@@ -100,6 +110,7 @@ def fetch_statements(look: Look) -> Row:
     limits = look.about.limits
     given = [limits["statement_min_calls"], f"%{MARK}%", limits["statement_mean_ms"]]
     shared["rows"] = look.rows(filled(STATEMENTS, view=view, shown=str(SHOWN), **columns), given)
+    shared["totals"] = look.rows(filled(TOTALS, view=view, total=columns["total"]), [f"%{MARK}%", limits["statement_mean_ms"]])
     shared["ran"] = {row["oid"] for row in look.rows(filled(WHO_RAN, view=view))}
     shared.update(_counting_since(look, schema))
     return facts
@@ -118,8 +129,7 @@ def judge_statements(about: About, facts: Row) -> list[Finding]:
     least = f"{about.limits['statement_min_calls']:g} calls"
     wording = _with_threshold(SLOW, f"warning from {about.limits['statement_mean_ms']:g} ms on average, of at least {least}")
     if "rows" not in shared:
-        remedy = "Add it to shared_preload_libraries, restart in a maintenance window, then CREATE EXTENSION pg_stat_statements."
-        return found(about, wording, [], unseen=shared["why"], remedy=remedy)
+        return found(about, wording, [], unseen=shared["why"], remedy=WHY_NOT_COUNTED)
     rows = [row for row in shared["rows"] if row["datname"] == facts["database"]]
     total = sorted((row for row in rows if row["by_total"] <= SHOWN), key=lambda row: row["by_total"])
     mean = sorted((row for row in rows if row["often"] and row["by_mean"] <= SHOWN), key=lambda row: row["by_mean"])

@@ -151,7 +151,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 servers:
-  description: The longest lists of each database, at most ten entries each.
+  description: The longest lists of each database, at most ten entries each, twenty of slowest_statements.
   returned: success
   type: dict
   sample:
@@ -161,6 +161,8 @@ servers:
           statements_by_total_time:
             - {query_id: '-4563', query: SELECT total FROM orders WHERE id = $1, calls: 1200, mean_ms: 0.4, total_ms: 480.0, rows: 1200}
           statements_by_mean_time: []
+          slowest_statements:
+            - {query_id: '9127', query: SELECT * FROM orders WHERE note LIKE $1, calls: 40, mean_ms: 210.5, total_ms: 8420.0}
           tables_by_size:
             - {table: public.orders, schema: public, total_bytes: 10731520, main_bytes: 8192000, index_bytes: 2506752, live: 120000}
           index_usage:

@@ -24,6 +24,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql_review_roles,
     postgresql_review_schema,
     postgresql_review_server,
+    postgresql_review_slowest,
     postgresql_review_statements,
     postgresql_review_suspicious,
     postgresql_review_tables,
@@ -172,6 +173,55 @@ def test_counters_are_compared_with_the_last_run_unless_they_began_anew():
     assert [finding.state for finding in judged] == ["ok", "ok", "ok"]
     again = counters(deadlocks=2, stats_reset=NOW)
     assert postgresql_review_statements.judge_counters(about(kept=first.keep), again)[2].value == 2
+
+
+# -- the slowest statements --
+
+
+def totals(*rows, since=NOW):
+    listed = [
+        {"database": "shop", "key": f"{name}/10", "query": f"SELECT {name}", "calls": calls, "total_ms": ms} for name, calls, ms in rows
+    ]
+    other = {"database": "other", "key": "z/10", "query": "SELECT elsewhere", "calls": 9, "total_ms": 9e9}
+    return {"database": "shop", "shared": {"totals": [*listed, other], "since": since}}
+
+
+def slowest(*rows, kept=None, **more):
+    looked = about(kept=json.loads(json.dumps(kept or {})))
+    [found_] = postgresql_review_slowest.judge_slowest(looked, totals(*rows, **more))
+    return found_, looked
+
+
+def test_the_twenty_with_most_time_are_listed_of_those_that_are_slow():
+    """neff-perf-01, neff-kpi-03: ordered by total time, a mean of 100 ms or more, this database alone."""
+    slow = [(f"s{n}", 10, 1000.0 + n) for n in range(30)]
+    found_, looked = slowest(*slow, ("quick", 10**6, 99 * 10**6))
+    assert (found_.state, len(found_.evidence)) == ("ok", 20)
+    assert [row["total_ms"] for row in looked.lists["slowest_statements"]] == [1029.0 - n for n in range(20)]
+    assert found_.summary.startswith("30 statements took 100 ms or more on average since 2026-11-21")
+    assert "quick" not in str(found_.evidence)
+    assert "elsewhere" not in str(found_.evidence)
+
+
+def test_only_what_was_counted_since_the_last_run_is_told():
+    """asr-04-3: a statement that was slow before the last run and did not run again is not told twice."""
+    _first, looked = slowest(("old", 10, 5000.0), ("both", 10, 2000.0))
+    found_, _later = slowest(("old", 10, 5000.0), ("both", 14, 2600.0), ("new", 1, 150.0), kept=looked.keep)
+    assert found_.summary.startswith("2 statements took 100 ms or more on average since the last run")
+    assert found_.evidence == ["0.6 s = 150.0 ms x 4 calls: SELECT both", "0.1 s = 150.0 ms x 1 calls: SELECT new"]
+
+
+@pytest.mark.parametrize("reset", [datetime(2026, 11, 20, tzinfo=timezone.utc), NOW])
+def test_counters_that_began_anew_are_not_subtracted_from(reset):
+    """asr-04-3: when counting began is kept, so that the figures of two windows can be compared."""
+    _first, looked = slowest(("s", 10, 5000.0))
+    found_, _later = slowest(("s", 8, 4000.0), kept=looked.keep, since=reset)
+    assert found_.evidence == ["4.0 s = 500.0 ms x 8 calls: SELECT s"]
+
+
+def test_without_counters_there_is_no_list():
+    facts = {"database": "shop", "shared": {"why": "nothing is counted"}}
+    assert postgresql_review_slowest.judge_slowest(about(), facts)[0].state == "unknown"
 
 
 # -- tables --
