@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from apt_archive import Archive, quiet
+from upkeep_runs import wait_for
 
 from ansible_collections.ops.maintenance.plugins.module_utils import (
     apt_archives,
@@ -269,6 +272,82 @@ def test_journal_that_a_killed_dpkg_left_keeps_the_installation_from_beginning(a
     finally:
         pathlib.Path("/var/lib/dpkg/updates/0000").unlink(missing_ok=True)
     assert plan().returned["install"] == ["demo-tls=1.1"]
+
+
+APT = ["apt-get", "-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "--only-upgrade", "install"]
+REPAIR = """
+import json, sys
+from ansible_collections.ops.maintenance.plugins.module_utils import package_prepare
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+package_prepare.run(json.loads(sys.argv[1]), False, Host())
+"""
+
+
+def kill_with_children(child):
+    """Kill a process and all below it, whatever session they are in, as the end of a machine does."""
+    found = [child.pid]
+    for pid in found:
+        found += map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    child.communicate()
+    return len(found)
+
+
+def slow_update(archive, tmp_path, script):
+    """Have an update wait whose maintainer script takes as long as a file is there, and notes each time that it is run."""
+    runs, shut = tmp_path / "runs", tmp_path / "shut"
+    text = f"#!/bin/sh\ncase $1 in upgrade|configure) echo >>{runs}; while [ -e {shut} ]; do sleep 0.05; done;; esac\n"
+    pair(archive, "demo-slow", scripts={script: text})
+    archive.publish()
+    shut.touch()
+    return runs, shut
+
+
+def killed_in_the_script(argv, runs, number):
+    """Run a command, and kill it with its dpkg when the script is run for the n-th time."""
+    child = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: runs.exists() and len(runs.read_text()) == number)
+    assert child.poll() is None
+    assert kill_with_children(child) >= 3
+
+
+def is_mended(plan):
+    slow = apt_packages.installed(Host())["demo-slow"]
+    assert (slow.version, slow.is_whole, quiet("dpkg", "--audit")) == ("1.1", True, "")
+    made = plan()
+    assert (state(made, "patching.interrupted").state, made.returned["install"]) == ("ok", [])
+
+
+def test_killed_while_a_package_is_configured_the_next_run_completes_it(archive, plan, tmp_path):
+    """SIGKILL of the process, of its dpkg and of the script: first in the installation, then in the repair of it."""
+    runs, shut = slow_update(archive, tmp_path, "postinst")
+    killed_in_the_script([*APT, *plan().returned["install"]], runs, 1)
+    repair = [sys.executable, "-c", REPAIR, json.dumps(defaults(package_prepare.OPTIONS, repair=True))]
+    for number in (2, 3):
+        found = state(plan(), "patching.interrupted")
+        assert (found.state, "demo-slow" in found.summary) == ("critical", True), found.summary
+        if number == 2:
+            killed_in_the_script(repair, runs, number)
+    shut.unlink()
+    done = prepare(repair=True)
+    assert ([action.status for action in done.actions], done.returned["replan"]) == (["changed"], True)
+    is_mended(plan)
+
+
+def test_killed_while_a_package_is_unpacked_it_is_named_and_the_next_run_installs_it(archive, plan, tmp_path):
+    """dpkg --configure -a does not mend what is half installed; only installing it again does, so that is not called sound meanwhile."""
+    runs, shut = slow_update(archive, tmp_path, "preinst")
+    killed_in_the_script([*APT, *plan().returned["install"]], runs, 1)
+    shut.unlink()
+    prepare(repair=True)
+    made = plan(repair=True)
+    found = state(made, "patching.interrupted")
+    assert (found.state, "half installed (demo-slow)" in found.summary) == ("critical", True), found.summary
+    assert "let this run update it" in found.advice
+    assert made.returned["install"] == ["demo-slow=1.1"]
+    quiet(*APT, *made.returned["install"])
+    is_mended(plan)
 
 
 def test_repair_that_does_not_help_is_failed(archive):

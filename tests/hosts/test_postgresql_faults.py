@@ -210,7 +210,7 @@ def where_it_restores(folder, place, victim, child):
 
 @pytest.mark.parametrize(("place", "how"), DRILLS)
 def test_struck_in_the_middle_of_a_drill_it_proves_nothing_and_the_next_one_does(victim, gate, folder, place, how):
-    """neff-quarterly-11, asr-11-2: unknown and no fault of the backup; what was restored is gone, the source as it was."""
+    """neff-quarterly-11: unknown and no fault of the backup; what was restored is gone, the source as it was."""
     with postgresql.connect(victim.server) as session:
         session.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
         session.execute("CREATE DATABASE shop")

@@ -33,6 +33,7 @@ class Health(t.NamedTuple):
     left: tuple[str, ...]
     broken: str
     unfixable: str = ""
+    half_installed: tuple[str, ...] = ()
 
     def repairs(self) -> list[str]:
         """Return which repairs would help, in order."""
@@ -48,7 +49,8 @@ def look(host: Host, packages: t.Mapping[str, Installed], lists: Lists = OWN_LIS
         journal = False
     left = tuple(sorted(package.name for package in packages.values() if package.status in _LEFT))
     broken = simulate(host, ["install"], lists).problem
-    return Health(journal, left, broken, _unfixable(host, lists) if broken else "")
+    half_installed = tuple(sorted(package.name for package in packages.values() if package.status == "half-installed"))
+    return Health(journal, left, broken, _unfixable(host, lists) if broken else "", half_installed)
 
 
 def _unfixable(host: Host, lists: Lists) -> str:
@@ -61,11 +63,19 @@ def interrupted_finding(health: Health, allowed: bool) -> Finding:
     """Judge whether an installation was interrupted or left dependencies unmet."""
     said = ["dpkg was interrupted"] if health.journal else []
     said += [f"{many(len(health.left), 'package')} half done ({', '.join(health.left[:5])})"] if health.left else []
+    cut = ", ".join(health.half_installed[:5])
+    said += [f"{many(len(health.half_installed), 'package')} half installed ({cut}), which only installing again mends"] if cut else []
     said += [f"dependencies are not met: {health.broken}"] if health.broken else []
     said += [f"apt cannot repair that by itself: {health.unfixable}"] if health.unfixable else []
     if not said:
         return Finding("patching.interrupted", "ok", "package database", "No installation was interrupted, no dependency is unmet.")
-    advice = "This run repairs it first." if allowed else "Allow the repair (patching_repair), or run dpkg --configure -a and look."
+    advice = (
+        "This run repairs it first."
+        if allowed and health.repairs()
+        else "Allow the repair (patching_repair), or run dpkg --configure -a and look."
+    )
+    if cut:
+        advice += " What is half installed: let this run update it, or run apt-get install --reinstall for it."
     return Finding("patching.interrupted", "critical", "package database", f"{'; '.join(said)}.", advice=advice)
 
 
