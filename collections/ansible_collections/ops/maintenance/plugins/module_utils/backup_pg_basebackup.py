@@ -116,6 +116,9 @@ def _from_tars(climb: Climb, path: str, tars: t.Sequence[str], manifest: _Manife
         climb.restore_seconds = time.monotonic() - started
         _verify(climb, cluster.data, major, manifest)
         if climb.level >= 3 and climb.stands(2):
+            # Verified, but not followed: it leads to the source's own folders.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(cluster.data, "tablespace_map"))
             physical.prove_running(cluster, climb)
 
 
@@ -168,8 +171,6 @@ def _extract(path: str, folder: str) -> None:
 
 def _link_spaces(cluster: Cluster, path: str) -> None:
     """Let each tablespace be found where it was unpacked, and nowhere else."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(cluster.data, "tablespace_map"))
     spaces = os.path.join(cluster.folder, "spaces")
     for name in os.listdir(spaces) if os.path.isdir(spaces) else ():
         link = os.path.join(cluster.data, "pg_tblspc", name)
@@ -184,8 +185,7 @@ def _link_spaces(cluster: Cluster, path: str) -> None:
 def _verify(climb: Climb, data: str, major: int, manifest: _Manifest) -> None:
     """Rung 1: every file there in its size. Rung 2: every byte against its checksum, the write-ahead log parsed."""
     program = postgresql_programs.find_program("pg_verifybackup", major)
-    ignored = ["--ignore=tablespace_map", "--ignore=backup_manifest"]
-    climb.verdicts += _asked([program, "--skip-checksums", "--no-parse-wal", *ignored, data], 1, f"{manifest.files} files in their sizes")
+    climb.verdicts += _asked([program, "--skip-checksums", "--no-parse-wal", data], 1, f"{manifest.files} files in their sizes")
     climb.verdicts += _identity(climb, data, major)
     if climb.level < 2 or not climb.stands(1):
         return
@@ -193,7 +193,7 @@ def _verify(climb: Climb, data: str, major: int, manifest: _Manifest) -> None:
         climb.say(2, "unknown", f"its manifest holds no checksum for {manifest.unchecked} files, so nothing can be compared")
         return
     started = time.monotonic()
-    climb.verdicts += _asked([program, *ignored, data], 2, f"{human_bytes(manifest.bytes)} agree with the manifest")
+    climb.verdicts += _asked([program, data], 2, f"{human_bytes(manifest.bytes)} agree with the manifest")
     climb.read_seconds = time.monotonic() - started
     climb.content_bytes = manifest.bytes
     climb.basis.add(MANIFEST)

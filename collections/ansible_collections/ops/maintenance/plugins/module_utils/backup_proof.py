@@ -172,8 +172,8 @@ def whole_verdicts(declared: Declared, backup: Backup, manifest: Manifest | None
     verdicts = []
     if not any(is_payload(file, declared) for file in backup.files):
         verdicts.append(Verdict(1, "critical", f"no file in {backup.path} matches {declared['pattern']!r}"))
-    if manifest is not None and _is_inside(declared):
-        there = {os.path.relpath(file.path, backup.path) for file in backup.files}
+    if manifest is not None and (_is_inside(declared) or declared["layout"] == "folders"):
+        there = {name for file in backup.files for name in (os.path.relpath(file.path, backup.path), *_names_in(manifest, file.path))}
         lost = sorted(name for name in manifest.digests if os.path.normpath(name) not in there)
         verdicts += [Verdict(1, "critical", f"the manifest lists {name!r}, which is not there") for name in lost[:10]]
     return verdicts
@@ -301,13 +301,17 @@ def checksum(item: FileProof, before: t.Mapping[str, t.Any] | None, manifest: Ma
     return Verdict(2, "ok", "read completely; SHA-256 noted, there is nothing yet to compare it with")
 
 
+def _names_in(manifest: Manifest, path: str) -> tuple[str, ...]:
+    """Return the names that a manifest may have for a file."""
+    relative = os.path.relpath(path, os.path.dirname(manifest.path))
+    return relative, "./" + relative, os.path.basename(path), path
+
+
 def _against_manifest(item: FileProof, manifest: Manifest) -> Verdict:
     if manifest.problem:
         return Verdict(2, "unknown", manifest.problem)
     path = item.file.path
-    relative = os.path.relpath(path, os.path.dirname(manifest.path))
-    names = (relative, "./" + relative, os.path.basename(path), path)
-    expected = next((manifest.digests[name] for name in names if name in manifest.digests), "")
+    expected = next((manifest.digests[name] for name in _names_in(manifest, path) if name in manifest.digests), "")
     if not expected:
         return Verdict(2, "unknown", f"{path} is not listed in {manifest.path}")
     if expected != item.digest:
