@@ -124,7 +124,7 @@ def _compare(
     back = [way.spec for way in ways if way.spec and (way.name in suspected or not suspected)]
     findings.append(package_regression.finding(found, names, suspected, back, backend.downgrade, unsought))
     if found and params["downgrade"]:
-        actions += _go_back(params, host, backend, ways, suspected)
+        actions += _go_back(params, host, backend, ways, suspected, sorted({one.unit for one in found if one.unit}))
     return found
 
 
@@ -137,13 +137,23 @@ def _ways_back(backend: Backend, plan: t.Sequence[Item]) -> tuple[list[Way], str
 
 
 def _go_back(
-    params: t.Mapping[str, t.Any], host: Host, backend: Backend, ways: t.Sequence[Way], suspected: t.Collection[str]
+    params: t.Mapping[str, t.Any],
+    host: Host,
+    backend: Backend,
+    ways: t.Sequence[Way],
+    suspected: t.Collection[str],
+    units: t.Sequence[str],
 ) -> list[Action]:
-    """Install old versions again: of the likely cause first, so that other fixes stay, and of the rest when that does not help."""
+    """Install old versions again: of the likely cause first, so that other fixes stay, and of the rest when that does not help.
+
+    Scripts of rpm packages restart a service only while it runs, so what does not run then is started.
+    """
     actions: list[Action] = []
     for batch in ([way for way in ways if way.name in suspected], [way for way in ways if way.name not in suspected]):
         if any(way.spec for way in batch):
             actions += backend.go_back(batch)
+            stopped = [unit for unit in units if host.run(["systemctl", "is-active", "--", unit]).rc != 0]
+            actions += [restart_unit(host, unit) for unit in stopped]
             left = package_regression.settle(host, params["baseline"], params["settle_seconds"])
             words = f"{many(len(left), 'thing')} still worse: {left[0].said}" if left else "nothing is worse any more"
             actions.append(Action("host", "compare", "failed" if left else "changed", f"After going back to the old versions {words}."))
