@@ -19,6 +19,7 @@ awk -F: '{print $6}' /etc/passwd | while read -r home; do case $home in /home/*|
 chmod 600 /etc/crontab /etc/ssh/sshd_config
 chmod 700 /etc/cron.d /etc/cron.daily /etc/cron.hourly /etc/cron.weekly /etc/cron.monthly
 sed -i -e 's/^PASS_MIN_DAYS.*/PASS_MIN_DAYS 1/' /etc/login.defs
+sleep 1.1 && systemctl restart ssh # its file has another mode now
 mkdir -p /srv/app && echo 'port = 80' >/srv/app/settings.ini
 """
 
