@@ -34,10 +34,10 @@ PLANTED = [
     ("root_accounts", "accounts", "critical", "toor"),
     ("sudo", "sudo", "critical", "NOPASSWD"),
     ("account_files", "account files", "warning", "the group 9999 of nohome is not there"),
-    ("account_files", "account files", "warning", "nohome is not in shadow"),
+    ("account_files", "account files", "warning", "nohome of passwd is not in shadow"),
     ("host_policy", "host.umask", "warning", "login.defs: umask 0022"),
     ("host_policy", "host.password_age", "warning", "new accounts: PASS_MAX_DAYS is 99999"),
-    ("host_policy", "host.core_dumps", "warning", "the hard limit of core for * is not set"),
+    ("host_policy", "host.core_dumps", "warning", "the hard limit of core for * is"),
     ("host_policy", "host.banner", "warning", "issue says nothing"),
 ]
 

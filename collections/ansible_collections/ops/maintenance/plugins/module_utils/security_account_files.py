@@ -36,8 +36,8 @@ def rows_of(name: str, text: str) -> tuple[list[list[str]], list[str]]:
             faults.append(f"{name}, line {number}: {many(len(row), 'field')} where {_FIELDS[name]} belong")
     rows = [row for row in rows if not row[0].startswith(("+", "-"))]
     names = [row[0] for row in rows]
-    faults += [f"{name}: {one} is there {names.count(one)} times" for one in dict.fromkeys(names) if names.count(one) > 1]
-    faults += [f"{name}: {one!r} is no name" for one in dict.fromkeys(names) if _BAD_NAME.match(one)]
+    faults += [f"in {name} {one} is there {names.count(one)} times" for one in dict.fromkeys(names) if names.count(one) > 1]
+    faults += [f"in {name} {one!r} is no name" for one in dict.fromkeys(names) if _BAD_NAME.match(one)]
     return rows, faults
 
 
@@ -54,16 +54,16 @@ def faults_of(texts: t.Mapping[str, str], today: int, has_directory: bool = Fals
         faults += found
     users, groups = rows["passwd"], rows["group"]
     for row in users:
-        faults += [f"passwd: {row[0]} has {number!r} where a number belongs" for number in row[2:4] if not _is_number(number)]
+        faults += [f"in passwd {row[0]} has {number!r} where a number belongs" for number in row[2:4] if not _is_number(number)]
         if row[1] not in (_SHADOWED, "", "*", "!"):
-            faults.append(f"passwd: the password of {row[0]} is kept where everybody may read it")
-    faults += [f"group: {row[0]} has {row[2]!r} where a number belongs" for row in groups if not _is_number(row[2])]
+            faults.append(f"in passwd the password of {row[0]} is kept where everybody may read it")
+    faults += [f"in group {row[0]} has {row[2]!r} where a number belongs" for row in groups if not _is_number(row[2])]
     if not has_directory:
         faults += _missing(users, groups)
     if "shadow" in rows:
         faults += _pairs("passwd", users, "shadow", rows["shadow"])
         late = [row[0] for row in rows["shadow"] if _is_number(row[2]) and int(row[2]) > today + 1]
-        faults += [f"shadow: the password of {name} was changed on a day that is still to come" for name in late]
+        faults += [f"in shadow the password of {name} was changed on a day that is still to come" for name in late]
     if "gshadow" in rows:
         faults += _pairs("group", groups, "gshadow", rows["gshadow"]) + _members(groups, rows["gshadow"])
     return [clean(fault, 200) for fault in faults]
@@ -75,9 +75,9 @@ def _is_number(text: str) -> bool:
 
 def _missing(users: Rows, groups: Rows) -> list[str]:
     numbers, names = {row[2] for row in groups}, {row[0] for row in users}
-    faults = [f"passwd: the group {row[3]} of {row[0]} is not there" for row in users if _is_number(row[3]) and row[3] not in numbers]
+    faults = [f"in passwd the group {row[3]} of {row[0]} is not there" for row in users if _is_number(row[3]) and row[3] not in numbers]
     return faults + [
-        f"group: the member {member} of {row[0]} is not there"
+        f"in group the member {member} of {row[0]} is not there"
         for row in groups
         for member in row[3].split(",")
         if member and member not in names
@@ -86,15 +86,15 @@ def _missing(users: Rows, groups: Rows) -> list[str]:
 
 def _pairs(open_name: str, entries: Rows, closed_name: str, passwords: Rows) -> list[str]:
     known, kept = {row[0] for row in entries}, {row[0] for row in passwords}
-    faults = [f"{closed_name}: {row[0]} is not in {open_name}" for row in passwords if row[0] not in known]
-    return faults + [f"{open_name}: {row[0]} is not in {closed_name}" for row in entries if row[1] == _SHADOWED and row[0] not in kept]
+    faults = [f"{row[0]} of {closed_name} is not in {open_name}" for row in passwords if row[0] not in known]
+    return faults + [f"{row[0]} of {open_name} is not in {closed_name}" for row in entries if row[1] == _SHADOWED and row[0] not in kept]
 
 
 def _members(groups: Rows, passwords: Rows) -> list[str]:
     """Compare members as sets, for only one of the two files is asked who is in a group."""
     kept = {row[0]: set(filter(None, row[3].split(","))) for row in passwords}
     return [
-        f"gshadow: {row[0]} has other members than in group"
+        f"{row[0]} has other members in gshadow than in group"
         for row in groups
         if row[0] in kept and set(filter(None, row[3].split(","))) != kept[row[0]]
     ]

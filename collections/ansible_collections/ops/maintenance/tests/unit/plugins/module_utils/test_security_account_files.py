@@ -38,20 +38,20 @@ def test_sound_files_stay_silent(tmp_path):
     [
         ("passwd", "half:x:1001", "passwd, line 3: 3 fields where 7 belong"),
         ("passwd", "# a comment", "passwd, line 3: 1 field where 7 belong"),
-        ("passwd", "mia:x:1001:1000::/:/bin/sh", "passwd: mia is there 2 times"),
-        ("passwd", "a b:*:1001:1000::/:/bin/sh", "passwd: 'a b' is no name"),
-        ("passwd", ":*:1001:1000::/:/bin/sh", "passwd: '' is no name"),
-        ("passwd", "leo:*:x:1000::/:/bin/sh", "passwd: leo has 'x' where a number belongs"),
-        ("passwd", "leo:*:1001:9999::/:/bin/sh", "passwd: the group 9999 of leo is not there"),
-        ("passwd", "leo:x:1001:1000::/:/bin/sh", "passwd: leo is not in shadow"),
-        ("passwd", "leo:$6$x:1001:1000::/:/bin/sh", "passwd: the password of leo is kept where everybody may read it"),
-        ("shadow", "gone:*:1:0:9:7:::", "shadow: gone is not in passwd"),
+        ("passwd", "mia:x:1001:1000::/:/bin/sh", "in passwd mia is there 2 times"),
+        ("passwd", "a b:*:1001:1000::/:/bin/sh", "in passwd 'a b' is no name"),
+        ("passwd", ":*:1001:1000::/:/bin/sh", "in passwd '' is no name"),
+        ("passwd", "leo:*:x:1000::/:/bin/sh", "in passwd leo has 'x' where a number belongs"),
+        ("passwd", "leo:*:1001:9999::/:/bin/sh", "in passwd the group 9999 of leo is not there"),
+        ("passwd", "leo:x:1001:1000::/:/bin/sh", "leo of passwd is not in shadow"),
+        ("passwd", "leo:$6$x:1001:1000::/:/bin/sh", "in passwd the password of leo is kept where everybody may read it"),
+        ("shadow", "gone:*:1:0:9:7:::", "gone of shadow is not in passwd"),
         ("shadow", "mia:*:1:0:9:7::", "shadow, line 3: 8 fields where 9 belong"),
-        ("group", "web:x:33:gone", "group: the member gone of web is not there"),
-        ("group", "web:x:33:", "group: web is not in gshadow"),
-        ("group", "mia:*:1002:", "group: mia is there 2 times"),
-        ("group", "web:*::", "group: web has '' where a number belongs"),
-        ("gshadow", "gone:!::", "gshadow: gone is not in group"),
+        ("group", "web:x:33:gone", "in group the member gone of web is not there"),
+        ("group", "web:x:33:", "web of group is not in gshadow"),
+        ("group", "mia:*:1002:", "in group mia is there 2 times"),
+        ("group", "web:*::", "in group web has '' where a number belongs"),
+        ("gshadow", "gone:!::", "gone of gshadow is not in group"),
     ],
 )
 def test_what_does_not_hold_together_is_told(tmp_path, name, line, said):
@@ -61,11 +61,11 @@ def test_what_does_not_hold_together_is_told(tmp_path, name, line, said):
 
 def test_other_members_and_a_day_that_is_still_to_come_are_told(tmp_path):
     assert list(looked(tmp_path, gshadow=SOUND["gshadow"].replace("root,mia", "mia")).evidence) == [
-        "gshadow: sudo has other members than in group"
+        "sudo has other members in gshadow than in group"
     ]
     late = SOUND["shadow"].replace("$y$x:20000", "$y$x:90000")
     found = looked(tmp_path, gshadow=SOUND["gshadow"], shadow=late)
-    assert list(found.evidence) == ["shadow: the password of mia was changed on a day that is still to come"]
+    assert list(found.evidence) == ["in shadow the password of mia was changed on a day that is still to come"]
 
 
 def test_what_a_directory_may_know_is_not_taken_for_missing(tmp_path):
