@@ -20,6 +20,8 @@ from .log_lines import zone_of
 from .record import Action, Finding, Metric
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 65536
+"""The kernel gives no setting of /proc/sys to who asks for megabytes at once."""
 
 unknown = record.unknown
 """Every part of the review says so what it could not look at."""
@@ -104,11 +106,14 @@ def read_small(path: str) -> bytes:
         os.close(file_fd)
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise MaintenanceError(f"{shown(path)} is {kind}, expected a file; correct the path.")
-    with os.fdopen(file_fd, "rb") as source:
-        data = source.read(READ_LIMIT_BYTES + 1)
-    if len(data) > READ_LIMIT_BYTES:
-        raise MaintenanceError(f"{shown(path)} is larger than {READ_LIMIT_BYTES} bytes and was not read; look at it.")
-    return data
+    data = b""
+    with os.fdopen(file_fd, "rb", buffering=0) as source:
+        while len(data) <= READ_LIMIT_BYTES:
+            piece = source.read(_PIECE_BYTES)
+            if not piece:
+                return data
+            data += piece
+    raise MaintenanceError(f"{shown(path)} is larger than {READ_LIMIT_BYTES} bytes and was not read; look at it.")
 
 
 def shown(path: str) -> str:

@@ -182,3 +182,7 @@ def test_the_documented_rules_are_the_real_ones():
     )
     assert [row[:2] for row in rows] == [(rule.name, rule.cis) for rule in security_host_policy.RULES]
     assert {row[2] for row in rows} == set(security_host_policy.OPTIONS) - {"host_policy"}
+
+
+def test_settings_of_the_kernel_are_read():
+    assert security_host_settings.text_of("/proc/sys/kernel/core_pattern").strip()
