@@ -31,6 +31,8 @@ PLANTED = (
     ("cut_off", "replication_lag", "warning", ["not streaming"]),
     ("gone", "reachable", "critical", ["gone"]),
 )
+# How long they last by the time of the review depends on the machine, and so does whether that is critical.
+LASTING = {"lock_waits", "idle_in_transaction", "long_transactions", "prepared_transactions"}
 # Kept between runs, so that only a change of a later run brings them (tests/hosts), and what is only listed.
 NOT_PLANTED = {"size", "index_usage", "suspicious_statements"}
 
@@ -43,7 +45,7 @@ def reviewed(host, server: str) -> dict[tuple[str, str], dict]:
 @pytest.mark.parametrize(("subject", "name", "state", "says"), PLANTED, ids=lambda value: value if isinstance(value, str) else "")
 def test_each_planted_fault_arrives(host, subject, name, state, says):
     found = reviewed(host, subject.partition("/")[0])[subject, f"postgresql.{name}"]
-    assert found["state"] in ((state,) if state else ("warning", "critical"))
+    assert found["state"] in ((state,) if state and name not in LASTING else ("warning", "critical"))
     text = "\n".join([found["summary"], *found["evidence"], found["not_covered"]])
     assert [words for words in says if words not in text] == []
 
