@@ -9,8 +9,12 @@ import tempfile
 
 from clusters import AS_IN_PRODUCTION, MAJOR
 
-from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs
+from ansible_collections.ops.maintenance.plugins.module_utils import backup_physical, postgresql, postgresql_programs
+from ansible_collections.ops.maintenance.plugins.module_utils.errors import MaintenanceError
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_scratch import scratch_cluster
+
+# A copy does not start with less than the source had.
+AS_THERE = {name: AS_IN_PRODUCTION[name] for name in ("wal_level", "max_connections", "max_prepared_transactions", "max_wal_senders")}
 
 
 @contextlib.contextmanager
@@ -56,3 +60,24 @@ def path_of(cluster, table="orders"):
 def server_of(cluster):
     """The cluster as a declared server named ``live``."""
     return {**cluster.server, "name": "live"}
+
+
+def rows_of(os_user, fill):
+    """Start what a backup's own tool puts into an empty data folder; return a digest of its rows, None when that does not work.
+
+    :param fill: puts it there and returns settings to start it with.
+    """
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        with scratch_cluster(folder, MAJOR, os_user) as cluster:
+            try:
+                settings = fill(cluster)
+                backup_physical.own(cluster)
+                cluster.start({"archive_mode": "off", "hot_standby": "off", **AS_THERE, **settings})
+                backup_physical._wait_until_writable(cluster, 60.0)
+                with postgresql.connect(cluster.server) as session:
+                    digest = "SELECT md5(string_agg(r::text, '|' ORDER BY r::text)) FROM"
+                    return [session.value(f"{digest} public.{table} r") for table in ("orders", "apart")]
+            except (AssertionError, MaintenanceError, OSError) as error:
+                print(f"it cannot be restored: {error}")
+                return None

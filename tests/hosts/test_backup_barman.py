@@ -8,8 +8,9 @@ import tempfile
 import time
 
 import pytest
-from backups import Verifier, copied, files_below, flip
-from physical import as_user, server_of, source_cluster
+from backups import Verifier, copied, files_below
+from campaign import campaign, compare, first_look, part
+from physical import as_user, rows_of, server_of, source_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_barman, postgresql
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
@@ -89,17 +90,13 @@ def test_an_intact_backup_raises_nothing(made, verify):
     assert any("2000 rows in the backup, 2000 in the source" in line for line in seen["content"].evidence)
 
 
-def _data(made):
-    return [path for path in files_below(os.path.join(made["home"], "main", "base")) if "/data/base/" in path]
+def _data(home):
+    return [path for path in files_below(os.path.join(home, "main", "base")) if "/data/base/" in path and os.path.getsize(path) > 40]
 
 
-@pytest.mark.parametrize("fault", ["flipped", "missing"])
-def test_a_damaged_file_is_found_by_its_manifest(other, verify, fault):
-    path = _data(other)[0]
-    if fault == "flipped":
-        flip(path)
-    else:
-        os.unlink(path)
+def test_a_missing_file_is_found_by_its_manifest(other, verify):
+    path = _data(other["home"])[0]
+    os.unlink(path)
     seen = verify(**declared(other))
     assert (seen.level, seen.state("checksum")) == (1, "critical"), seen.bad
     assert os.path.basename(path) in seen["checksum"].summary
@@ -120,28 +117,23 @@ def test_a_backup_without_its_write_ahead_log_is_found_though_it_is_called_done(
     assert "write-ahead log" in seen["structure"].summary
 
 
-def test_a_damaged_write_ahead_log_is_found_when_the_copy_is_started(other, verify):
-    """Barman's manifest says nothing of the log: only starting the copy reads it."""
-    for path in files_below(os.path.join(other["home"], "main", "wals")):
-        if len(os.path.basename(path)) == 24:
-            with open(path, "r+b") as target:
-                target.write(bytes(1 << 20))
-    seen = verify(**declared(other))
-    assert (seen.level, seen.state("integrity")) == (3, "critical"), seen.bad
-
-
 @pytest.mark.parametrize("status", ["FAILED", "WAITING_FOR_WALS"])
 def test_a_backup_that_is_not_done_is_none(other, verify, status):
-    path = next(name for name in files_below(other["home"]) if name.endswith("backup.info"))
+    _status(other["home"], status)
+    seen = verify(**declared(other, level=1))
+    assert (seen.level, seen.state("present")) == (-1, "critical")
+    assert status in str(seen["present"].evidence)
+
+
+def _status(home, status):
+    """Let Barman's catalogue say another status of the backup."""
+    path = next(name for name in files_below(home) if name.endswith("backup.info"))
     with open(path, encoding="utf-8") as source:
         text = source.read()
     assert "status=" in text
     lines = [f"status={status}" if line.startswith("status=") else line for line in text.splitlines()]
     with open(path, "w", encoding="utf-8") as target:
         target.write("\n".join(lines) + "\n")
-    seen = verify(**declared(other, level=1))
-    assert (seen.level, seen.state("present")) == (-1, "critical")
-    assert status in str(seen["present"].evidence)
 
 
 def test_an_empty_catalogue_is_no_backup_though_its_check_is_ok(other, verify):
@@ -165,3 +157,64 @@ def test_what_check_says_is_judged():
     assert [item.state for item in backup_barman.judge_check({**good, "postgresql": {"status": "FAILED", "hint": ""}})] == ["warning"]
     assert [item.state for item in backup_barman.judge_check({"directories": {"status": "FAILED", "hint": "x"}})] == ["critical"]
     assert [item.state for item in backup_barman.judge_check({})] == ["unknown"]
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+def ending(end, reach=None):
+    """Damage some file below Barman's home whose name ends so."""
+    return part(end, lambda home: [path for path in files_below(home) if path.endswith(end)], reach)
+
+
+def test_random_damage_is_found_where_the_documentation_says(made, verify):
+    """Barman's manifest says nothing of the write-ahead log: only starting the copy reads it."""
+    data, log = part("a file of data", _data), part("the write-ahead log", _log, reach=250)
+    manifest, info = ending("backup_manifest"), ending("backup.info")
+    plan = {
+        "bit flip": [each("bit flip") for each in (data, manifest, log)],
+        "truncation": [each("truncation") for each in (data, manifest)],
+        "zeroed block": [each("zeroed block") for each in (data, log)],
+        "swapped": [data("swapped")],
+        "empty": [each("empty") for each in (data, info)],
+        "unreadable": [data("unreadable")],
+        "half written": [lambda home, _noise: _status(home, "STARTED")],
+    }
+    more, identity = {}, {}
+    plan["wrong database"] = [lambda _home, _noise: identity.update(id="7")]
+    plan["stale"] = [lambda _home, _noise: more.update(maximum_age_hours=1e-6)]
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        configuration = os.path.join(folder, "barman.conf")
+
+        def place():
+            more.clear()
+            identity.clear()
+            home = copied(made["home"], os.path.join(folder, "home"))
+            _configure(configuration, home, made["cluster"])
+            return home
+
+        def look(_home, level):
+            return first_look(verify, **declared({**made, "configuration": configuration}, level=level, repository=identity, **more))
+
+        row = campaign("Barman", plan, place, look, lambda _home: rows_of("barman", lambda into: restored(made, configuration, into)))
+    compare(row)
+    assert row.missed == []
+
+
+def _log(home):
+    """The segment in which the backup began."""
+    with open(next(path for path in files_below(home) if path.endswith("backup.info")), encoding="utf-8") as source:
+        begun = next(line.strip().partition("=")[2] for line in source if line.startswith("begin_wal="))
+    return [path for path in files_below(f"{home}/main/wals") if os.path.basename(path) == begun]
+
+
+def restored(made, configuration, into):
+    """Recover with Barman itself."""
+    as_user(made["cluster"], "barman", "--config", configuration, "recover", "--target-immediate", "--tablespace", f"apart:{into.folder}/spaces",
+            "main", "latest", into.data)  # fmt: skip
+    return {
+        "restore_command": f'\'cp "{into.data}/barman_wal/%f" "%p"\'',
+        "recovery_target": "'immediate'",
+        "recovery_target_action": "'promote'",
+    }

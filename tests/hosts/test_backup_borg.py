@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import struct
+import subprocess
+import tempfile
 import zlib
 
 import pytest
-from backups import Verifier, copied, files_below, flip, ran, snapshot_of
+from backups import Verifier, copied, files_below, ran, snapshot_of
+from campaign import campaign, compare, first_look, part, tree_of
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_borg
 
@@ -83,20 +88,6 @@ def test_an_intact_repository_raises_nothing_and_is_left_as_it_was(made, verify)
     assert {path for path in after if after[path] != before[path]} <= noted
 
 
-@pytest.mark.parametrize("fault", ["flipped segment", "truncated segment", "missing segment"])
-def test_damage_of_a_segment_is_found_by_its_check(made, verify, tmp_path, fault):
-    repo = damaged(made, tmp_path)
-    segment = segment_of_data(repo)
-    if fault == "flipped segment":
-        flip(segment)
-    elif fault == "truncated segment":
-        os.truncate(segment, os.path.getsize(segment) // 2)
-    else:
-        os.unlink(segment)
-    seen = verify(**declared(made, repo))
-    assert (seen.level, seen.state("structure"), seen.state("level")) == (0, "critical", "critical"), seen.bad
-
-
 def test_data_with_a_right_crc_and_wrong_content_is_only_found_when_it_is_verified(made, verify, tmp_path):
     """``borg check`` compares CRCs only; what was damaged before they were made needs ``--verify-data``."""
     repo = damaged(made, tmp_path)
@@ -117,8 +108,7 @@ def test_a_missing_index_is_rebuilt_and_the_archive_is_still_proven(made, verify
 def test_a_checkpoint_is_no_backup(made, verify, tmp_path):
     """What a broken run leaves is named like an archive, and is none."""
     repo = damaged(made, tmp_path)
-    env = {**made["env"], "BORG_BASE_DIR": str(tmp_path / "base")}
-    ran("borg", "rename", f"{repo}::web1-1", "web1-1.checkpoint", env=env)
+    an_interrupted_archive(made, repo)
     seen = verify(**declared(made, repo))
     assert (seen.level, seen.state("present")) == (-1, "critical")
     assert "checkpoint" in seen["present"].evidence[0]
@@ -143,14 +133,6 @@ def test_a_wrong_password_is_unknown_and_said(made, verify, tmp_path):
 def test_where_there_is_no_repository_there_is_no_backup(made, verify, tmp_path):
     seen = verify(**declared(made, str(tmp_path / "nowhere")))
     assert (seen.level, seen.state("present")) == (-1, "critical")
-
-
-def test_a_stale_archive_is_too_old(made, verify, tmp_path):
-    repo = damaged(made, tmp_path)
-    env = {**made["env"], "BORG_BASE_DIR": str(tmp_path / "base")}
-    ran("borg", "delete", f"{repo}::web1-1", env=env)
-    ran("borg", "create", "--timestamp", "2024-02-03T04:05:06", f"{repo}::web1-0", "src", env=env, cwd=made["folder"])
-    assert verify(**declared(made, repo, level=0)).state("age") == "critical"
 
 
 def test_a_repository_that_is_not_encrypted_is_found_where_it_ought_to_be(made, verify, tmp_path):
@@ -186,3 +168,70 @@ def test_a_restored_file_that_differs_is_found(made, tmp_path):
     (tmp_path / "f").write_bytes(b"other")
     nodes = [backup_borg.Node("f", 5, 0.0, "0" * 64)]
     assert [verdict.state for verdict in backup_borg._differing(str(tmp_path), nodes)] == ["critical"]
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+def test_random_damage_is_found_where_the_documentation_says(made, verify, tmp_path):
+    segments = part(
+        "a segment of data", lambda repo: [path for path in files_below(os.path.join(repo, "data")) if os.path.getsize(path) > 100_000]
+    )
+    metadata = part("a segment", lambda repo: files_below(os.path.join(repo, "data")))
+    config = part("config", lambda repo: [os.path.join(repo, "config")])
+    plan = {
+        "bit flip": [each("bit flip") for each in (segments, metadata)],
+        "truncation": [each("truncation") for each in (segments, metadata)],
+        "zeroed block": [segments("zeroed block")],
+        "swapped": [segments("swapped")],
+        "empty": [each("empty") for each in (metadata, config)],
+        "wrong database": [lambda repo, _noise: another_repository(made, repo)],
+        "stale": [lambda repo, _noise: an_older_archive(made, repo)],
+        "unreadable": [segments("unreadable")],
+        "half written": [lambda repo, _noise: an_interrupted_archive(made, repo)],
+    }
+    identity = json.loads(ran("borg", "info", "--json", made["repo"], env=made["env"]))["repository"]["id"]
+
+    def look(repo, level):
+        return first_look(
+            verify, **declared(made, repo, level=level, repository={"id": identity}, maximum_age_hours=26.0, required_files=["file0"])
+        )
+
+    row = campaign("Borg", plan, lambda: damaged(made, tmp_path), look, lambda repo: restored(made, repo, tmp_path / "out"))
+    compare(row)
+    assert row.missed == []
+
+
+def restored(made, repo, folder):
+    """Extract with Borg itself."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.mkdir(folder)
+    with tempfile.TemporaryDirectory() as base:
+        argv = ["borg", "extract", f"{repo}::web1-1"]
+        done = subprocess.run(
+            argv, check=False, capture_output=True, env={**os.environ, **made["env"], "BORG_BASE_DIR": base}, cwd=folder, timeout=60
+        )
+    return tree_of(folder) if done.returncode == 0 else None
+
+
+def another_repository(made, repo):
+    """Put a sound repository with the same password and names there."""
+    shutil.rmtree(repo)
+    with tempfile.TemporaryDirectory() as base:
+        env = {**made["env"], "BORG_BASE_DIR": base}
+        ran("borg", "init", "-e", "repokey", repo, env=env)
+        ran("borg", "create", f"{repo}::web1-1", "/etc/hostname", env=env)
+
+
+def an_older_archive(made, repo):
+    """Leave only an archive that was made long ago."""
+    with tempfile.TemporaryDirectory() as base:
+        env = {**made["env"], "BORG_BASE_DIR": base}
+        ran("borg", "delete", f"{repo}::web1-1", env=env)
+        ran("borg", "create", "--timestamp", "2024-02-03T04:05:06", f"{repo}::web1-0", "src", env=env, cwd=made["folder"])
+
+
+def an_interrupted_archive(made, repo):
+    """Leave only what a broken run leaves."""
+    with tempfile.TemporaryDirectory() as base:
+        ran("borg", "rename", f"{repo}::web1-1", "web1-1.checkpoint", env={**made["env"], "BORG_BASE_DIR": base})

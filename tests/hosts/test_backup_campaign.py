@@ -5,21 +5,19 @@ What is damaged is restored with PostgreSQL's own programs as well: that, and no
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import os
-import random
 import shutil
 import subprocess
 import tempfile
 import time
 
 import pytest
+from campaign import Row, compare, damaged, found_at, noise_of
 from dumps import clear, dump, fill, level, the_set, verify
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_pg_archive, postgresql, postgresql_programs
 
-SEED = 20261121
 FORMATS = {
     "custom": ("custom", (), ""),
     "custom, uncompressed": ("custom", ("--compress=0",), ""),
@@ -44,18 +42,14 @@ FAULTS = {
 }
 # Formats whose bytes no checksum protects: what a flipped bit did there can only be told by a manifest or an earlier look.
 UNPROTECTED = ("custom, uncompressed", "directory, uncompressed", "tar", "plain")
-LEVEL_OF = {
-    "backup.present": 0, "backup.age": 0, "backup.size": 0, "backup.structure": 1, "backup.checksum": 2, "backup.restore": 3,
-    "backup.integrity": 4, "backup.content": 5,
-}  # fmt: skip
 CONTENT = """
 CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL);
 CREATE TABLE public.orders (id int PRIMARY KEY, customer int NOT NULL REFERENCES public.customers, note text, changed timestamptz NOT NULL);
 CREATE INDEX orders_note ON public.orders (note);
 INSERT INTO public.customers SELECT n, 'customer ' || md5(n::text) FROM generate_series(1, 60) n;
-INSERT INTO public.orders SELECT n, 1 + n % 60, md5(n::text), now() - interval '3 days' FROM generate_series(1, 150) n;
+INSERT INTO public.orders SELECT n, 1 + n % 60, md5(n::text), timestamptz '2026-11-01 UTC' FROM generate_series(1, 150) n;
 """
-LATER = "INSERT INTO public.orders SELECT n, 1 + n % 60, md5(n::text), now() FROM generate_series(151, 300) n"
+LATER = "INSERT INTO public.orders SELECT n, 1 + n % 60, md5(n::text), timestamptz '2026-11-20 UTC' FROM generate_series(151, 300) n"
 ELSEWHERE = "DELETE FROM public.orders WHERE id % 2 = 0"
 
 
@@ -129,23 +123,6 @@ def damage(path, fault, noise, folder, name):
             target.write(damaged(data, fault, noise))
 
 
-def damaged(data, fault, noise):
-    if fault == "empty":
-        return b""
-    if fault == "truncation":
-        return data[: noise.randrange(1, len(data))]
-    if fault == "bit flip":
-        data[noise.randrange(len(data))] ^= 1 << noise.randrange(8)
-    size = max(min(512, len(data) // 4), 8)
-    start = noise.randrange(len(data) - size)
-    if fault == "zeroed block":
-        data[start : start + size] = bytes(size)
-    elif fault == "swapped":
-        other = noise.randrange(len(data) - size)
-        data[start : start + size], data[other : other + size] = data[other : other + size], data[start : start + size]
-    return data
-
-
 def declared_as(backups, name, **more):
     is_folder = FORMATS[name][0] == "directory"
     return the_set(
@@ -153,12 +130,6 @@ def declared_as(backups, name, **more):
         restore_into="main", count_tables=["orders", "customers"], count_change_percent=10.0, required_tables=["orders", "customers"],
         sentinel={"table": "orders", "column": "changed"}, restore_jobs=1, **more,
     )  # fmt: skip
-
-
-def found_at(outcome):
-    """Return the lowest level whose finding is not ok; None when nothing was noticed."""
-    levels = [LEVEL_OF[found.id] for found in outcome.findings if found.state != "ok" and found.id in LEVEL_OF]
-    return min(levels, default=None)
 
 
 def content_of(cluster, path, name):
@@ -230,32 +201,31 @@ def test_every_damage_is_found_at_the_level_that_claims_to_find_it(cluster, dump
     """asr-14-1, asr-14-2, neff-daily-14, flow-weekly-6, netpost-weekly-09: at least 200 cases; the table goes to docs/backup-levels.md."""
     # Some damage sends pg_restore round in circles; that is told as well, here sooner.
     monkeypatch.setattr(backup_pg_archive, "STALL_SECONDS", 4.0)
-    noise, servers = random.Random(SEED), [{**cluster.server, "name": "main"}]
-    table = collections.defaultdict(lambda: collections.defaultdict(list))
-    missed, cases, started = [], 0, time.monotonic()
+    servers = [{**cluster.server, "name": "main"}]
     truth = {name: content_of(cluster, f"{dumps}/intact/{name}", name) for name in FORMATS}
     assert all(truth.values())
-    for name in FORMATS:
+    rows = [Row(name, has_manifest=True) for name in FORMATS]
+    for row in rows:
+        name = row.format
         for fault, times in FAULTS.items():
             for number in range(times):
-                cases += 1
-                path = place(dumps, name, fault, noise)
+                started = time.monotonic()
+                path = place(dumps, name, fault, noise_of(name, fault, number))
                 declared = declared_as(f"{dumps}/backups", name)
                 shutil.rmtree(f"{dumps}/state", ignore_errors=True)
                 alone = {**declared, "pattern": "db"}
                 first = found_at(verify(dumps, {**alone, "level": 2}, servers=servers))
                 if first is None:
-                    outcome = verify(dumps, alone, servers=servers)
-                    first = found_at(outcome)
+                    first = found_at(verify(dumps, alone, servers=servers))
                 changed = first is None and content_of(cluster, path, name) != truth[name]
                 shutil.rmtree(f"{dumps}/state", ignore_errors=True)
                 proven = found_at(verify(dumps, {**alone, "level": 2, "manifest": "{name}.sha256"}, servers=servers))
-                table[name][fault].append((first, changed, proven))
-                if proven is None or (changed and name not in UNPROTECTED):
-                    missed.append((name, fault, number, first, proven, difference(path, f"{dumps}/intact/{name}")))
-    print(f"\n{cases} cases in {time.monotonic() - started:.0f} s\n{rendered(table)}")
-    assert cases >= 200
-    assert missed == []
+                row.add(fault, first, changed, proven, difference(path, f"{dumps}/intact/{name}") if proven is None or changed else "")
+                print(f"{name}, {fault} {number}: {row.cases[fault][-1]} in {time.monotonic() - started:.1f} s")
+    assert sum(len(cases) for row in rows for cases in row.cases.values()) >= 200
+    assert [case for row in rows if row.format not in UNPROTECTED for case in row.missed] == []
+    assert [row.format for row in rows for cases in row.cases.values() for _first, _changed, proven in cases if proven is None] == []
+    compare(*rows)
     # Where nothing protects the bytes, the verdict of rung 2 says so itself.
     place(dumps, "plain")
     checksum = next(found for found in outcome_of(dumps, servers).findings if found.id == "backup.checksum")
@@ -276,21 +246,3 @@ def difference(path, intact):
 def outcome_of(dumps, servers):
     shutil.rmtree(f"{dumps}/state", ignore_errors=True)
     return verify(dumps, {**declared_as(f"{dumps}/backups", "plain"), "pattern": "db", "level": 2}, servers=servers)
-
-
-def rendered(table):
-    """Make the table of the documentation: levels without a manifest, and with one."""
-    lines = ["| format | " + " | ".join(FAULTS) + " |", "| --- |" + " --- |" * len(FAULTS)]
-    for name, faults in table.items():
-        cells = []
-        for fault in FAULTS:
-            levels = sorted({first for first, _changed, _proven in faults[fault] if first is not None})
-            text = ", ".join(f"L{found}" for found in levels) or "none"
-            unseen = sum(1 for first, changed, _proven in faults[fault] if first is None and changed)
-            harmless = sum(1 for first, changed, _proven in faults[fault] if first is None and not changed)
-            proven = max(proven for _first, _changed, proven in faults[fault])
-            text += f" ({unseen} of {len(faults[fault])} unseen)" if unseen else ""
-            text += f" ({harmless} harmless)" if harmless else ""
-            cells.append(f"{text}; L{proven}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -8,9 +8,10 @@ import shutil
 import tempfile
 
 import pytest
-from backups import Verifier, copied, files_below, flip, snapshot_of
+from backups import Verifier, copied, files_below, flip, ran, snapshot_of
+from campaign import campaign, compare, first_look, part
 from clusters import MAJOR
-from physical import as_user, path_of, server_of, source_cluster
+from physical import as_user, path_of, rows_of, server_of, source_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_physical, postgresql
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -24,7 +25,8 @@ def made():
         base = ["pg_basebackup", "-h", cluster.socket, "-U", "postgres", "-c", "fast", "--no-sync"]
         as_user(cluster, *base, "-D", f"{place}/plain/20261125", "-T", f"{place}/space={place}/mapped")
         as_user(cluster, *base, "-D", f"{place}/tar/20261125", "-Ft", "-z")
-        yield {"cluster": cluster, "place": place, "plain": f"{place}/plain", "tar": f"{place}/tar"}
+        as_user(cluster, *base, "-D", f"{place}/unpacked/20261125", "-Ft")
+        yield {"cluster": cluster, "place": place, **{form: f"{place}/{form}" for form in ("plain", "tar", "unpacked")}}
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def damaged(made, form, tmp_path):
     return root, os.path.join(root, "20261125")
 
 
-@pytest.mark.parametrize("form", ["plain", "tar"])
+@pytest.mark.parametrize("form", ["plain", "tar", "unpacked"])
 def test_an_intact_backup_raises_nothing_and_is_left_as_it_was(made, verify, form):
     """asr-15-1: the copy reaches nothing of the source: no archive, no replication, no tablespace of it."""
     before = snapshot_of(made["place"])
@@ -83,20 +85,6 @@ def test_damage_of_a_plain_backup_is_found(made, verify, tmp_path, fault, level)
     seen = verify(**declared(root))
     assert (seen.level, seen.state("level")) == (level, "critical"), seen.bad
     assert seen.state("structure" if level == 0 else "checksum") == "critical"
-
-
-@pytest.mark.parametrize("fault", ["flipped", "truncated", "missing"])
-def test_damage_of_a_tar_backup_is_found(made, verify, tmp_path, fault):
-    root, folder = damaged(made, "tar", tmp_path)
-    path = os.path.join(folder, "base.tar.gz")
-    if fault == "flipped":
-        flip(path)
-    elif fault == "truncated":
-        os.truncate(path, os.path.getsize(path) // 2)
-    else:
-        os.unlink(path)
-    seen = verify(**declared(root))
-    assert (seen.level, seen.state("structure")) == (0, "critical"), seen.bad
 
 
 def test_a_manifest_without_checksums_proves_no_bytes(made, verify, tmp_path):
@@ -214,3 +202,115 @@ def test_content_that_is_behind_the_source_is_found(made, verify):
     finally:
         with postgresql.connect(cluster.server) as session:
             session.execute("DROP TABLE public.later")
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+def inside(name, *folders, reach=None):
+    """Damage some file of a backup that lies below one of some folders; only the first bytes of a log are used."""
+    return part(
+        name,
+        lambda root: [
+            path for folder in folders for path in files_below(os.path.join(root, "20261125", folder)) if os.path.getsize(path) > 40
+        ],
+        reach,
+    )
+
+
+def named(name):
+    """Damage one file of a backup."""
+    return part(name, lambda root: [os.path.join(root, "20261125", name)])
+
+
+DATA, LOG = inside("a data file", "base", "global"), inside("the write-ahead log", "pg_wal", reach=250)
+MANIFEST, LABEL, CONTROL = named("backup_manifest"), named("backup_label"), named("global/pg_control")
+PLAIN = {
+    "bit flip": (DATA, DATA, DATA, LOG, LOG, MANIFEST, MANIFEST, LABEL, CONTROL),
+    "truncation": (DATA, DATA, LOG, MANIFEST, LABEL, CONTROL),
+    "zeroed block": (DATA, DATA, LOG, MANIFEST),
+    "swapped": (DATA, DATA),
+    "empty": (DATA, LOG, MANIFEST, LABEL),
+    "unreadable": (DATA, LOG, MANIFEST),
+}
+TAR = {
+    "bit flip": (named("base.tar"), named("base.tar"), named("base.tar"), named("backup_manifest")),
+    "truncation": (named("base.tar"), named("pg_wal.tar"), named("backup_manifest")),
+    "zeroed block": (named("base.tar"), named("base.tar")),
+    "swapped": (named("base.tar"),),
+    "empty": (named("base.tar"), named("pg_wal.tar")),
+    "unreadable": (named("base.tar"), named("backup_manifest")),
+}
+PACKED = {
+    "bit flip": (named("base.tar.gz"), named("base.tar.gz"), named("pg_wal.tar.gz")),
+    "truncation": (named("base.tar.gz"), named("pg_wal.tar.gz")),
+    "zeroed block": (named("base.tar.gz"), named("pg_wal.tar.gz")),
+    "swapped": (named("base.tar.gz"),),
+    "empty": (named("base.tar.gz"),),
+    "unreadable": (named("base.tar.gz"),),
+}
+
+
+@pytest.mark.parametrize(
+    ("format_", "form", "faults"),
+    [("pg_basebackup", "plain", PLAIN), ("pg_basebackup, tar", "unpacked", TAR), ("pg_basebackup, tar, gzip", "tar", PACKED)],
+)
+def test_random_damage_is_found_where_the_documentation_says(made, cluster, verify, tmp_path, format_, form, faults):
+    more = {}
+
+    def place():
+        more.clear()
+        return copied(made[form], tmp_path / "root")
+
+    plan = {fault: [each(fault) for each in parts] for fault, parts in faults.items()}
+    if form == "unpacked":
+        plan["bit flip"].append(a_flipped_map)
+    plan["wrong database"] = [lambda root, _noise: another_cluster(cluster, root, form)]
+    plan["stale"] = [lambda _root, _noise: more.update(maximum_age_hours=1e-6)]
+    plan["half written"] = [lambda root, _noise: os.rename(f"{root}/20261125/backup_manifest", f"{root}/20261125/backup_manifest.tmp")]
+    with postgresql.connect(made["cluster"].server) as session:
+        identity = postgresql.system_identifier(session)
+
+    def look(root, level):
+        return first_look(verify, **declared(root, level=level, repository={"id": identity}, **more))
+
+    row = campaign(format_, plan, place, look, lambda root: rows_of("postgres", lambda into: filled(f"{root}/20261125", into)))
+    compare(row)
+    assert row.missed == []
+
+
+def filled(folder, into):
+    """Put a backup into a data folder, as its manual says."""
+    spaces = os.path.join(into.folder, "spaces")
+    if os.path.exists(f"{folder}/base"):
+        backup_physical.copy_tree(folder, into, spaces)
+        return {}
+    for name in sorted(os.listdir(folder)):
+        if ".tar" in name:
+            part = name.split(".")[0]
+            target = {"base": into.data, "pg_wal": f"{into.data}/pg_wal"}.get(part, f"{spaces}/{part}")
+            os.makedirs(target, exist_ok=True)
+            ran("tar", "-xf", f"{folder}/{name}", "-C", target)
+    # the map leads to the source's own tablespace: the copy gets its own
+    with open(f"{into.data}/tablespace_map", encoding="utf-8") as source:
+        number = source.read().split()[0]
+    with open(f"{into.data}/tablespace_map", "w", encoding="utf-8") as target:
+        target.write(f"{number} {spaces}/{number}\n")
+    return {}
+
+
+def a_flipped_map(root, noise):
+    """Flip a bit in the number of a tablespace, in the map that leads to it once it is unpacked."""
+    with open(f"{root}/20261125/base.tar", "r+b") as target:
+        place = target.read().index(b"tablespace_map\0") + 512 + noise.randrange(4)
+    flip(f"{root}/20261125/base.tar", place)
+
+
+def another_cluster(cluster, root, form):
+    """Put a sound backup of another cluster there."""
+    shutil.rmtree(f"{root}/20261125")
+    shutil.chown(root, "postgres")
+    os.chmod(os.path.dirname(root), 0o755)
+    options = {"plain": [], "unpacked": ["-Ft"], "tar": ["-Ft", "-z"]}[form]
+    as_user(cluster, "pg_basebackup", "-h", cluster.socket, "-U", "postgres", "-c", "fast", "--no-sync", "-D", "/tmp/another", *options)
+    shutil.move("/tmp/another", f"{root}/20261125")

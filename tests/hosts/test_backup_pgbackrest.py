@@ -9,8 +9,10 @@ import shutil
 import tempfile
 
 import pytest
-from backups import Verifier, copied, files_below, flip, snapshot_of
-from physical import as_user, server_of, source_cluster
+from backups import Verifier, copied, files_below, snapshot_of
+from campaign import campaign, compare, first_look, part
+from clusters import MAJOR
+from physical import as_user, rows_of, server_of, source_cluster
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_pgbackrest, postgresql
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
@@ -78,20 +80,16 @@ def test_an_intact_repository_raises_nothing_and_the_source_is_left_as_it_was(ma
     assert "s3cret" not in seen.text
 
 
-@pytest.mark.parametrize("fault", ["flipped", "truncated", "missing"])
-def test_a_damaged_file_is_found_though_verify_ends_with_0(made, verify, repo, fault):
+def test_a_missing_file_is_found_though_verify_ends_with_0(made, verify, repo):
     """``pgbackrest info`` says ok and ``verify`` exits 0: only what verify prints tells."""
-    folder = os.path.join(repo, "backup", "main")
-    path = next(name for name in files_below(folder) if name.endswith(".gz") and "pg_data" in name)
-    if fault == "flipped":
-        flip(path)
-    elif fault == "truncated":
-        os.truncate(path, os.path.getsize(path) // 2)
-    else:
-        os.unlink(path)
+    os.unlink(data_files(repo)[0])
     assert verify(**declared(made, repo, level=1)).bad == {}
     seen = verify(**declared(made, repo))
     assert (seen.level, seen.state("checksum")) == (1, "critical"), seen.bad
+
+
+def data_files(repo):
+    return [path for path in files_below(os.path.join(repo, "backup", "main")) if path.endswith(".gz") and "pg_data" in path]
 
 
 def test_a_gap_in_the_write_ahead_log_is_found(made, verify, repo):
@@ -102,12 +100,6 @@ def test_a_gap_in_the_write_ahead_log_is_found(made, verify, repo):
     seen = verify(**declared(made, repo))
     assert (seen.level, seen.state("structure")) == (0, "critical"), seen.bad
     assert "write-ahead log" in seen["structure"].summary
-
-
-def test_a_damaged_segment_of_the_write_ahead_log_is_found(made, verify, repo):
-    flip(next(path for path in files_below(os.path.join(repo, "archive")) if path.endswith(".gz")))
-    seen = verify(**declared(made, repo, level=2))
-    assert (seen.level, seen.state("checksum")) == (1, "critical"), seen.bad
 
 
 def test_a_wrong_key_is_unknown_and_said(made, verify):
@@ -130,12 +122,17 @@ def test_an_empty_repository_and_another_stanza_are_no_backup(made, verify, repo
 
 
 def test_an_unreadable_repository_is_not_ok(made, verify, repo):
-    for folder, _folders, _names in os.walk(repo):
-        os.chown(folder, 0, 0)
-        os.chmod(folder, 0o700)
+    locked_away(repo)
     seen = verify(**declared(made, repo))
     assert seen.level == -1
     assert seen.state("present") in ("unknown", "critical")
+
+
+def locked_away(repo):
+    """Let only root read a repository, which is opened by another user."""
+    for folder, _folders, _names in os.walk(repo):
+        os.chown(folder, 0, 0)
+        os.chmod(folder, 0o700)
 
 
 def _info(made):
@@ -182,3 +179,62 @@ def test_what_info_says_is_judged_whatever_its_exit_status(made):
 def test_only_what_verify_says_of_this_backup_proves_it(said, state):
     worst = ["ok", "warning", "unknown", "critical"]
     assert max((found for found, _text in backup_pgbackrest.read_verify(said, "A", 0, "")), key=worst.index) == state
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+def ending(*ends):
+    """Damage some file whose path ends so; the copies that pgBackRest keeps of its lists are files of their own."""
+    return part(ends[0], lambda repo: [path for path in files_below(repo) if path.endswith(ends) and not os.path.islink(path)])
+
+
+def test_random_damage_is_found_where_the_documentation_says(made, verify):
+    data, log = (
+        part("a file of data", data_files),
+        part("the write-ahead log", lambda repo: files_below(f"{repo}/archive/main/{MAJOR}-1/0000000100000000")),
+    )
+    manifest, info, copy = (
+        ending("F/backup.manifest"),
+        ending("backup/main/backup.info"),
+        ending("backup.manifest.copy", "backup.info.copy"),
+    )
+    plan = {
+        "bit flip": [each("bit flip") for each in (data, data, data, manifest, info, copy, log)],
+        "truncation": [each("truncation") for each in (data, data, manifest)],
+        "zeroed block": [each("zeroed block") for each in (data, data, manifest)],
+        "swapped": [data("swapped")],
+        "empty": [each("empty") for each in (data, manifest)],
+        "unreadable": [lambda repo, _noise: locked_away(repo)],
+        "half written": [lambda repo, _noise: [os.unlink(path) for path in files_below(f"{repo}/backup") if "backup.manifest" in path]],
+    }
+    more, identity = {}, {}
+    plan["wrong database"] = [lambda _repo, _noise: identity.update(id="7")]
+    plan["stale"] = [lambda _repo, _noise: more.update(maximum_age_hours=1e-6)]
+    with postgresql.connect(made["cluster"].server) as session, tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        system = postgresql.system_identifier(session)
+
+        def place():
+            more.clear()
+            identity.update(id=system)
+            return copied(made["repo"], os.path.join(folder, "repo"))
+
+        def look(root, level):
+            return first_look(verify, **declared(made, root, level=level, repository=identity, **more))
+
+        row = campaign("pgBackRest", plan, place, look, lambda root: rows_of("postgres", lambda into: restored(made, root, into)))
+    compare(row)
+    assert row.missed == []
+
+
+def restored(made, repo, into):
+    """Restore with pgBackRest itself."""
+    base = ["pgbackrest", f"--config={made['configuration']}", "--stanza=main", f"--repo1-path={repo}", f"--pg1-path={into.data}",
+            f"--lock-path={into.socket}", "--log-level-file=off"]  # fmt: skip
+    as_user(made["cluster"], *base, "restore", "--type=immediate", f"--tablespace-map-all={into.folder}/spaces")
+    return {
+        "restore_command": f"'{' '.join(base)} archive-get %f \"%p\"'",
+        "recovery_target": "'immediate'",
+        "recovery_target_action": "'promote'",
+    }

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from backups import Verifier, copied, flip, ran, snapshot_of
+from campaign import campaign, compare, first_look, part, tree_of
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_redis
 
@@ -229,3 +230,103 @@ def test_a_file_without_a_checksum_is_told():
     said = "[offset 0] Checking RDB file d\n[offset 9] \\o/ RDB looks OK! \\o/\n[info] 3 keys read\n"
     assert [state for _level, state, _text in backup_redis.read_check_rdb(0, said)] == ["ok", "warning"]
     assert backup_redis.read_check_rdb(0, "")[0][1] == "unknown"
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+FILE_FAULTS = {"bit flip": 12, "truncation": 5, "zeroed block": 5, "swapped": 3, "empty": 1, "unreadable": 1}
+
+
+def test_random_damage_of_an_rdb_file_is_found_where_the_documentation_says(made, verify, tmp_path):
+    whole = part("the file", lambda root: [os.path.join(root, name) for name in os.listdir(root)])
+    plan = {fault: [whole(fault)] * times for fault, times in FILE_FAULTS.items()}
+    plan["wrong database"] = [lambda root, _noise: _emptied(_file(root))]
+    plan["stale"] = [lambda root, _noise: os.utime(_file(root), (1_700_000_000, 1_700_000_000))]
+    plan["half written"] = [lambda root, noise: _being_saved(_file(root), noise)]
+    compare_redis("Redis RDB", rdb, plan, made["rdb"], verify, tmp_path)
+
+
+def _being_saved(path, noise):
+    """Redis writes under such a name until all is there."""
+    os.truncate(path, noise.randrange(os.path.getsize(path)))
+    os.rename(path, os.path.join(os.path.dirname(path), "temp-4711.rdb"))
+
+
+def _file(root):
+    (name,) = os.listdir(root)
+    return os.path.join(root, name)
+
+
+def test_random_damage_of_an_append_only_file_is_found_where_the_documentation_says(made, verify, tmp_path):
+    """Values in the tail are protected by nothing: what changes there is seen with a manifest only, and the table says so."""
+
+    def ending(end):
+        return part(end, lambda root: [path for path in _files(root) if path.endswith(end)])
+
+    base, tail, manifest = ending(".base.rdb"), ending(".incr.aof"), ending(".manifest")
+    plan = {
+        "bit flip": [each("bit flip") for each in (base, base, base, tail, tail, tail, tail, tail, tail, manifest, manifest)],
+        **{
+            fault: [each(fault) for each in (base, base, tail, manifest)] for fault in ("truncation", "zeroed block", "empty", "unreadable")
+        },
+        "swapped": [
+            part("base and tail", lambda root: [path for path in _files(root) if not path.endswith(".manifest")])("swapped"),
+            tail("swapped"),
+        ],
+        "wrong database": [lambda root, _noise: _other_log(root)],
+        "stale": [lambda root, _noise: [os.utime(path, (1_700_000_000, 1_700_000_000)) for path in _files(root)]],
+        "half written": [lambda root, _noise: [os.unlink(path) for path in _files(root) if path.endswith(".manifest")]],
+    }
+    compare_redis("Redis AOF", aof, plan, made["aof"], verify, tmp_path)
+
+
+def _files(root):
+    return sorted(os.path.join(folder, name) for folder, _sub, names in os.walk(root) for name in names if name != "SHA256SUMS")
+
+
+def _other_log(root):
+    """Put a sound append-only file of another Redis there."""
+    folder = os.path.dirname(_files(root)[0])
+    for path in _files(root):
+        os.unlink(path)
+    with open(os.path.join(folder, "appendonly.aof.1.incr.aof"), "wb") as target:
+        target.write(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$10\r\nwritten_at\r\n$10\r\n%d\r\n" % time.time())
+    with open(os.path.join(folder, "appendonly.aof.manifest"), "wb") as target:
+        target.write(b"file appendonly.aof.1.incr.aof seq 1 type i\n")
+
+
+def compare_redis(format_, declared, plan, intact, verify, tmp_path):
+
+    def look(root, level, **more):
+        return first_look(verify, **declared(root, pattern="*.rdb" if declared is rdb else "*", level=level, **more))
+
+    def proven(root):
+        for name, digest in tree_of(intact).items():
+            folder, name = os.path.split(name)
+            with open(os.path.join(root, folder, f"{name}.sha256" if declared is rdb else "SHA256SUMS"), "a", encoding="utf-8") as target:
+                target.write(f"{digest}  {name}\n")
+            os.utime(target.name, (1_600_000_000, 1_600_000_000))
+        return look(root, 2, manifest="{name}.sha256" if declared is rdb else "SHA256SUMS")
+
+    row = campaign(format_, plan, lambda: copied(intact, tmp_path / "root"), look, _digest, proven)
+    compare(row)
+    assert [case for case in row.missed if "bit flip" not in case or declared is rdb] == []
+
+
+def _digest(root):
+    """Let Redis itself load a copy; return its digest of every key and value, None when it refuses."""
+    with tempfile.TemporaryDirectory(prefix="d", dir="/tmp") as folder:
+        for path in _files(root):
+            is_rdb = os.path.dirname(path) == root
+            os.makedirs(f"{folder}/appendonlydir", exist_ok=True)
+            shutil.copy(path, f"{folder}/dump.rdb" if is_rdb else f"{folder}/appendonlydir/")
+        argv = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/s", "--dir", folder, "--save", "", "--enable-debug-command", "local",
+                "--aof-load-truncated", "no", "--appendonly", "no" if is_rdb else "yes"]  # fmt: skip
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            said = ""
+            while child.poll() is None and len(said) != 40:
+                asked = subprocess.run(["redis-cli", "-s", f"{folder}/s", "DEBUG", "DIGEST"], check=False, capture_output=True, text=True)
+                said = asked.stdout.strip()
+            child.kill()
+        return said if len(said) == 40 else None

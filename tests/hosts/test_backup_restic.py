@@ -11,6 +11,8 @@ import time
 
 import pytest
 from backups import Verifier, copied, files_below, flip, ran, snapshot_of
+from campaign import campaign, compare, first_look, part, tree_of
+from restic_key import weaken_key
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_repository, backup_restic
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError
@@ -34,6 +36,7 @@ def made(tmp_path_factory):
     password.chmod(0o600)
     env = {"RESTIC_REPOSITORY": str(folder / "repo"), "RESTIC_PASSWORD_FILE": str(password), "HOME": str(folder)}
     ran("restic", "init", env=env)
+    weaken_key(str(folder / "repo"), b"s3cret-of-the-repository")
     ran("restic", "backup", "--host", "web1", str(source), env=env)
     return {"repo": str(folder / "repo"), "password": str(password), "source": str(source), "env": env, "folder": folder}
 
@@ -164,15 +167,6 @@ def test_where_there_is_no_repository_there_is_no_backup(made, verify, tmp_path)
     assert (seen.level, seen.state("present")) == (-1, "critical")
 
 
-def test_a_stale_snapshot_is_too_old(made, verify, tmp_path):
-    repo = str(tmp_path / "old")
-    env = {**made["env"], "RESTIC_REPOSITORY": repo}
-    ran("restic", "init", env=env)
-    ran("restic", "backup", "--host", "web1", "--time", "2024-02-03 04:05:06", made["source"], env=env)
-    seen = verify(**declared(made, repo, level=1))
-    assert (seen.state("age"), seen.level) == ("critical", 1)
-
-
 def test_a_stale_lock_is_told_and_one_in_use_is_not(made, verify, tmp_path):
     repo = damaged(made, tmp_path)
     env = {**os.environ, **made["env"], "RESTIC_REPOSITORY": repo}
@@ -237,16 +231,21 @@ def test_only_a_part_restored_is_said(made, verify):
 
 def test_an_unreadable_repository_is_unknown(made, verify, tmp_path):
     repo = damaged(made, tmp_path)
-    for folder, _folders, _names in os.walk(repo):
-        os.chown(folder, 0, 0)
-        os.chmod(folder, 0o700)
-    os.chmod(tmp_path, 0o755)
-    password = tmp_path / "nobody"
-    shutil.copy(made["password"], password)
-    shutil.chown(password, "nobody")
-    seen = verify(**declared(made, repo, repository={"password_file": str(password), "os_user": "nobody"}))
+    seen = verify(**declared(made, repo, repository=locked_away(made, repo, tmp_path)))
     assert (seen.level, seen.state("present")) == (-1, "unknown")
     assert "permission denied" in seen["present"].summary
+
+
+def locked_away(made, repo, folder):
+    """Let only root read a repository, and return how somebody else opens it."""
+    for where, _folders, _names in os.walk(repo):
+        os.chown(where, 0, 0)
+        os.chmod(where, 0o700)
+    os.chmod(folder, 0o755)
+    password = folder / "nobody"
+    shutil.copy(made["password"], password)
+    shutil.chown(password, "nobody")
+    return {"password_file": str(password), "os_user": "nobody"}
 
 
 def test_a_tool_that_is_not_there_is_unknown(made, verify, monkeypatch):
@@ -263,3 +262,85 @@ def test_a_repository_with_an_empty_password_is_not_encrypted(made, verify, tmp_
     seen = verify(**declared(made, level=1, encrypted=True, repository={"password_file": str(empty)}))
     assert seen.level == -1
     assert verify(**declared(made, level=1, encrypted=True)).state("encryption") == "ok"
+
+
+# At random -----------------------------------------------------------------------------------------------------------
+
+
+def below(folder, smallest=0):
+    """Name the files of a folder of the repository; of packs, smaller ones hold trees and larger ones data."""
+    return lambda repo: [path for path in files_below(os.path.join(repo, folder)) if os.path.getsize(path) > smallest]
+
+
+def test_random_damage_is_found_where_the_documentation_says(made, verify, tmp_path):
+    data, packs, index, snapshots, keys = (
+        part("a pack of data", below("data", 100_000)), part("a pack", below("data")), part("an index", below("index")),
+        part("a snapshot", below("snapshots")), part("a key", below("keys")),
+    )  # fmt: skip
+    config = part("config", lambda repo: [os.path.join(repo, "config")])
+    plan = {
+        "bit flip": [each("bit flip") for each in (data, data, data, packs, index, snapshots, config)],
+        "truncation": [each("truncation") for each in (data, packs, index, snapshots, keys, config)],
+        "zeroed block": [each("zeroed block") for each in (data, data, packs, index, snapshots)],
+        "swapped": [packs("swapped"), data("swapped")],
+        "empty": [each("empty") for each in (index, snapshots)],
+        "wrong database": [lambda repo, _noise: another_repository(made, repo)],
+        "stale": [lambda repo, _noise: an_older_snapshot(made, repo)],
+        # restic tries again for minutes where a file cannot be opened, unless it may not
+        "unreadable": [lambda repo, _noise: of_nobody.update(locked_away(made, repo, tmp_path))],
+        "half written": [lambda repo, _noise: unfinished(repo, "snapshots"), lambda repo, _noise: unfinished(repo, "snapshots", "index")],
+    }  # fmt: skip
+    identity, of_nobody = json.loads(ran("restic", "cat", "config", env=made["env"]))["id"], {}
+
+    def place():
+        of_nobody.clear()
+        return damaged(made, tmp_path)
+
+    def look(repo, level):
+        repository = {"id": identity, **of_nobody}
+        return first_look(
+            verify, **declared(made, repo, level=level, repository=repository, maximum_age_hours=26.0, required_files=["app.db"])
+        )
+
+    row = campaign("restic", plan, place, look, lambda repo: restored(made, repo, tmp_path / "out"))
+    compare(row)
+    assert row.missed == []
+
+
+def restored(made, repo, folder):
+    """Restore with restic itself."""
+    shutil.rmtree(folder, ignore_errors=True)
+    argv = ["restic", "--no-lock", "--no-cache", "restore", "latest", "--host", "web1", "--target", str(folder)]
+    done = subprocess.run(argv, check=False, capture_output=True, env={**os.environ, **made["env"], "RESTIC_REPOSITORY": repo}, timeout=60)
+    return tree_of(folder) if done.returncode == 0 else None
+
+
+def another_repository(made, repo):
+    """Put a sound repository with the same password there."""
+    shutil.rmtree(repo)
+    env = {**made["env"], "RESTIC_REPOSITORY": repo}
+    ran("restic", "init", env=env)
+    weaken_key(repo, b"s3cret-of-the-repository")
+    ran("restic", "backup", "--host", "web1", "/etc/hostname", env=env)
+
+
+def an_older_snapshot(made, repo):
+    """Leave only a snapshot that was made long ago."""
+    unfinished(repo, "snapshots")
+    ran(
+        "restic",
+        "backup",
+        "--host",
+        "web1",
+        "--time",
+        "2024-02-03 04:05:06",
+        made["source"],
+        env={**made["env"], "RESTIC_REPOSITORY": repo},
+    )
+
+
+def unfinished(repo, *folders):
+    """Take away what restic writes last."""
+    for folder in folders:
+        for path in files_below(os.path.join(repo, folder)):
+            os.unlink(path)
