@@ -92,13 +92,13 @@ def test_log_ins_to_host_and_application_are_read(system):
 
 def test_asr_compares_times_sources_and_volumes_with_earlier_months_asr_12_4():
     known = values("asr_po")
-    assert known["security_review_days"] == 31
+    assert known["security_review_days"] == 35
     assert known["security_review_usual_hours"]
     assert known["security_review_usual_hours_timezone"] == "America/Los_Angeles"
 
 
 @pytest.mark.parametrize("system", ["flow_motion", "netpost"])
-@pytest.mark.parametrize(("cadence", "days"), [("daily", 1), ("weekly", 7), ("monthly", 31), ("quarterly", 31)])
+@pytest.mark.parametrize(("cadence", "days"), [("daily", 1), ("weekly", 7), ("monthly", 35), ("quarterly", 35)])
 def test_the_daily_run_looks_at_the_last_day_flow_daily_5_netpost_sec_08(system, cadence, days):
     assert of_day(system, "security_review_days", cadence) == days
     steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["daily"]

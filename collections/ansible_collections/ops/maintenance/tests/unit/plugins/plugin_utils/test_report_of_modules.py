@@ -307,7 +307,9 @@ def test_an_activity_that_was_done_says_what_it_found(tmp_path):
     open_ = [f for f in made.findings if f.role.endswith("security_review")]
     assert (item.state, item.ticked) == ("done", True)
     assert {f.state for f in open_} <= {"warning", "unknown"}
-    assert re.fullmatch(r"3 warning( and \d+ unknown)? findings", item.attention)
+    warnings = [f for f in open_ if f.state == "warning"]
+    assert len(warnings) >= 3
+    assert re.fullmatch(rf"{len(warnings)} warning( and \d+ unknown)? findings", item.attention)
     assert f"- [x] Security review: Done, with {item.attention} " in report_markdown.render(made)
     assert f"Done, with {item.attention}</b>" in report_html.render(made)
 
