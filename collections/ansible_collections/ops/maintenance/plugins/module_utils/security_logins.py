@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import typing as t
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from datetime import datetime, timezone
 
@@ -63,7 +64,7 @@ def intrusions(tally: Tally, failures: int) -> list[str]:
     for address, successes in tally.successes.items():
         ordered = sorted(tally.failures.get(address, ()))
         for moment, account in sorted(successes):
-            before = sum(moment - SUCCESS_WINDOW_SECONDS <= failed <= moment for failed in ordered)
+            before = bisect_right(ordered, moment) - bisect_left(ordered, moment - SUCCESS_WINDOW_SECONDS)
             if address != "(no address)" and before >= failures:
                 when = datetime.fromtimestamp(moment, timezone.utc).isoformat()
                 found.append(f"{account or '(no account)'} from {address} at {when} after {before} failures")

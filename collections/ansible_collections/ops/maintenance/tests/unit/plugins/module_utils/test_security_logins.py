@@ -6,6 +6,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
+from array import array
 from datetime import datetime, timedelta
 
 import pytest
@@ -123,6 +125,16 @@ def test_a_success_after_failures_is_critical_in_whatever_order_the_lines_stand(
     assert "203.0.113.9" in found.evidence[0]
     early = record(seconds=-500, event="login_success")
     assert reviewed(login_sources=[source(tmp_path, [early, *failures])])["success_after_failures"].state == "ok"
+
+
+def test_very_many_failures_and_successes_of_one_address_take_no_time():
+    """All failures added up for each success would be 2.5 thousand million steps."""
+    tally = security_login_sources.Tally(0, 10**9)
+    tally.failures["192.0.2.9"] = array("I", range(50_000))
+    tally.successes["192.0.2.9"] = [(moment, "mia") for moment in range(50_000)]
+    begun = time.process_time()
+    assert security_logins.intrusions(tally, 60_000) == []
+    assert time.process_time() - begun < 2
 
 
 def test_nothing_to_read_is_unknown_for_every_question(tmp_path):
