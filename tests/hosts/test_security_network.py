@@ -272,6 +272,15 @@ def test_a_certificate_that_demands_a_stapled_answer_needs_one(site):
         openssl("ocsp", "-no_nonce", *certificates, "-url", f"http://127.0.0.1:{site.responder}", "-respout", str(answer))
     with site.serves("staple", f"{GUARD}\nssl_stapling on; ssl_stapling_file {answer};"):
         assert site.look()["ocsp"].state == "ok"
+    # The answer about another certificate, and one whose signature is broken, say good and prove nothing.
+    with site.serves("good", f"{GUARD}\nssl_stapling on; ssl_stapling_file {answer};"):
+        assert site.look()["ocsp"].state == "unknown"
+    signed = bytearray(answer.read_bytes())
+    signed[signed.index(b"\x18\x0f20") + 15] ^= 1  # a second of the time when it was made
+    answer.write_bytes(signed)
+    with site.serves("staple", f"{GUARD}\nssl_stapling on; ssl_stapling_file {answer};"):
+        found = site.look()["ocsp"]
+    assert (found.state, "stapled answer is not believed" in found.summary) == ("unknown", True)
 
 
 def test_an_authority_that_nobody_declared_is_refused_and_nothing_said_of_headers(site):

@@ -77,15 +77,19 @@ def walk(root_fd: int, relative: str = "") -> t.Iterator[Entry]:
     """Yield every entry below a root that is not a folder, in name order, symbolic links as themselves.
 
     Folders are entered only when they are real folders; one that cannot be read raises OSError.
+    What goes away between being listed and being looked at, as a rotated log does, is not there.
     ``Entry.dir_fd`` is open only until the next entry is asked for.
     """
     with os.scandir(root_fd) as found:
         names = sorted(entry.name for entry in found)
     for name in names:
-        status = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
+            child_fd = os.open(name, _DIR_FLAGS, dir_fd=root_fd) if stat.S_ISDIR(status.st_mode) else -1
+        except FileNotFoundError:
+            continue
         path = os.path.join(relative, name)
-        if stat.S_ISDIR(status.st_mode):
-            child_fd = os.open(name, _DIR_FLAGS, dir_fd=root_fd)
+        if child_fd >= 0:
             try:
                 yield from walk(child_fd, path)
             finally:

@@ -12,12 +12,13 @@ import typing as t
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from . import security_accounts
+from . import security_accounts, security_sudo_rights
 from .errors import InputError, MaintenanceError, out_of_range
 from .judge import many
 from .record import Action, Finding
 from .security_accounts import Account, Shadow
-from .security_common import Review
+from .security_common import Review, unknown, why_unread
+from .security_sudo_rights import Rights
 
 OPTIONS: dict[str, t.Any] = {
     "disable_accounts": {
@@ -36,7 +37,6 @@ OPTIONS: dict[str, t.Any] = {
 }
 ID = "security.disabled_accounts"
 
-_ROOT_BY_GROUP = frozenset(("sudo", "wheel", "admin"))
 _NO_LOGINUID = "4294967295"
 _END_SECONDS = 3.0
 
@@ -59,6 +59,8 @@ class Person:
     """One account of a person.
 
     :param is_open: whether somebody could log in.
+    :param has_own_uid: whether its uid is one that people get; others can be meant for services.
+    :param has_keys: whether an authorised key certainly lets somebody in to a shell.
     """
 
     name: str
@@ -67,53 +69,93 @@ class Person:
     shadow: Shadow | None
     is_open: bool
     idle: Idle
+    has_own_uid: bool = True
+    has_keys: bool = False
 
     @property
     def is_disabled(self) -> bool:
         """Whether it is locked and expired already."""
         return self.shadow is not None and self.shadow.word.startswith("!") and 0 <= self.shadow.expires <= 1
 
-    @property
-    def is_admin(self) -> bool:
-        """Whether a group lets it become root by sudo."""
-        return bool(_ROOT_BY_GROUP & set(self.account["groups"]))
+
+@dataclass
+class Administrators:
+    """Who may become root, as long as accounts are disabled.
+
+    :param rights: what the rules of sudo let them do.
+    :param left: everybody who certainly still can.
+    """
+
+    rights: Rights
+    left: set[str]
+
+    @classmethod
+    def of(cls, rights: Rights, roots: t.Collection[str], people: t.Mapping[str, Person]) -> Administrators:
+        """Count only those who can log in, and have a password where sudo asks for one."""
+        able = {
+            name
+            for name, person in people.items()
+            if person.is_open and (has_password(person.shadow) or (name in rights.free and person.has_keys))
+        }
+        return cls(rights, {*roots, *(able & rights.certain)})
+
+    def objection(self, name: str) -> str:
+        """Say why an account has to stay; empty where it may go."""
+        if name not in self.rights.possible or self.left - {name}:
+            return ""
+        if name in self.left:
+            return "it is the last open administrator"
+        return "it may be an administrator, and of no other that is open this is certain"
 
 
-def work(review: Review, accounts: t.Mapping[str, Account], people: t.Mapping[str, Person]) -> list[Finding]:
-    """Disable what the rules name and nothing speaks against; nothing where no rule is declared."""
+def has_password(shadow: Shadow | None) -> bool:
+    """Whether a password certainly fits an account, as sudo and the console ask for."""
+    return shadow is not None and shadow.word[:1] not in ("", "!", "*")
+
+
+def work(review: Review, accounts: t.Mapping[str, Account], people: t.Mapping[str, Person], roots: t.Collection[str] = ()) -> list[Finding]:
+    """Disable what the rules name and nothing speaks against; nothing where no rule is declared.
+
+    :param roots: accounts with uid 0 and a password, which are never disabled.
+    """
     rules = review.params["disable_accounts"]
     if not rules:
         return []
+    try:
+        admins = Administrators.of(security_sudo_rights.read(review.etc, accounts), roots, people)
+    except (OSError, MaintenanceError) as error:
+        why = f"nobody was disabled, for who is an administrator is not known: {why_unread(error)}"
+        return [unknown(ID, "accounts", why, "Make the rules of sudo readable and correct (visudo --check), then look again.")]
     refused: list[str] = []
     done: list[str] = []
     failed: list[str] = []
-    left = {name for name, person in people.items() if person.is_admin and person.is_open}
     ours = users_of_this_run(review.etc) | set(review.params["protected_accounts"])
     for rule in rules:
         for name in sorted(name for name in accounts if fnmatchcase(name, rule["account"])):
             person = people.get(name)
-            if person is None:
+            if person is None or not person.has_own_uid:
                 refused.append(f"{name}: its uid is not one of a person; system and service accounts are never disabled")
                 continue
             if person.is_disabled or name in done:
                 continue
-            why = _objection(rule, person, ours, left)
+            why = _objection(rule, person, ours, admins)
             if why:
                 refused.append(f"{name}: {why}")
                 continue
-            left.discard(name)
+            admins.left.discard(name)
             (done if _disable(review, rule, person) else failed).append(name)
     return [_verdict(review, refused, done, failed)]
 
 
-def _objection(rule: t.Mapping[str, t.Any], person: Person, ours: t.Container[str], left: t.Collection[str]) -> str:
+def _objection(rule: t.Mapping[str, t.Any], person: Person, ours: t.Container[str], admins: Administrators) -> str:
     """Say what speaks against disabling an account; empty when nothing does."""
     if person.kind != "person":
         return f"the roster calls it a {person.kind} account, which is never disabled"
     if person.name in ours:
         return "this run is connected through it, or it is protected"
-    if person.is_admin and not set(left) - {person.name}:
-        return "it is the last open administrator"
+    needed = admins.objection(person.name)
+    if needed:
+        return needed
     if person.shadow is None:
         return "its shadow entry could not be read"
     if person.idle.proven_days < rule["inactive_days"]:

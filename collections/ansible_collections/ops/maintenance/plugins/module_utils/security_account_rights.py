@@ -11,7 +11,7 @@ import tempfile
 import typing as t
 from datetime import datetime
 
-from . import security_accounts, security_authorized_keys
+from . import security_accounts, security_authorized_keys, security_sudo_rights
 from .errors import MaintenanceError, out_of_range
 from .judge import many
 from .record import Finding, clean
@@ -28,7 +28,6 @@ IDS = ("security.password_hash", "security.sudo_nopasswd", "security.admin_group
 _WEAK_HASHES = {"1": "MD5", "md5": "MD5 (Sun)", "sha1": "SHA-1", "3": "NT", "2": "old Blowfish", "2x": "old Blowfish"}
 _DES = re.compile(r"(?:[./0-9A-Za-z]{13}|_[./0-9A-Za-z]{19})$")
 _NOT_A_RULE = re.compile(r"(?:Defaults|User_Alias|Runas_Alias|Host_Alias|Cmnd_Alias|Cmd_Alias)\b")
-_COMMAND_ALIASES = re.compile(r"Cmn?d_Alias\s+(.*)$")
 _WHO = re.compile(r"[^\s,]*(?:\s*,\s*[^\s,]+)*")
 _OPTION = re.compile(r"[A-Z_]+=\S+")
 _RUN_AS = re.compile(r"\([^)]*\)")
@@ -75,7 +74,7 @@ def _hashes(review: Review) -> Finding:
 
 def nopasswd_all(rules: t.Sequence[str]) -> list[tuple[str, str]]:
     """Return who may run everything without a password, with the rule that says so."""
-    aliases = dict(alias for rule in rules for alias in _aliases(rule))
+    aliases = security_sudo_rights.aliases(rules, "Cmnd")
     found = []
     for rule in rules:
         if rule.startswith("Defaults"):
@@ -91,13 +90,6 @@ def _of_defaults(rule: str) -> str:
     return scope.lstrip(":") if scope.startswith(":") else "ALL"
 
 
-def _aliases(rule: str) -> t.Iterator[tuple[str, str]]:
-    found = _COMMAND_ALIASES.match(rule)
-    for part in found[1].split(":") if found else ():
-        name, _equals, commands = part.partition("=")
-        yield name.strip(), commands
-
-
 def _is_all_without_password(commands: str, aliases: t.Mapping[str, str]) -> bool:
     """Read a list of commands from left to right, for a tag holds until the opposite one comes."""
     free = False
@@ -106,16 +98,9 @@ def _is_all_without_password(commands: str, aliases: t.Mapping[str, str]) -> boo
         free = free or any(tag.endswith("NOPASSWD") for tag in tags)
         if any(re.search(r"(?<!NO)PASSWD$", tag) for tag in tags):
             free = False
-        if free and not last.startswith("!") and _means_all(_OPTION.sub("", last).strip(), aliases):
+        if free and not last.startswith("!") and security_sudo_rights.means_all(_OPTION.sub("", last).strip(), aliases):
             return True
     return False
-
-
-def _means_all(command: str, aliases: t.Mapping[str, str], depth: int = 0) -> bool:
-    if command == "ALL":
-        return True
-    parts = aliases.get(command, "").split(",") if depth < 8 else []
-    return any(_means_all(part.strip(), aliases, depth + 1) for part in parts)
 
 
 def _sudo(review: Review) -> list[Finding]:

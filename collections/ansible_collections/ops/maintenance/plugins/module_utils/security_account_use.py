@@ -44,12 +44,16 @@ _SUBJECT = "accounts"
 
 @dataclass(frozen=True)
 class Accounts:
-    """What was read of the accounts: those of people judged one by one."""
+    """What was read of the accounts: those of people judged one by one.
+
+    :param roots: accounts with uid 0 and a password.
+    """
 
     all: t.Mapping[str, Account]
     people: t.Mapping[str, Person]
     seen: LastSeen
     gaps: str
+    roots: tuple[str, ...] = ()
 
 
 def look(review: Review) -> list[Finding]:
@@ -63,7 +67,7 @@ def look(review: Review) -> list[Finding]:
     findings = [_inactive(review, found), _expired(review, found)]
     if review.params["roster"] is not None:
         findings.append(_owners(review, found))
-    return findings + security_account_disable.work(review, found.all, found.people)
+    return findings + security_account_disable.work(review, found.all, found.people, found.roots)
 
 
 def read(review: Review) -> Accounts:
@@ -80,12 +84,21 @@ def read(review: Review) -> Accounts:
         shadows = {}
         gaps.append(f"the shadow file could not be read: {why_unread(error)}")
     kinds = {entry["account"]: entry["kind"] for entry in review.params["roster"] or ()}
-    of_people = {name: account for name, account in accounts.items() if is_person(account, lowest, highest)}
+    within = {name for name, account in accounts.items() if has_own_uid(account, lowest, highest)}
+    candidates = {name: account for name, account in accounts.items() if name in within or has_shell(account)}
     places = security_authorized_keys.places(review)
     gaps += places.gaps
-    keys, unread = security_authorized_keys.key_files(of_people, places.patterns)
+    keys, unread = security_authorized_keys.key_files(candidates, places.patterns)
+    opened = {
+        name
+        for name, account in candidates.items()
+        if is_open(account, shadows.get(name), bool(keys.get(name)) or name in unread, review.now)
+    }
+    roots = {name for name in candidates if not account_number(accounts[name])}
+    # Somebody can log in to it, so it is one of a person until the roster says otherwise, whatever its uid.
+    of_people = {name: candidates[name] for name in candidates if name in within or (name in opened - roots and name in shadows)}
     seen = security_last_seen.gather(
-        review.host, os.path.dirname(review.etc), {name: int(account["uid"]) for name, account in of_people.items()}, _period(review)
+        review.host, os.path.dirname(review.etc), {name: account_number(account) for name, account in of_people.items()}, _period(review)
     )
     people = {
         name: Person(
@@ -93,12 +106,15 @@ def read(review: Review) -> Accounts:
             account=account,
             kind=kinds.get(name, "person"),
             shadow=shadows.get(name),
-            is_open=is_open(account, shadows.get(name), bool(keys.get(name)) or name in unread, review.now),
+            is_open=name in opened,
             idle=idle(seen, name, shadows.get(name), review.now.timestamp()),
+            has_own_uid=name in within,
+            has_keys=lets_in(keys.get(name, ())),
         )
         for name, account in of_people.items()
     }
-    return Accounts(accounts, people, seen, "; ".join(gaps))
+    able = tuple(sorted(name for name in roots & opened if security_account_disable.has_password(shadows.get(name))))
+    return Accounts(accounts, people, seen, "; ".join(gaps), able)
 
 
 def _period(review: Review) -> float:
@@ -107,15 +123,31 @@ def _period(review: Review) -> float:
     return _DAY * max(days)
 
 
-def is_person(account: Account, lowest: int, highest: int) -> bool:
-    """Whether the uid is one that people get."""
+def account_number(account: Account) -> int:
+    """Return the uid; -1 where it is no number."""
     uid = account["uid"].strip()
-    return bool(uid.isascii() and uid.isdigit() and lowest <= int(uid) <= highest)
+    return int(uid) if uid.isascii() and uid.isdigit() else -1
+
+
+def has_own_uid(account: Account, lowest: int, highest: int) -> bool:
+    """Whether the uid is one that people get."""
+    return lowest <= account_number(account) <= highest
+
+
+def has_shell(account: Account) -> bool:
+    """Whether a log-in leads to something; no shell at all is /bin/sh."""
+    return os.path.basename(account["shell"]) not in _NO_SHELL
+
+
+def lets_in(texts: t.Iterable[str]) -> bool:
+    """Whether one of these files of authorised keys holds a key that leads to a shell, and not to one command."""
+    keys = (security_authorized_keys.key_of(line) for text in texts for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return any(key and "command=" not in key.options.lower() for key in keys)
 
 
 def is_open(account: Account, shadow: Shadow | None, has_keys: bool, now: datetime) -> bool:
     """Whether somebody could log in to an account; one that cannot be told is."""
-    if os.path.basename(account["shell"]) in _NO_SHELL:
+    if not has_shell(account):
         return False
     if shadow is None:
         return True

@@ -103,12 +103,15 @@ def uid_range(etc: str) -> tuple[int, int]:
     return bounds["UID_MIN"], bounds["UID_MAX"]
 
 
-def directories(etc: str) -> list[str]:
-    """Return the services beside the local files that this host asks for accounts; a million of theirs are none of ours."""
+def directories(etc: str, database: str = "passwd") -> list[str]:
+    """Return the services beside the local files that this host asks for accounts; a million of theirs are none of ours.
+
+    :param database: what they are asked for, as nsswitch.conf calls it.
+    """
     with contextlib.suppress(OSError, MaintenanceError):
         for line in read_small(os.path.join(etc, "nsswitch.conf")).decode("utf-8", "backslashreplace").splitlines():
             words = line.split("#")[0].split()
-            if words[:1] == ["passwd:"]:
+            if words[:1] == [f"{database}:"]:
                 return [word for word in words[1:] if word not in ("files", "compat", "systemd") and not word.startswith("[")]
     return []
 

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -126,7 +128,19 @@ def _of_postgresql(review: Review, rule: t.Mapping[str, t.Any]) -> list[Row]:
 
 def shown_row(rule: t.Mapping[str, t.Any], row: Row) -> str:
     """Say the declared columns of a row, and nothing else of it."""
-    return ", ".join("-" if row[name] is None else clean(str(row[name]).replace("\n", " "), 80) for name in rule["columns"])
+    return ", ".join(_shown(row[name]) for name in rule["columns"])
+
+
+def _shown(value: t.Any) -> str:
+    return "-" if value is None else clean(str(value).replace("\n", " "), 80)
+
+
+def compared_row(rule: t.Mapping[str, t.Any], row: Row) -> str:
+    """Say a row so that no other one is said the same: where a value is not shown as it is, a digest of the whole ones follows."""
+    values = [None if row[name] is None else str(row[name]) for name in rule["columns"]]
+    if all(value is None or (_shown(value) == value != "-" and ", " not in value) for value in values):
+        return shown_row(rule, row)
+    return f"{shown_row(rule, row)} (sha256 {hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]})"
 
 
 def verdict(
@@ -237,7 +251,7 @@ def _changes(
     """Compare with the rows that were accepted; the first ones are, and later ones when a person says so."""
     if len(rows) > ROW_LIMIT:
         raise MaintenanceError(f"it returns more than {ROW_LIMIT} rows, which cannot be compared; narrow the query.")
-    now = sorted({shown_row(rule, row) for row in rows})
+    now = sorted({compared_row(rule, row) for row in rows})
     before = known.get(rule["name"])
     accepted = review.params["accept_baseline"]
     if before is None or accepted:

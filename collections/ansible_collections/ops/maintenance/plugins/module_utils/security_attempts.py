@@ -38,7 +38,15 @@ _SSHD_GONE = re.compile(
 )
 _SSHD_ACCEPTED = re.compile(r"Accepted \S+ for (?P<account>.*) from (?P<address>\S+) port \d+")
 _PAM_FAILED = re.compile(r"pam_\w+\((?P<service>[\w-]+):auth\): authentication failure;(?P<details>.*)")
+_PAM_OPENED = re.compile(
+    r"pam_unix\((?P<service>login|remote|su|su-l|sudo-i):session\): session opened for user (?P<account>[^\s(]+)(?:\(uid=\d+\))?"
+    r" by (?P<who>[^\s(]*)\(uid=(?P<uid>\d+)\)"
+)
 _DETAIL = re.compile(r"\b(rhost|user|ruser)=(\S*)")
+
+
+MAYBE = re.compile(rb"repeated|Failed|preauth|Accepted|authentication failure|\((?:login|remote|su|su-l|sudo-i):session\): session opened")
+"""What a line holds that may tell of an attempt, and few others do."""
 
 
 class AuthReader:
@@ -66,7 +74,15 @@ class AuthReader:
         if found and not found["service"].startswith("sshd"):
             details = dict(_DETAIL.findall(found["details"]))
             return Attempt(True, details.get("user") or details.get("ruser", ""), address_of(details.get("rhost", "")), times)
-        return None
+        return self._session(message)
+
+    @staticmethod
+    def _session(message: str) -> Attempt | None:
+        """Read that somebody logged in at the console or became another; root needs no log-in for that, nor does one command by sudo."""
+        found = _PAM_OPENED.match(message)
+        if not found or (found["uid"] == "0" and found["service"] not in ("login", "remote")):
+            return None
+        return Attempt(False, found["account"], "")
 
     def _sshd(self, pid: str, message: str, times: int) -> Attempt | None:
         found = _SSHD_FAILED.match(message)

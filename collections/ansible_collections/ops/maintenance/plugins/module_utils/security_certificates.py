@@ -46,6 +46,7 @@ IDS = (
 )
 _RENEW = "Renew the certificate and reload the service that uses it."
 _URGENT_DAYS = 14
+_WEAK = "weak ciphers"
 _URGENT = "Renew it this week, and do not wait for the next maintenance: what should have renewed it has most likely failed."
 
 _EXPIRED_SAMPLE = b"""-----BEGIN CERTIFICATE-----
@@ -254,12 +255,12 @@ def protocols(connect: str, served: security_tls.Served) -> Finding:
     """Judge the protocol versions and ciphers that a server accepted."""
     weak = [*security_tls.old_offered(served), *([f"cipher {served.weak_cipher}"] if served.weak_cipher else [])]
     unasked = [security_tls.said(version) for version, offers in served.offered.items() if offers is None]
-    unasked += ["weak ciphers"] if served.weak_cipher is None else []
+    unasked += [_WEAK] if served.weak_cipher is None else []
     offered = [security_tls.said(version) for version, offers in served.offered.items() if offers]
-    state = "warning" if weak else "unknown" if set(unasked) & {"TLS 1.0", "TLS 1.1"} else "ok"
+    state = "warning" if weak else "unknown" if set(unasked) & {"TLS 1.0", "TLS 1.1", _WEAK} else "ok"
     advice = {
         "warning": "Offer TLS 1.2 and 1.3 with strong ciphers only.",
-        "unknown": "This host's OpenSSL cannot speak the old versions; look from another one.",
+        "unknown": "This host cannot ask for what was not covered, or gets no clear answer; look from another one.",
     }
     return Finding(
         "security.tls_protocols",

@@ -16,7 +16,7 @@ from .errors import MaintenanceError
 from .judge import many
 from .log_lines import Clock, LineReader, find_files, json_record, strip_compression, zone_of
 from .record import clean
-from .security_attempts import Attempt, AuthReader, JsonReader
+from .security_attempts import MAYBE, Attempt, AuthReader, JsonReader
 from .security_common import Review, address_of, shown
 
 OTHERS = "(others)"
@@ -30,7 +30,11 @@ _JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
 
 @dataclass
 class Tally:
-    """What all sources said about the period; memory grows with failures (eight bytes each), not with the logs."""
+    """What all sources said about the period; memory grows with failures (eight bytes each), not with the logs.
+
+    :param folders: where each source lies that writes something in every period; the journal's place does not count.
+    :param short: those of them that hold less than the period although they could hold it.
+    """
 
     since: float
     until: float
@@ -45,6 +49,8 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     reading: str = ""
     begins: dict[str, float] = field(default_factory=dict)
+    folders: dict[str, list[str]] = field(default_factory=dict)
+    short: list[str] = field(default_factory=list)
 
     def see(self, moment: float | None) -> None:
         """Remember how far back the source that is being read reaches."""
@@ -117,6 +123,8 @@ def read_source(source: t.Mapping[str, t.Any], tally: Tally) -> int:
             tally.problems.append(f"{source['name']}: {shown(path)}: {reader.problem or problem}")
     if read:
         tally.sources.append(f"{source['name']} ({many(read, 'file')})")
+        if source["format"] != "btmp":  # nobody has to fail
+            tally.folders[source["name"]] = sorted({os.path.dirname(path) for path in files})
     return read
 
 
@@ -142,7 +150,7 @@ def _auth_file(reader: LineReader, clock: Clock, auth: AuthReader, tally: Tally)
             moment = clock.of_plain(raw)
             dated += moment is not None
             tally.see(moment)
-        if b"repeated" not in raw and not re.search(rb"Failed|preauth|Accepted|authentication failure", raw):
+        if not MAYBE.search(raw):
             continue
         attempt = auth.line(raw.decode("utf-8", "replace"))
         if attempt:
@@ -201,6 +209,7 @@ def read_journal(review: Review, tally: Tally) -> str:
     except MaintenanceError as error:
         return f"journal: {error}"
     tally.sources.append("journal")
+    tally.folders["journal"] = []
     return ""
 
 

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 import typing as t
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from datetime import datetime, timezone
 
-from . import security_login_patterns
+from . import log_journal, security_login_patterns
+from .errors import MaintenanceError
 from .judge import many
 from .record import Finding
 from .security_common import Review, filled, unknown
@@ -55,6 +58,7 @@ OPTIONS: dict[str, t.Any] = {
 IDS = ("security.failed_logins", "security.brute_force", "security.success_after_failures", *security_login_patterns.IDS[:3])
 
 SUCCESS_WINDOW_SECONDS = 86400
+_SLACK_SECONDS = 3600
 
 
 def intrusions(tally: Tally, failures: int) -> list[str]:
@@ -63,7 +67,7 @@ def intrusions(tally: Tally, failures: int) -> list[str]:
     for address, successes in tally.successes.items():
         ordered = sorted(tally.failures.get(address, ()))
         for moment, account in sorted(successes):
-            before = sum(moment - SUCCESS_WINDOW_SECONDS <= failed <= moment for failed in ordered)
+            before = bisect_right(ordered, moment) - bisect_left(ordered, moment - SUCCESS_WINDOW_SECONDS)
             if address != "(no address)" and before >= failures:
                 when = datetime.fromtimestamp(moment, timezone.utc).isoformat()
                 found.append(f"{account or '(no account)'} from {address} at {when} after {before} failures")
@@ -100,9 +104,26 @@ def verdicts(review: Review, tally: Tally) -> list[Finding]:
         return [unknown(name, subject, f"no source of log-ins could be read: {reason}", advice) for name in IDS]
     review.count("security.failed_logins", subject, tally.total)
     review.count("security.failed_login_addresses", subject, len(tally.failures))
+    tally.short = [name for name in tally.folders if _is_short(review, tally, name)]
     gaps = _gaps(tally)
     findings = [_total(params, tally, gaps), _brute_force(params, tally, gaps), _intrusion(params, tally, gaps)]
     return findings + security_login_patterns.verdicts(review, tally, gaps, _missed(tally))
+
+
+def _is_short(review: Review, tally: Tally, name: str) -> bool:
+    """Whether a source lacks the begin of the period, and neither the host nor the source is so young: one that was emptied looks so."""
+    oldest = tally.begins.get(name, tally.until)
+    return oldest > tally.since + _SLACK_SECONDS and oldest > _exists_since(review, tally.folders[name]) + _SLACK_SECONDS
+
+
+def _exists_since(review: Review, folders: t.Sequence[str]) -> float:
+    """Return since when a source can have been written: since this host is there, or since the first of its folders was made."""
+    births = []
+    if folders:
+        with contextlib.suppress(MaintenanceError):
+            said = review.host.run(["stat", "--format=%W", "--", *folders]).stdout.split()
+            births = [int(word) for word in said if word.isdigit()]
+    return max(log_journal.host_since(), min(births, default=0))
 
 
 def _gaps(tally: Tally) -> str:
@@ -110,14 +131,15 @@ def _gaps(tally: Tally) -> str:
     if tally.undated:
         gaps.append(f"{tally.undated} failures without a readable time were not counted")
     for name, oldest in tally.begins.items():
-        if oldest > tally.since + 3600:
+        if oldest > tally.since + _SLACK_SECONDS:
             begin = datetime.fromtimestamp(oldest, timezone.utc).isoformat(timespec="minutes")
             gaps.append(f"{name} begins at {begin}, after the period's start")
+    gaps += [f"{name} holds no record with a time" for name in tally.short if name not in tally.begins]
     return "; ".join(gaps)
 
 
 def _missed(tally: Tally) -> bool:
-    return bool(tally.problems or tally.undated)
+    return bool(tally.problems or tally.undated or tally.short)
 
 
 def _total(params: t.Mapping[str, t.Any], tally: Tally, gaps: str) -> Finding:

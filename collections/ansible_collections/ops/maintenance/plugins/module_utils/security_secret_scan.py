@@ -95,9 +95,9 @@ def _one(declared: t.Mapping[str, t.Any]) -> Finding:
     scan = Scan(left_bytes=declared["limit_megabytes"] * 1024 * 1024)
     try:
         with open_root(declared["root"], "secret_scans.root") as root_fd:
-            reachable = bool(os.fstat(root_fd).st_mode & 0o001)
+            entered = {"": bool(os.fstat(root_fd).st_mode & 0o001)}
             for entry in walk(root_fd):
-                _entry(declared, entry, reachable, scan)
+                _entry(declared, entry, _is_entered(root_fd, os.path.dirname(entry.relative), entered), scan)
     except InputError as error:
         return unknown(IDS[0], declared["root"], str(error), "Correct the root.")
     except OSError as error:
@@ -105,12 +105,26 @@ def _one(declared: t.Mapping[str, t.Any]) -> Finding:
     return _verdict(declared, scan)
 
 
+def _is_entered(root_fd: int, folder: str, known: dict[str, bool]) -> bool:
+    """Whether every account gets into a folder, for which all folders from the root down to it have to let it."""
+    if folder not in known:
+        try:
+            own = bool(os.stat(folder, dir_fd=root_fd, follow_symlinks=False).st_mode & 0o001)
+        except FileNotFoundError:
+            own = True  # it went away meanwhile, so that what was read from it may have been open
+        known[folder] = own and _is_entered(root_fd, os.path.dirname(folder), known)
+    return known[folder]
+
+
 def _entry(declared: t.Mapping[str, t.Any], entry: Entry, reachable: bool, scan: Scan) -> None:
-    """Read one file where it is to be read; links are left alone and named by nobody."""
+    """Read one file where it is to be read; links are left alone and named by nobody.
+
+    :param reachable: whether every account gets into its folder.
+    """
     path = os.path.join(declared["root"], entry.relative)
     if not stat.S_ISREG(entry.status.st_mode) or not entry.status.st_size:
         return
-    exposed = bool(reachable and entry.status.st_mode & 0o004 and os.fstat(entry.dir_fd).st_mode & 0o001)
+    exposed = bool(reachable and entry.status.st_mode & 0o004)
     if (declared["files"] == "world_readable" and not exposed) or any(fnmatchcase(entry.relative, one) for one in declared["exclude"]):
         return
     if entry.status.st_size > scan.left_bytes:

@@ -10,11 +10,11 @@ import ssl
 import warnings
 from dataclasses import dataclass, field
 
+from . import security_weak_ciphers
 from .record import clean
 
 OLD_VERSIONS = ("TLSv1", "TLSv1_1")
 VERSIONS = (*OLD_VERSIONS, "TLSv1_2", "TLSv1_3")
-WEAK_CIPHERS = "3DES:RC4:DES:NULL:aNULL:EXPORT:MD5:@SECLEVEL=0"
 _TIMEOUT_SECONDS = 5.0
 _CLIENT_CANNOT = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH")
 
@@ -27,7 +27,7 @@ class Served:
     :param certificate: what it sent, in DER form.
     :param refused: why a careful client does not accept it; empty when it does.
     :param offered: protocol version to offered, not offered, or not known (None).
-    :param weak_cipher: the weak cipher it agreed to; None where this host could not ask for one.
+    :param weak_cipher: the weak ciphers it agreed to; None where it did not say.
     """
 
     problem: str = ""
@@ -63,7 +63,7 @@ def ask(connect: str, name: str, trust: str | None) -> Served:
         return Served(problem=clean(str(error), 200))
     served.refused = _refused(address, name, trust)
     served.offered = {version: _offers(address, name, version) for version in VERSIONS}
-    served.weak_cipher = _weak_cipher(address, name)
+    served.weak_cipher = security_weak_ciphers.ask(address, name, _TIMEOUT_SECONDS)
     return served
 
 
@@ -121,20 +121,6 @@ def _only(context: ssl.SSLContext, version: str) -> None:
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
         context.maximum_version = wanted
         context.minimum_version = wanted
-
-
-def _weak_cipher(address: tuple[str, int], name: str) -> str | None:
-    try:
-        context = _open_context(WEAK_CIPHERS)
-        context.maximum_version = ssl.TLSVersion.TLSv1_2  # the ciphers of TLS 1.3 are all strong and not optional
-        with _connected(address, name, context) as connection:
-            return (connection.cipher() or ("",))[0]
-    except ssl.SSLError as error:
-        return None if (error.reason or "") in _CLIENT_CANNOT else ""
-    except ConnectionError:
-        return ""
-    except (OSError, ValueError):
-        return None
 
 
 def said(version: str) -> str:

@@ -454,6 +454,8 @@ options:
         expire. Nothing is removed.
       - Never disabled are accounts outside the uids of people, those that the roster calls service or break_glass,
         the last open administrator, whoever this run is connected through, and accounts whose disuse is not proven.
+      - Who is an administrator is taken from the rules of sudo. Where they cannot be read or are not understood, nobody
+        is disabled.
       - Each is an action with its state before and after and the command that undoes it.
     type: list
     elements: dict

@@ -30,6 +30,7 @@ class System(Host):
         self.folder, self.rows, self.logged, self.groups, self.asked = folder, {}, {}, {}, []
         (folder / "var/log").mkdir(parents=True)
         (folder / "etc").mkdir()
+        self.sudo("root ALL=(ALL:ALL) ALL", "%sudo ALL=(ALL:ALL) ALL")
 
     def now(self):
         return NOW
@@ -39,6 +40,9 @@ class System(Host):
         if used is not None:
             self.logged[uid] = NOW.timestamp() - used * 86400
         return self
+
+    def sudo(self, *rules):
+        (self.folder / "etc/sudoers").write_text("".join(f"{rule}\n" for rule in rules))
 
     def run(self, argv, **_):
         self.asked.append(list(argv))
@@ -230,6 +234,71 @@ def test_of_two_administrators_one_stays(system):
     found, actions = system.look(disable_accounts=[allowed("*")])
     assert [action.subject for action in actions] == ["mia"]
     assert any(line.startswith("not disabled, tom: it is the last open administrator") for line in found["disabled_accounts"].evidence)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("mia ALL=(ALL) ALL",),
+        ("mia ALL=(ALL) ALL", "%sudo ALL=(www-data) ALL"),
+        ("User_Alias ADMINS = mia", "ADMINS ALL = NOPASSWD: ALL"),
+        ("%ops ALL=(ALL:ALL) ALL",),
+        ("#1000 ALL=(ALL) NOPASSWD:ALL",),
+        ("mia web1=(ALL) ALL",),  # nobody is certain
+        ("ALL ALL=(ALL) ALL", "Defaults targetpw"),  # with root's password, which nobody has
+    ],
+)
+def test_administrators_are_those_whom_the_rules_of_sudo_name_not_a_group_of_a_name(system, rules):
+    system.account("mia", 1000, used=100).account("tom", 1001, used=1)
+    system.groups.update(sudo=(27, "tom"), ops=(600, "mia"))
+    system.sudo(*rules)
+    found, actions = system.look(disable_accounts=[allowed("mia")])
+    assert (actions, system.asked) == ([], [])
+    assert "administrator" in found["disabled_accounts"].evidence[0]
+
+
+def test_root_with_a_password_is_an_administrator_who_is_left(system):
+    system.account("mia", 1000, used=100).account("root", 0, word="$y$x")
+    assert [action.subject for action in system.look(disable_accounts=[allowed("mia")])[1]] == ["mia"]
+
+
+def test_who_has_no_password_that_sudo_asks_for_does_not_count_as_left(system):
+    system.account("mia", 1000, used=100).account("key", 1002, used=1, word="!")
+    system.groups["sudo"] = (27, "mia,key")
+    keys = system.folder / "home/key/.ssh/authorized_keys"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== key\n")
+    assert system.look(disable_accounts=[allowed("mia")])[1] == []
+    system.sudo("%sudo ALL=(ALL) NOPASSWD: ALL")
+    keys.write_text('command="/bin/date" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== key\n')
+    assert system.look(disable_accounts=[allowed("mia")])[1] == []
+    keys.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== key\n")
+    assert [action.subject for action in system.look(disable_accounts=[allowed("mia")])[1]] == ["mia"]
+
+
+@pytest.mark.parametrize("fault", ["gone", "broken", "directory"])
+def test_where_administrators_are_not_known_nobody_is_disabled(system, fault):
+    system.account("tom", 1001, used=400)
+    if fault == "gone":
+        system.sudo("@include elsewhere")
+    elif fault == "broken":
+        system.sudo("mia ALL=(ALL NOPASSWD ALL")
+    else:
+        (system.folder / "etc/nsswitch.conf").write_text("sudoers: files sss\n")
+    found, actions = system.look(disable_accounts=[allowed("tom")])
+    assert (actions, system.asked, found["disabled_accounts"].state) == ([], [], "unknown")
+    assert "who is an administrator is not known" in found["disabled_accounts"].summary
+
+
+def test_an_account_that_somebody_can_log_in_to_is_a_person_whatever_its_uid(system):
+    system.account("legacy", 150, used=200).account("cloud", 70000, used=200).account("postgres", 110, word="*")
+    system.account("www", 33, shell="/usr/sbin/nologin").account("shut", 151, word="!")
+    found, actions = system.look(roster=[], disable_accounts=[allowed("legacy")])
+    assert found["account_owner"].evidence == ["cloud", "legacy", "mia", "tom"]
+    assert found["inactive_accounts"].value == 3
+    assert actions == []  # it can be one of a service
+    known = system.look(roster=[{"account": "legacy", "owner": "team", "kind": "service"}])[0]
+    assert (known["inactive_accounts"].value, "legacy" in known["account_owner"].evidence) == (2, False)
 
 
 def test_the_connecting_user_is_found_by_sudo_and_by_the_processes_above(system, monkeypatch):

@@ -87,6 +87,18 @@ def test_users_without_roles_and_roles_without_users_are_listed_and_changes_foun
     assert app.review(PERMISSIONS, **rule).value == 0
 
 
+def test_rows_that_differ_only_where_they_are_not_shown_are_two_rows(app):
+    rule = {"judge": "changes", "columns": ["username", "created_at"]}
+    app.sql(f"UPDATE users SET username = '{'x' * 90}1' WHERE id = 1; UPDATE users SET username = 'a, b' WHERE id = 2")
+    first = app.review("SELECT * FROM users", **rule)
+    assert first.value == 0
+    app.sql(f"UPDATE users SET username = '{'x' * 90}2' WHERE id = 1")
+    found = app.review("SELECT * FROM users", **rule)
+    assert (found.state, found.value, len({line.split(" (sha256 ")[1] for line in found.evidence})) == ("warning", 2, 2)
+    app.sql("UPDATE users SET username = 'a', created_at = 'b, 2025-01-01' WHERE id = 2")
+    assert app.review("SELECT * FROM users", **rule).value == 4
+
+
 @pytest.mark.parametrize(
     ("newest", "state"),
     [

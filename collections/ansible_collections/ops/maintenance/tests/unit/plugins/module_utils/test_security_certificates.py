@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_certificates, security_tls, security_x509, security_x509_names
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    security_certificates,
+    security_endpoints,
+    security_tls,
+    security_weak_ciphers,
+    security_x509,
+    security_x509_names,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -282,6 +289,71 @@ def test_old_protocols_and_weak_ciphers_are_found(authority, prepare, words):
         found = reviewed(authority, "good.pem", hosts=["app.example.com"], connect=server.connect)["tls_protocols"]
     assert (found.state, words in found.summary) == ("warning", True), found.summary
     assert ("TLS 1.0" in found.summary, "cipher" in found.summary) == (prepare is old, prepare is weak)
+
+
+def test_a_server_that_offers_no_weak_cipher_agrees_to_none(authority):
+    with Server(authority.path("good.pem"), authority.path("good.key")) as server:
+        host, port = security_tls.endpoint(server.connect)
+        assert security_weak_ciphers.ask((host, port), "app.example.com", 5) == ""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("ciphers", "families"), [("ALL:NULL", {"NULL", "anonymous"}), ("NULL:!aNULL", {"NULL"}), ("aNULL:!eNULL", {"anonymous"})]
+)
+def test_every_weak_family_that_openssl_speaks_is_told(authority, ciphers, families):
+    def prepare(context):
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+        context.set_ecdh_curve("prime256v1")
+
+    with Server(authority.path("good.pem"), authority.path("good.key"), prepare) as server:
+        told = security_weak_ciphers.ask(security_tls.endpoint(server.connect), "app.example.com", 5)
+    assert {word for word in told.replace(",", " ").split() if not word.startswith("(")} == families
+
+
+def test_the_certificate_for_the_name_that_is_asked_for_is_judged_not_the_first_one(authority):
+    """asr-12-5: a server has several certificates, and shows the one for the name that a client says before all else."""
+    asked = []
+
+    def several(context):
+        named = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        named.load_cert_chain(authority.path("good.pem"), authority.path("good.key"))
+
+        def choose(connection, name, _first):
+            asked.append(name)
+            if name == "app.example.com":
+                connection.context = named
+
+        context.sni_callback = choose
+
+    authority.leaf("first", days=3, names="DNS:first.example.com")
+    authority.joined("first.pem", "first.crt", "middle.crt")
+    with Server(authority.path("first.pem"), authority.path("first.key"), several) as server:
+        mine = reviewed(authority, "good.pem", hosts=["app.example.com"], connect=server.connect)
+        first = reviewed(authority, "good.pem", hosts=["first.example.com"], connect=server.connect)
+    assert (mine["certificate_served"].state, first["certificate_served"].state) == ("ok", "critical")
+    assert set(asked) == {"app.example.com", "first.example.com"}, "some greeting told no name, or another one"
+
+
+def test_an_endpoint_is_asked_by_its_name_too(authority):
+    def several(context):
+        named = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        named.load_cert_chain(authority.path("local.pem"), authority.path("local.key"))
+
+        def choose(connection, name, _first):
+            if name == "localhost":
+                connection.context = named
+
+        context.sni_callback = choose
+
+    authority.leaf("local", names="DNS:localhost")
+    authority.joined("local.pem", "local.crt", "middle.crt")
+    with Server(authority.path("soon.pem"), authority.path("soon.key"), several) as server:
+        port = security_tls.endpoint(server.connect)[1]
+        item = {"url": f"https://localhost:{port}/", "trust": authority.path("root.crt"), "judge_headers": False}
+        params = filled(security_endpoints.OPTIONS, {"endpoints": [item]})
+        found = {one.id: one.state for one in security_endpoints.look(Review(params, Host(), False, Host().now()))}
+    assert found == {f"security.{name}": "ok" for name in ("certificate_served", "certificate_name", "certificate_expiry", "tls_protocols")}
 
 
 def test_a_server_that_is_not_there_is_unknown(authority):

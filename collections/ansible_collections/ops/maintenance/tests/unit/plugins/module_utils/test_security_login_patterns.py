@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_login_patterns, security_logins, security_utmp
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    log_journal,
+    security_login_patterns,
+    security_logins,
+    security_utmp,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -39,7 +44,9 @@ class Application:
 
 
 @pytest.fixture
-def app(tmp_path):
+def app(tmp_path, monkeypatch):
+    """On a host so young that no log can reach further back."""
+    monkeypatch.setattr(log_journal, "host_since", lambda: 4e9)
     return Application(tmp_path)
 
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
+from array import array
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_attempts, security_login_sources, security_logins
-from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils import log_journal, security_attempts, security_login_sources, security_logins
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
 from ansible_collections.ops.maintenance.plugins.module_utils.security_attempts import Attempt, AuthReader, JsonReader
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
 
@@ -27,7 +29,8 @@ class FixedHost(Host):
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path_factory, monkeypatch):
-    """A folder of its own for what the next run is to know."""
+    """A folder of its own for what the next run is to know, and a host so young that no log can reach further back."""
+    monkeypatch.setattr(log_journal, "host_since", lambda: 4e9)
     monkeypatch.setenv("TEST_STATE_DIR", str(tmp_path_factory.mktemp("state")))
 
 
@@ -125,6 +128,16 @@ def test_a_success_after_failures_is_critical_in_whatever_order_the_lines_stand(
     assert reviewed(login_sources=[source(tmp_path, [early, *failures])])["success_after_failures"].state == "ok"
 
 
+def test_very_many_failures_and_successes_of_one_address_take_no_time():
+    """All failures added up for each success would be 2.5 thousand million steps."""
+    tally = security_login_sources.Tally(0, 10**9)
+    tally.failures["192.0.2.9"] = array("I", range(50_000))
+    tally.successes["192.0.2.9"] = [(moment, "mia") for moment in range(50_000)]
+    begun = time.process_time()
+    assert security_logins.intrusions(tally, 60_000) == []
+    assert time.process_time() - begun < 2
+
+
 def test_nothing_to_read_is_unknown_for_every_question(tmp_path):
     found = reviewed(login_sources=[{"name": "app", "paths": [str(tmp_path / "*.jsonl")]}])
     assert {finding.state for finding in found.values()} == {"unknown"}
@@ -187,6 +200,43 @@ def test_an_auth_log_counts_attempts_not_lines(tmp_path):
     assert found.state == "ok"
 
 
+@pytest.mark.parametrize(
+    ("program", "message", "account"),
+    [
+        ("login", "pam_unix(login:session): session opened for user mia(uid=1000) by LOGIN(uid=0)", "mia"),
+        ("login", "pam_unix(login:session): session opened for user root by LOGIN(uid=0)", "root"),
+        ("su", "pam_unix(su-l:session): session opened for user root(uid=0) by mia(uid=1000)", "root"),
+        ("sudo", "pam_unix(sudo-i:session): session opened for user root(uid=0) by mia(uid=1000)", "root"),
+        # no log-ins: root becoming another, one command, a job, and a text that only tells of it
+        ("su", "pam_unix(su:session): session opened for user postgres(uid=110) by (uid=0)", None),
+        ("sudo", "pam_unix(sudo:session): session opened for user root(uid=0) by mia(uid=1000)", None),
+        ("CRON", "pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)", None),
+        ("sudo", "mia : COMMAND=/bin/echo pam_unix(login:session): session opened for user eva(uid=1) by LOGIN(uid=0)", None),
+    ],
+)
+def test_log_ins_at_the_console_and_becoming_another_are_successes(tmp_path, program, message, account):
+    assert AuthReader().message(program, "7", message) == (account and Attempt(False, account, ""))
+    (tmp_path / "auth.log").write_text(f"Nov 20 10:03:00 web {program}[7]: {message}\n")
+    found = reviewed(login_sources=[{"name": "auth", "paths": [str(tmp_path / "auth.log")], "format": "auth"}])["failed_logins"]
+    assert f"{int(account is not None)} successful" in found.summary
+
+
+@pytest.mark.parametrize("text", ["", "Nov 20 10:03:00 web CRON[7]: nothing\n", AUTH])
+def test_an_auth_log_that_was_emptied_is_never_ok_unless_host_or_log_are_as_young(tmp_path, monkeypatch, text):
+    (tmp_path / "auth.log").write_text(text)
+    declared = {"name": "auth", "paths": [str(tmp_path / "auth.log")], "format": "auth"}
+    born = {"host": 0.0, "folder": 0.0}
+    monkeypatch.setattr(log_journal, "host_since", lambda: born["host"])
+    monkeypatch.setattr(FixedHost, "run", lambda _self, argv, **_: Ran(argv, 0, f"{born['folder']:.0f}\n", ""), raising=False)
+    reaches = text == AUTH  # its last line is of the first of November
+    for which in ("", "host", "folder"):
+        born.update(dict.fromkeys(born, 0.0), **({which: NOW.timestamp()} if which else {}))
+        found = reviewed(login_sources=[declared])
+        states = {found[name].state for name in ("failed_logins", "brute_force", "success_after_failures", "brute_force_accounts")}
+        assert states == ({"ok"} if which or reaches else {"unknown"})
+        assert reaches or which or "auth" in found["failed_logins"].not_covered
+
+
 def test_a_client_cannot_put_another_address_into_its_name():
     line = "x sshd[1]: Failed password for invalid user a from 127.0.0.1 port 1 ssh2 from 192.0.2.5 port 4000 ssh2"
     assert AuthReader().line(line) == Attempt(True, "a from 127.0.0.1 port 1 ssh2", "192.0.2.5")
@@ -228,6 +278,7 @@ def test_a_host_without_rsyslog_is_judged_by_its_journal_alone(tmp_path, monkeyp
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "system.journal").write_bytes(b"")
     monkeypatch.setattr(security_login_sources, "_JOURNAL_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(log_journal, "host_since", lambda: NOW.timestamp() - 5 * 3600)
     absent = {"name": "auth", "paths": [str(tmp_path / "auth.log")], "format": "auth"}
     records = [journal_record("Failed password for root from 192.0.2.5 port 4000 ssh2")]
     found = security_logins.look(Review(parameters(login_sources=[absent]), JournalHost(records), True, NOW))[0]
@@ -235,6 +286,8 @@ def test_a_host_without_rsyslog_is_judged_by_its_journal_alone(tmp_path, monkeyp
     application = {"name": "app", "paths": [str(tmp_path / "app.jsonl")]}
     found = security_logins.look(Review(parameters(login_sources=[absent, application]), JournalHost(records), True, NOW))[0]
     assert (found.state, "app: no file matches" in found.not_covered) == ("unknown", True)
+    monkeypatch.setattr(log_journal, "host_since", lambda: 0.0)
+    assert security_logins.look(Review(parameters(login_sources=[absent]), JournalHost(records), True, NOW))[0].state == "unknown"
 
 
 def test_a_journal_that_is_asked_for_and_absent_is_not_silence(tmp_path, monkeypatch):

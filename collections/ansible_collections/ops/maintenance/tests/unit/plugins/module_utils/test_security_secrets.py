@@ -183,6 +183,34 @@ def test_what_everyone_can_read_is_critical_only_where_its_folders_are_open(tree
     assert tree.scan().state == "warning"
 
 
+def test_one_closed_folder_on_the_way_closes_all_below_it(tree):
+    tree.write("private/sub/.env", "API_KEY=0123456789abcdef\n", 0o644)
+    (tree.root / "private").chmod(0o700)
+    (tree.root / "private/sub").chmod(0o755)
+    assert tree.scan(files="world_readable").state == "ok"
+    assert tree.scan().state == "warning"
+    (tree.root / "private").chmod(0o711)
+    assert tree.scan(files="world_readable").state == "critical"
+
+
+@pytest.mark.parametrize("gone", ["b.log", "c"])
+def test_what_is_rotated_away_during_a_scan_does_not_end_it(tree, monkeypatch, gone):
+    tree.write("a.log", "nothing\n")
+    tree.write("b.log", "nothing\n")
+    tree.write("c/d.log", "nothing\n")
+    tree.write("z.log", "password=hunter2hunter2\n")
+    looked = os.stat
+
+    def rotates(name, **given):
+        if name == "a.log" and (tree.root / gone).exists():
+            os.rename(tree.root / gone, tree.root.parent / "elsewhere")
+        return looked(name, **given)
+
+    monkeypatch.setattr(os, "stat", rotates)
+    found = tree.scan()
+    assert (found.state, found.value, found.not_covered) == ("warning", 1, "")
+
+
 def test_packed_logs_are_read_and_binary_files_are_not(tree):
     tree.write("app.log.1.gz", gzip.compress(b"x\ny\npassword=hunter2hunter2\n"))
     tree.write("core", b"\0\1password=hunter2hunter2\n")

@@ -190,7 +190,12 @@ def attacked(folder, *addresses):
     common = {"state_dir": str(folder / "kept"), "deadline": 0.0, "self_test": False, "run_id": "weekly-1"}
     source = {"name": "app", "paths": [str(folder / "app.jsonl")], "format": "auto", "timezone": "UTC", "silence_hours": 0.0}
     review = {**{name: option.get("default") for name, option in log_analysis.OPTIONS.items()}, **common, "sources": [source]}
-    given = {"login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}], "journal": "false", "updates": False}
+    given = {
+        "login_sources": [{"name": "app", "paths": [str(folder / "app.jsonl")]}],
+        "journal": "false",
+        "updates": False,
+        "accounts": False,
+    }
     return log_analysis.run(review, False, At()), security_review.run({**filled(security_review.OPTIONS, given), **common}, False, At())
 
 
