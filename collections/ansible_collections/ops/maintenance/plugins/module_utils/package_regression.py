@@ -141,11 +141,13 @@ def finding(
     way_back: t.Sequence[str],
     command: str,
     unsought: str = "",
+    rebooted: bool = False,
 ) -> Finding:
     """Judge what is worse than before the packages changed.
 
     :param command: what goes back to an old version, without the version.
     :param unsought: why old versions could not be looked for.
+    :param rebooted: whether the host booted since.
     """
     common: dict[str, t.Any] = {"id": "patching.regression", "subject": "host", "unit": "count", "threshold": "critical from 1"}
     if not found:
@@ -153,12 +155,13 @@ def finding(
         return Finding(state="ok", summary=summary, value=0, **common)
     cause = f" {', '.join(suspected)} is the likely cause." if suspected else ""
     whole = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    after = " and ".join(filter(None, [whole, "the reboot" if rebooted or not names else ""]))
     back = f"The old versions are still to be had: {command} {' '.join(way_back[:10])}"
     nothing = "No old version is to be had in the archives or the cache; put the host back from its snapshot."
     by_hand = f"Look which old versions are to be had ({command}), or put the host back from its snapshot."
     return Finding(
         state="critical",
-        summary=f"{many(len(found), 'thing')} worked before and not after {whole or 'the reboot'}: {found[0].said}.{cause}",
+        summary=f"{many(len(found), 'thing')} worked before and not after {after}: {found[0].said}.{cause}",
         value=len(found),
         advice=f"Look at it before another host is patched. {back if way_back else by_hand if unsought else nothing}",
         not_covered=unsought,
