@@ -15,7 +15,7 @@ from .judge import many
 from .package_versions import compare
 from .performance_host import parse_mounts
 from .record import Finding
-from .security_network import parse_sockets
+from .security_network import sockets_of
 
 Baseline = dict[str, t.Any]
 """``services`` that run, units that ``failed``, what is ``listening``, ``mounts``, ``kernel``."""
@@ -23,6 +23,10 @@ Baseline = dict[str, t.Any]
 _CLEAN_LOOKS = 3
 _FORWARDED = re.compile(r"^tcp/(?:127\.0\.0\.1|::1):60(?:1\d|[2-5]\d)$")
 """Ports that sshd opens for the displays of people's sessions."""
+_ASKS = re.compile(r"^udp/.*:\d{4,}$")
+"""Such a port may serve, or a resolver chose it for one question."""
+_SERVE_NOBODY = {68, 546, *range(600, 1024)} - {623, 631, 853}
+"""UDP ports of the clients of DHCP, and those of which programs of RPC take any (``bindresvport``), but for some that are a service's own."""
 
 
 def look(host: Host, proc: str = "/proc") -> Baseline:
@@ -36,7 +40,7 @@ def look(host: Host, proc: str = "/proc") -> Baseline:
     return {
         "services": running,
         "failed": failed,
-        "listening": _listening(proc),
+        "listening": listening(proc),
         "mounts": mounts,
         "kernel": host.run(["uname", "-r"]).stdout.strip(),
     }
@@ -49,18 +53,22 @@ def parse_units(text: str) -> tuple[list[str], list[str]]:
     return running, sorted(row[0] for row in rows if len(row) > 3 and row[2] == "failed")
 
 
-def _listening(proc: str) -> list[str]:
-    """Return the TCP sockets that wait on a port which is not handed out at random."""
+def remember(host: Host, proc: str = "/proc") -> Baseline:
+    """Look at what works, and leave out the ports that were only there for a moment."""
+    seen = look(host, proc)
+    if any(map(_ASKS.match, seen["listening"])):
+        host.sleep(1.0)
+        again = listening(proc)
+        seen["listening"] = [socket for socket in seen["listening"] if socket in again or not _ASKS.match(socket)]
+    return seen
+
+
+def listening(proc: str) -> list[str]:
+    """Return the sockets that wait, over TCP and UDP, on a port which is not handed out at random."""
     with open(os.path.join(proc, "sys/net/ipv4/ip_local_port_range"), encoding="ascii") as source:
         least = int(source.read().split()[0])
-    found = set()
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            with open(os.path.join(proc, table), encoding="ascii") as source:
-                found |= {str(socket) for socket in parse_sockets(source.read(), "tcp") if socket.port < least}
-        except FileNotFoundError:  # no IPv6
-            continue
-    return sorted(found)
+    waiting = [socket for socket in sockets_of(os.path.join(proc, "net")) if socket.port < least]
+    return sorted({str(socket) for socket in waiting if socket.protocol == "tcp" or socket.port not in _SERVE_NOBODY})
 
 
 class Regression(t.NamedTuple):
