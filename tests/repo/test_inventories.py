@@ -444,6 +444,18 @@ def test_asr_lists_pending_updates_of_every_kind_before_the_window_asr_01_4():
     assert {"patching.pending", "patching.overdue", "node.vulnerable", "postgresql_minor.pending"} <= set(item["evidence"])
 
 
+def test_flow_renews_for_the_nginx_in_its_container_and_asks_that_what_it_serves_flow_sec_6():
+    """Whether the container sees the renewed files shows in what its published port serves after the reload."""
+    known = values("flow_motion")
+    (declared,) = known["certificate_renewal_certificates"]
+    inside = ["docker", "compose", "--project-directory", "/srv/flow-motion", "exec", "-T", "nginx", "nginx"]
+    assert declared["check_command"] == [*inside, "-t"]
+    assert declared["reload_command"] == [*inside, "-s", "reload"], "a reload, or connections break off"
+    assert "service" not in declared, "the unit of the host serves nothing there"
+    assert declared["connect"] == "flow-motion.internal:443"
+    assert known["security_review_certificates"][0]["path"] == f"/etc/letsencrypt/live/{declared['name']}/cert.pem"
+
+
 def test_flow_updates_python_services_within_their_ranges_and_tests_them_flow_weekly_2():
     [service] = values("flow_motion")["patching_python_environments"]
     assert service["requirements"].endswith("requirements.txt")
