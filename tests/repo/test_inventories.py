@@ -434,6 +434,14 @@ def test_no_run_brings_a_new_major_version_of_what_an_application_runs_on_neff_q
     assert [name for name in ("postgresql-16", "postgresql-client-16", "postgresql-common", "libpq5") if kept.keeps(name)] == []
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_packages_are_fetched_before_the_window_where_a_daily_run_precedes_it(system):
+    known = values(system)
+    assert known.get("patching_predownload", False) is ("daily" in known["maintenance_windows"])
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["daily"]
+    assert any("patching" in stage for stage in steps.values())
+
+
 def test_the_systems_with_a_server_of_postgresql_are_these():
     assert [system for system in SYSTEMS if values(system).get("maintenance_postgresql")] == sorted(WITH_DATABASE)
 
