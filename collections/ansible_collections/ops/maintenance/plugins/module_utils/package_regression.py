@@ -23,6 +23,8 @@ Baseline = dict[str, t.Any]
 _CLEAN_LOOKS = 3
 _FORWARDED = re.compile(r"^tcp/(?:127\.0\.0\.1|::1):60(?:1\d|[2-5]\d)$")
 """Ports that sshd opens for the displays of people's sessions."""
+_OF_ONE_ADDRESS = re.compile(r"^udp/(?!127\.|0\.0\.0\.0:|:::|::1:)")
+"""Temporary addresses of IPv6 are others after a reboot; services of UDP often take each address by itself."""
 _ASKS = re.compile(r"^udp/.*:\d{4,}$")
 """Such a port may serve, or a resolver chose it for one question."""
 _SERVE_NOBODY = {68, 546, *range(600, 1024)} - {623, 631, 853}
@@ -87,12 +89,18 @@ def compare_with(before: Baseline, now: Baseline, units: t.Mapping[str, t.Mappin
     for unit in sorted((set(before["services"]) - set(now["services"])) | (set(now["failed"]) - set(before["failed"]))):
         said = _unit(unit, unit in now["failed"], units.get(unit, {}))
         found += [Regression(said, unit)] if said else []
-    gone = sorted(set(before["listening"]) - set(now["listening"]))
-    found += [Regression(f"nothing listens on {socket} any more") for socket in gone if not _FORWARDED.match(socket)]
+    found += [Regression(f"nothing listens on {socket} any more") for socket in _gone(set(before["listening"]), set(now["listening"]))]
     found += [Regression(f"{mount} is not mounted any more") for mount in sorted(set(before["mounts"]) - set(now["mounts"]))]
     if compare(now["kernel"], before["kernel"]) < 0:
         found.append(Regression(f"kernel {now['kernel']} runs, before it was the newer {before['kernel']}"))
     return found
+
+
+def _gone(before: set[str], now: set[str]) -> list[str]:
+    """Return the ports on which nothing listens any more; one over UDP that has another address of the host by now is not gone."""
+    came = {socket.rpartition(":")[2] for socket in now - before if _OF_ONE_ADDRESS.match(socket)}
+    moved = {socket for socket in before if _OF_ONE_ADDRESS.match(socket) and socket.rpartition(":")[2] in came}
+    return sorted(socket for socket in before - now - moved if not _FORWARDED.match(socket))
 
 
 def _unit(unit: str, failed: bool, shown: t.Mapping[str, str]) -> str:

@@ -114,6 +114,24 @@ def test_port_of_a_resolver_that_was_only_asking_is_not_remembered_and_one_that_
     assert regression.remember(host, str(proc))["listening"] == sorted([*SERVING, "udp/0.0.0.0:1194"])
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "gone"),
+    [
+        ("udp/2001:db8::5:123", "udp/2001:db8::7:123", False),  # another temporary address
+        ("udp/2001:db8::5:123", "udp/2001:db8::7:53", True),
+        ("udp/192.0.2.1:53", "udp/127.0.0.1:53", True),  # now for the host alone
+        ("udp/0.0.0.0:53", "udp/192.0.2.1:53", True),
+        ("udp/:::53", "udp/192.0.2.1:53", True),
+        ("tcp/192.0.2.1:53", "tcp/192.0.2.7:53", True),
+        ("tcp/192.0.2.1:53", "udp/192.0.2.1:53", True),
+    ],
+)
+def test_a_port_over_udp_may_move_to_another_address_of_the_host(before, now, gone):
+    listening = BEFORE["listening"]
+    found = regression.compare_with({**BEFORE, "listening": [*listening, before]}, {**BEFORE, "listening": [*listening, now]}, {})
+    assert bool(found) is gone
+
+
 def test_a_real_socket_over_udp_is_seen_while_it_waits():
     least = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waiting:
