@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import logrotate, logrotate_config, logrotate_files, logrotate_tree
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    log_resume,
+    log_scan,
+    logrotate,
+    logrotate_config,
+    logrotate_files,
+    logrotate_tree,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, VerifyError
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 
@@ -167,6 +174,32 @@ def test_a_declared_file_is_written_sound_and_rotates(params):
     ran(params)
     assert ((LOGS / "app.log.1").stat().st_size, (LOGS / "app.log").stat().st_uid) == (3000, 33)
     assert faults(params) == {}
+
+
+@pytest.mark.parametrize(("tool", "suffix"), [("gzip", ".gz"), ("xz", ".xz"), ("bzip2", ".bz2"), ("zstd", ".zst")])
+def test_each_line_counts_once_across_rotation_whatever_logrotate_packs_with(params, tool, suffix):
+    log = LOGS / "app.log"
+    packs = f"compress\n    compresscmd /usr/bin/{tool}\n    compressext {suffix}\n"
+    entry("planted", f"{LOGS}/app.log {{\n    rotate 3\n    create\n    {packs}}}\n")
+    known, counted = {}, []
+    for lines in (30, 20):
+        log.write_text("".join(f"2026-11-20 10:00:00 ERROR line {lines} {n}\n" for n in range(10)))
+        counted.append(count(known))
+        with log.open("a") as more:
+            more.writelines(f"2026-11-20 11:00:00 ERROR late {n}\n" for n in range(lines))
+        subprocess.run(["logrotate", "--force", "-s", params["state_file"], str(FOLDER / "planted")], check=True, capture_output=True)
+        assert (LOGS / f"app.log.1{suffix}").exists()
+        counted.append(count(known))
+    assert counted == [10, 30, 10, 20]
+
+
+def count(known):
+    """Read on with what is known, and return the lines that came."""
+    now = time.time()
+    (one,) = log_scan.scan([log_scan.Source("app", [f"{LOGS}/app.log*"])], 0.0, now, known)
+    assert [seen.problem for seen in one.files.values() if seen.problem] == one.problems == []
+    known.update(log_resume.remember(known, one.marks(), now))
+    return one.tally.lines
 
 
 def test_a_path_of_the_distribution_is_refused(params):

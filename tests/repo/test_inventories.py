@@ -419,10 +419,49 @@ def test_asr_updates_its_database_server_only_by_minor_releases_in_the_window_as
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_no_run_brings_a_new_major_version_of_what_an_application_runs_on_neff_quarterly_19(system):
+    """Node.js stays as a person installed it; a server of PostgreSQL takes fixes of its own major version and no other."""
+    known = values(system)
+    kept = package_plan.Rules.of({"hold": known["patching_hold"]})
+    assert known["patching_node_projects"], "all five have Node.js"
+    assert [name for name in ("nodejs", "nodejs-doc", "npm") if kept.keeps(name) != "held"] == []
+    assert kept.keeps("openssl") == ""
+    if not known.get("maintenance_postgresql") or known.get("patching_postgresql"):
+        return  # no server, or one that postgresql_minor_update alone updates
+    brings = ("postgresql", "postgresql-contrib", "postgresql-client")
+    assert [name for name in brings if kept.keeps(name) != "held"] == []
+    assert [name for name in ("postgresql-16", "postgresql-client-16", "postgresql-common", "libpq5") if kept.keeps(name)] == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_packages_are_fetched_before_the_window_where_a_daily_run_precedes_it(system):
+    known = values(system)
+    assert known.get("patching_predownload", False) is ("daily" in known["maintenance_windows"])
+    steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"]["daily"]
+    assert any("patching" in stage for stage in steps.values())
+
+
+def test_the_systems_with_a_server_of_postgresql_are_these():
+    assert [system for system in SYSTEMS if values(system).get("maintenance_postgresql")] == sorted(WITH_DATABASE)
+
+
 def test_asr_lists_pending_updates_of_every_kind_before_the_window_asr_01_4():
     [item] = [item for item in values("asr_po")["maintenance_checklist"] if item["id"] == "updates-listed"]
     assert item["phase"] == "pre"
     assert {"patching.pending", "patching.overdue", "node.vulnerable", "postgresql_minor.pending"} <= set(item["evidence"])
+
+
+def test_flow_renews_for_the_nginx_in_its_container_and_asks_that_what_it_serves_flow_sec_6():
+    """Whether the container sees the renewed files shows in what its published port serves after the reload."""
+    known = values("flow_motion")
+    (declared,) = known["certificate_renewal_certificates"]
+    inside = ["docker", "compose", "--project-directory", "/srv/flow-motion", "exec", "-T", "nginx", "nginx"]
+    assert declared["check_command"] == [*inside, "-t"]
+    assert declared["reload_command"] == [*inside, "-s", "reload"], "a reload, or connections break off"
+    assert "service" not in declared, "the unit of the host serves nothing there"
+    assert declared["connect"] == "flow-motion.internal:443"
+    assert known["security_review_certificates"][0]["path"] == f"/etc/letsencrypt/live/{declared['name']}/cert.pem"
 
 
 def test_flow_updates_python_services_within_their_ranges_and_tests_them_flow_weekly_2():

@@ -16,7 +16,13 @@ from ansible.template import Templar, trust_as_template
 from production import ROOT, hosts, inventory, values
 
 from ansible_collections.ops.maintenance.plugins.action.validation import judge_body
-from ansible_collections.ops.maintenance.plugins.module_utils import security_app_disable, security_app_users, security_attestations
+from ansible_collections.ops.maintenance.plugins.module_utils import (
+    security_account_rights,
+    security_account_use,
+    security_app_disable,
+    security_app_users,
+    security_attestations,
+)
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import Review, filled
@@ -290,3 +296,39 @@ def test_every_system_is_measured_by_the_whole_baseline_each_month(system):
     for cadence in ("monthly", "quarterly"):
         steps = inventory_check.role_options()["cycle"]["maintenance_steps"]["default"][cadence]
         assert any("security_review" in stage for stage in steps.values())
+
+
+SYSTEMS = ["asr_po", "flow_motion", "fossawork", "neff_paving", "netpost"]
+
+
+def account_findings(system: str, etc: Path, *more: str) -> dict[str, Finding]:
+    """Judge a host that has the accounts of the roster as services, and those given as people who may become root."""
+    roster = values(system)["security_review_roster"]
+    services = [entry["account"] for entry in roster if entry["account"] != "root"]
+    users = {"root": 0, **{name: 900 + n for n, name in enumerate(services)}, **{name: 1000 + n for n, name in enumerate(more)}}
+    (etc / "passwd").write_text("".join(f"{name}:x:{uid}:{uid}::/nonexistent:/bin/sh\n" for name, uid in users.items()))
+    groups = "".join(f"{name}:x:{uid}:\n" for name, uid in users.items())
+    (etc / "group").write_text(f"{groups}sudo:x:27:{','.join(more)}\n")
+    (etc / "shadow").write_text("".join(f"{name}:!:20000:0:99999:7:::\n" for name in users))
+    spec = {**security_account_use.OPTIONS, **security_account_rights.OPTIONS}
+    review = Review(filled(spec, {"roster": roster}), Host(), True, NOW, str(etc))
+    return {one.id: one for part in (security_account_use, security_account_rights) for one in part.look(review)}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_account_that_nobody_answers_for_is_told_on_each_system_and_its_own_are_not(system, tmp_path):
+    asked_about = ("security.account_owner", "security.admin_groups")
+    sound = account_findings(system, tmp_path)
+    assert [sound[name].state for name in asked_about] == ["ok", "ok"]
+    found = account_findings(system, tmp_path, "mallory")
+    assert [found[name].state for name in asked_about] == ["warning", "warning"]
+    assert [list(found[name].evidence) for name in asked_about] == [["mallory"], ["mallory: sudo"]]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_whoever_answers_for_an_account_is_among_the_contacts(system):
+    roster = values(system)["security_review_roster"]
+    assert {entry["owner"] for entry in roster} <= set(values(system)["maintenance_contacts"])
+    assert [entry["account"] for entry in roster if entry.get("admin")] == ["root"], "no account of people is guessed"
+    owned = {file["owner"] for file in values(system).get("security_review_files", []) if "owner" in file}
+    assert owned <= {entry["account"] for entry in roster}

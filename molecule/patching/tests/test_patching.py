@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,17 @@ def test_update_that_waited_too_long_was_overdue_and_is_not_any_more(name):
 @pytest.mark.parametrize("name", WHOLE)
 def test_lock_was_awaited_and_its_holder_named(name):
     assert any("python3" in one["summary"] and "held the lock" in one["summary"] for one in found(name, CONVERGE, "patching.lock"))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_archives_lay_in_the_cache_before_the_installation_which_had_nothing_left_to_fetch(name):
+    (fetched,) = of_kind("record", runs()[CONVERGE], host=name, task="Apply | Fetch the planned packages")
+    assert [(action["operation"], action["status"]) for action in fetched["actions"]] == [("download", "changed")]
+    (ready,) = of_kind("record", runs()[CONVERGE], host=name, task="Apply | Make the host ready")
+    assert ready["actions"] == []
+    archives = " ".join(f"/var/cache/apt/archives/{package}_1.1_all.deb" for package in ("demo-tls", "demo-conf", "demo-both"))
+    came = testinfra.get_host(f"docker://{name}").check_output(f"stat -c %Z {archives}").split()
+    assert max(map(int, came)) <= datetime.fromisoformat(ready["started"]).timestamp()
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -288,6 +288,7 @@ class LineReader:
         if program is None:
             self.problem = f"the command {name} is not installed, so nothing was read from it"
             return
+        os.lseek(source.fileno(), 0, os.SEEK_SET)  # the command shares the descriptor, which is where the buffer was read to
         argv = [program, "-dc"]
         with subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
             output = t.cast("t.BinaryIO", child.stdout)

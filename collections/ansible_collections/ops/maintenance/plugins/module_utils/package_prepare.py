@@ -56,7 +56,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
 def _baseline(host: Host, findings: list[Finding]) -> package_regression.Baseline:
     """Remember what works now; where that cannot be seen, a regression will not be either, which is said."""
     try:
-        return package_regression.look(host)
+        return package_regression.remember(host)
     except (MaintenanceError, OSError) as error:
         findings.append(package_regression.unseen(str(error)))
         return {}

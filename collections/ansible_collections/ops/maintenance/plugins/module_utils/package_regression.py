@@ -15,7 +15,7 @@ from .judge import many
 from .package_versions import compare
 from .performance_host import parse_mounts
 from .record import Finding
-from .security_network import parse_sockets
+from .security_network import sockets_of
 
 Baseline = dict[str, t.Any]
 """``services`` that run, units that ``failed``, what is ``listening``, ``mounts``, ``kernel``."""
@@ -23,6 +23,12 @@ Baseline = dict[str, t.Any]
 _CLEAN_LOOKS = 3
 _FORWARDED = re.compile(r"^tcp/(?:127\.0\.0\.1|::1):60(?:1\d|[2-5]\d)$")
 """Ports that sshd opens for the displays of people's sessions."""
+_OF_ONE_ADDRESS = re.compile(r"^udp/(?!127\.|0\.0\.0\.0:|:::|::1:)")
+"""Temporary addresses of IPv6 are others after a reboot; services of UDP often take each address by itself."""
+_ASKS = re.compile(r"^udp/.*:\d{4,}$")
+"""Such a port may serve, or a resolver chose it for one question."""
+_SERVE_NOBODY = {68, 546, *range(600, 1024)} - {623, 631, 853}
+"""UDP ports of the clients of DHCP, and those of which programs of RPC take any (``bindresvport``), but for some that are a service's own."""
 
 
 def look(host: Host, proc: str = "/proc") -> Baseline:
@@ -36,7 +42,7 @@ def look(host: Host, proc: str = "/proc") -> Baseline:
     return {
         "services": running,
         "failed": failed,
-        "listening": _listening(proc),
+        "listening": listening(proc),
         "mounts": mounts,
         "kernel": host.run(["uname", "-r"]).stdout.strip(),
     }
@@ -49,18 +55,22 @@ def parse_units(text: str) -> tuple[list[str], list[str]]:
     return running, sorted(row[0] for row in rows if len(row) > 3 and row[2] == "failed")
 
 
-def _listening(proc: str) -> list[str]:
-    """Return the TCP sockets that wait on a port which is not handed out at random."""
+def remember(host: Host, proc: str = "/proc") -> Baseline:
+    """Look at what works, and leave out the ports that were only there for a moment."""
+    seen = look(host, proc)
+    if any(map(_ASKS.match, seen["listening"])):
+        host.sleep(1.0)
+        again = listening(proc)
+        seen["listening"] = [socket for socket in seen["listening"] if socket in again or not _ASKS.match(socket)]
+    return seen
+
+
+def listening(proc: str) -> list[str]:
+    """Return the sockets that wait, over TCP and UDP, on a port which is not handed out at random."""
     with open(os.path.join(proc, "sys/net/ipv4/ip_local_port_range"), encoding="ascii") as source:
         least = int(source.read().split()[0])
-    found = set()
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            with open(os.path.join(proc, table), encoding="ascii") as source:
-                found |= {str(socket) for socket in parse_sockets(source.read(), "tcp") if socket.port < least}
-        except FileNotFoundError:  # no IPv6
-            continue
-    return sorted(found)
+    waiting = [socket for socket in sockets_of(os.path.join(proc, "net")) if socket.port < least]
+    return sorted({str(socket) for socket in waiting if socket.protocol == "tcp" or socket.port not in _SERVE_NOBODY})
 
 
 class Regression(t.NamedTuple):
@@ -79,12 +89,18 @@ def compare_with(before: Baseline, now: Baseline, units: t.Mapping[str, t.Mappin
     for unit in sorted((set(before["services"]) - set(now["services"])) | (set(now["failed"]) - set(before["failed"]))):
         said = _unit(unit, unit in now["failed"], units.get(unit, {}))
         found += [Regression(said, unit)] if said else []
-    gone = sorted(set(before["listening"]) - set(now["listening"]))
-    found += [Regression(f"nothing listens on {socket} any more") for socket in gone if not _FORWARDED.match(socket)]
+    found += [Regression(f"nothing listens on {socket} any more") for socket in _gone(set(before["listening"]), set(now["listening"]))]
     found += [Regression(f"{mount} is not mounted any more") for mount in sorted(set(before["mounts"]) - set(now["mounts"]))]
     if compare(now["kernel"], before["kernel"]) < 0:
         found.append(Regression(f"kernel {now['kernel']} runs, before it was the newer {before['kernel']}"))
     return found
+
+
+def _gone(before: set[str], now: set[str]) -> list[str]:
+    """Return the ports on which nothing listens any more; one over UDP that has another address of the host by now is not gone."""
+    came = {socket.rpartition(":")[2] for socket in now - before if _OF_ONE_ADDRESS.match(socket)}
+    moved = {socket for socket in before if _OF_ONE_ADDRESS.match(socket) and socket.rpartition(":")[2] in came}
+    return sorted(socket for socket in before - now - moved if not _FORWARDED.match(socket))
 
 
 def _unit(unit: str, failed: bool, shown: t.Mapping[str, str]) -> str:
@@ -141,11 +157,13 @@ def finding(
     way_back: t.Sequence[str],
     command: str,
     unsought: str = "",
+    rebooted: bool = False,
 ) -> Finding:
     """Judge what is worse than before the packages changed.
 
     :param command: what goes back to an old version, without the version.
     :param unsought: why old versions could not be looked for.
+    :param rebooted: whether the host booted since.
     """
     common: dict[str, t.Any] = {"id": "patching.regression", "subject": "host", "unit": "count", "threshold": "critical from 1"}
     if not found:
@@ -153,12 +171,13 @@ def finding(
         return Finding(state="ok", summary=summary, value=0, **common)
     cause = f" {', '.join(suspected)} is the likely cause." if suspected else ""
     whole = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    after = " and ".join(filter(None, [whole, "the reboot" if rebooted or not names else ""]))
     back = f"The old versions are still to be had: {command} {' '.join(way_back[:10])}"
     nothing = "No old version is to be had in the archives or the cache; put the host back from its snapshot."
     by_hand = f"Look which old versions are to be had ({command}), or put the host back from its snapshot."
     return Finding(
         state="critical",
-        summary=f"{many(len(found), 'thing')} worked before and not after {whole or 'the reboot'}: {found[0].said}.{cause}",
+        summary=f"{many(len(found), 'thing')} worked before and not after {after}: {found[0].said}.{cause}",
         value=len(found),
         advice=f"Look at it before another host is patched. {back if way_back else by_hand if unsought else nothing}",
         not_covered=unsought,

@@ -49,6 +49,12 @@ def reconcile(
     return kept + others
 
 
+def _reconcile(params: t.Mapping[str, t.Any], packages: t.Mapping[str, Installed], check_mode: bool) -> list[Action]:
+    """Reconcile the plan; what was installed before a reboot has been counted, so afterwards only what is not there any more is told."""
+    actions = reconcile(params["plan"], packages, check_mode, params["manager_output"])
+    return [action for action in actions if action.status == "failed"] if params["boot_before"] else actions
+
+
 def reason_for(name: str, message: str) -> str:
     """Find in the output of dpkg or dnf why a package failed: the script's last words, and what was made of them."""
     lines = [line.strip() for line in message.splitlines()]
@@ -94,7 +100,7 @@ def run(params: dict[str, t.Any], check_mode: bool, host: Host) -> Outcome:
     """Reconcile, restart what may be restarted, and look at everything again."""
     backend = choose(params["backend"], host)(host, params["security_archives"])
     packages = backend.installed()
-    actions = reconcile(params["plan"], packages, check_mode, params["manager_output"])
+    actions = _reconcile(params, packages, check_mode)
     state = package_state.look(host, packages)
     due = package_state.choose_restarts(state.stale, params["restart"], params["restart_exclude"])
     if check_mode:
@@ -122,7 +128,8 @@ def _compare(
     ways, unsought = _ways_back(backend, params["plan"]) if found else ([], "")
     suspected = package_regression.suspects(host, found, names, backend.owners)
     back = [way.spec for way in ways if way.spec and (way.name in suspected or not suspected)]
-    findings.append(package_regression.finding(found, names, suspected, back, backend.downgrade, unsought))
+    rebooted = any((action.operation, action.status) == ("reboot", "changed") for action in actions)
+    findings.append(package_regression.finding(found, names, suspected, back, backend.downgrade, unsought, rebooted))
     if found and params["downgrade"]:
         actions += _go_back(params, host, backend, ways, suspected, sorted({one.unit for one in found if one.unit}))
     return found

@@ -15,7 +15,7 @@ description:
   - Repairs what was interrupted and unmet dependencies where O(repair) allows that, never by removing a package.
   - Removes exactly the packages of O(remove), or none when the package manager would remove anything else with them.
   - Fetches what is to be installed, so that the installation itself needs no network.
-  - Remembers which services run, which ports listen, what is mounted and which kernel runs, for
+  - Remembers which services run, which ports listen (TCP and UDP), what is mounted and which kernel runs, for
     M(ops.maintenance.package_updates_verify) to compare.
 extends_documentation_fragment:
   - ops.maintenance.common

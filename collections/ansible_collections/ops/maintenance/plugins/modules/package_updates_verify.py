@@ -25,6 +25,7 @@ options:
   plan:
     description:
       - The plan that was to be installed, as M(ops.maintenance.package_updates_info) returned it.
+      - With O(boot_before) it names what may have made something worse, and only packages that are not there any more are told.
     type: list
     elements: dict
     default: []

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -29,7 +30,14 @@ from ansible_collections.ops.maintenance.plugins.module_utils.log_lines import (
 )
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc).timestamp()
-PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+def zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=data, check=True, capture_output=True).stdout
+
+
+PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstd}
+NO_ZSTD = pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd; tests/hosts/test_logrotate.py has it")
 
 
 @given(
@@ -51,7 +59,7 @@ def test_lines_come_back_whole_or_cut_at_the_limit(tmp_path_factory, lines, limi
     assert (reader.problem, reader.position) == ("", len(data))
 
 
-@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("suffix", [pytest.param(one, marks=NO_ZSTD) if one == ".zst" else one for one in PACKERS])
 def test_every_compression_is_read(tmp_path, suffix):
     path = tmp_path / f"log{suffix}"
     path.write_bytes(PACKERS[suffix](b"one\ntwo\n") + (PACKERS[suffix](b"three\n")))

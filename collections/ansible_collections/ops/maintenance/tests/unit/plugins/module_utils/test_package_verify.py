@@ -12,8 +12,10 @@ import pytest
 from ansible_collections.ops.maintenance.plugins.module_utils import package_state as state
 from ansible_collections.ops.maintenance.plugins.module_utils import package_verify as verify
 from ansible_collections.ops.maintenance.plugins.module_utils import reboot_need as need
+from ansible_collections.ops.maintenance.plugins.module_utils.apt_downgrade import Way
 from ansible_collections.ops.maintenance.plugins.module_utils.apt_packages import Installed
-from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
+from ansible_collections.ops.maintenance.plugins.module_utils.host import Host, Ran
+from ansible_collections.ops.maintenance.plugins.module_utils.package_regression import Regression
 
 PLAN = [{"name": "foo", "installed": "1.0", "version": "1.1"}]
 DPKG_SAID = """Setting up foo (1.1) ...
@@ -168,6 +170,81 @@ class NoTools(Host):
 
     def which(self, name):  # noqa: ARG002
         return None
+
+
+class Runs(NoTools):
+    """A host on which every command does what it is to do."""
+
+    def run(self, argv, **_more):
+        return Ran(argv, 0, "active", "")
+
+
+class Updated:
+    """The backend of a host whose updates of foo and bar are installed."""
+
+    downgrade = "apt-get install --allow-downgrades"
+
+    def __init__(self):
+        self.installed_again = []
+
+    def installed(self):
+        return {name: Installed(name, "1.1", "install", "installed") for name in ("foo", "bar")}
+
+    def ways_back(self, plan):
+        return [Way(item["name"], item["installed"], item["version"], f"{item['name']}={item['installed']}") for item in plan]
+
+    def owners(self, _paths):
+        return {"foo"}
+
+    def go_back(self, found):
+        self.installed_again += [way.spec for way in found]
+        return []
+
+
+@pytest.fixture
+def after_reboot(monkeypatch):
+    """Verify on a host that booted anew and on which foo.service does not run any more."""
+    backend = Updated()
+    worse = [Regression("foo.service runs no more", "foo.service")]
+    monkeypatch.setattr(verify, "choose", lambda *_: lambda *_: backend)
+    monkeypatch.setattr(verify.package_regression, "settle", lambda *_: worse)
+    monkeypatch.setattr(
+        verify.package_regression.inventory_of_host,
+        "units",
+        lambda *_: [{"Id": "foo.service", "FragmentPath": "/usr/lib/systemd/system/foo"}],
+    )
+    monkeypatch.setattr(state, "look", lambda *_: state.State(backend.installed(), need.Stale({}), [], [], "id/2"))
+
+    def run(**given):
+        common = {"deadline": 0.0, "state_dir": "", "boot_before": "id/1", "baseline": {"services": ["foo.service"]}}
+        params = {**{name: option.get("default") for name, option in verify.OPTIONS.items()}, **common, **given}
+        return verify.run(params, False, Runs()), backend
+
+    return run
+
+
+BOTH = [*PLAN, {"name": "bar", "installed": "1.0", "version": "1.1"}]
+
+
+def test_what_is_worse_after_the_reboot_is_laid_to_the_packages_and_the_way_back_told(after_reboot):
+    outcome, backend = after_reboot(plan=BOTH)
+    (found,) = [one for one in outcome.findings if one.id == "patching.regression"]
+    assert (
+        found.summary == "1 thing worked before and not after foo, bar and the reboot: foo.service runs no more. foo is the likely cause."
+    )
+    assert "foo=1.0" in found.advice
+    assert (outcome.status, backend.installed_again) == ("failed", [])
+
+
+def test_after_the_reboot_old_versions_come_back_where_that_is_declared(after_reboot):
+    _, backend = after_reboot(plan=BOTH, downgrade=True)
+    assert backend.installed_again[0] == "foo=1.0"
+
+
+def test_packages_count_once_and_one_that_the_reboot_lost_is_failed(after_reboot):
+    outcome, _ = after_reboot(plan=[*BOTH, {"name": "lost", "installed": "1.0", "version": "1.1"}])
+    upgrades = [(action.subject, action.status) for action in outcome.actions if action.operation == "upgrade"]
+    assert upgrades == [("lost", "failed")]
 
 
 def process(proc: pathlib.Path, pid: str, unit: str, maps: str = MAPS) -> None:

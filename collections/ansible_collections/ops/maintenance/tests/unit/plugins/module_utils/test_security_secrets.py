@@ -38,6 +38,13 @@ def test_a_declared_day_is_judged_by_the_rule(tmp_path, day, state):
     assert aged(tmp_path, kind="date", date=day, warning_days=90, critical_days=365).state == state
 
 
+@pytest.mark.parametrize("day", ["2026-08-01", "2025-11-01"])
+def test_who_is_to_replace_a_secret_is_told_of_the_overlap_and_of_the_restarts_flow_sec_8(tmp_path, day):
+    told = aged(tmp_path, kind="date", date=day, warning_days=90, critical_days=365).advice
+    assert told == "Replace it; keep old and new valid together until every consumer was restarted."
+    assert aged(tmp_path, kind="date", date="2026-11-01").advice == ""
+
+
 def test_the_time_of_a_file_is_an_estimate(tmp_path):
     path = tmp_path / "key"
     path.write_text("s3cret")
