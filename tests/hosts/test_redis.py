@@ -413,6 +413,9 @@ def test_a_key_that_is_used_in_the_last_moment_stays(redis, tmp_path, monkeypatc
     assert done.returned["keys"] == 4
     with redis.client() as client:
         assert keys(client) == [b"app:3"]
+        put(client, "app:3", 20 * DAY)
+    none = run(tmp_path, declared(redis.socket, databases=[database(prefix("app:", remove_idle_days=14.0))]))
+    assert (none.status, one(none, "redis.stale_keys").value, none.returned["keys"]) == ("ok", 0, 0)
 
 
 def test_only_the_declared_database(redis, tmp_path):

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT, REMOVAL = "Apply | Take a proven snapshot before the first row goes", "Apply | Move or remove the rows"
+RUN_ID = "weekly-20261121T020000Z-3fa9"
 
 
 def play(folder: Path, roles: list[str], given: dict[str, object], *more: str) -> tuple[int, str]:
@@ -79,3 +80,30 @@ def test_a_redis_server_that_data_retention_has_looked_at_is_not_reviewed_again(
     tasks = yaml.safe_load((ROOT / "collections/ansible_collections/ops/maintenance/roles/data_retention/tasks/main.yml").read_text())
     (step,) = [task for task in tasks[0]["block"] if "ops.maintenance.redis_upkeep" in task]
     assert step["register"] == "__data_retention_redis"
+
+
+def sealing(folder: Path) -> dict[str, object]:
+    """The variables by which the role snapshot seals."""
+    (folder / "key").write_text("a key\n")
+    seal = ["openssl", "enc", "-aes-256-cbc", "-pbkdf2", "-pass", f"file:{folder}/key"]
+    return {"snapshot_encrypt_command": seal, "snapshot_decrypt_command": [*seal, "-d"], "snapshot_root": str(folder / "snapshots")}
+
+
+def retained(folder: Path) -> str:
+    """What the role says from its snapshot on, where the inventory seals snapshots."""
+    return run(folder, data_retention_postgresql=[], maintenance_run_id=RUN_ID, **sealing(folder))[1]
+
+
+def test_the_sealed_snapshot_that_the_run_has_is_opened_before_rows_go(tmp_path):
+    (tmp_path / "env").write_text("A=1\n")
+    given = {"maintenance_run_id": RUN_ID, "snapshot_paths": [str(tmp_path / "env")], "snapshot_packages": False, **sealing(tmp_path)}
+    code, said = play(tmp_path, ["snapshot"], given)
+    assert code == 0, said
+    assert REMOVAL in retained(tmp_path)
+
+
+def test_a_snapshot_that_is_taken_before_rows_go_is_sealed_as_all_of_them(tmp_path):
+    assert REMOVAL in retained(tmp_path)
+    held = json.loads((tmp_path / "snapshots" / RUN_ID / "manifest.json").read_text())
+    assert held["sealed"]["with"] == "openssl enc"
+    assert (tmp_path / "snapshots" / RUN_ID / "content.sealed").exists()

@@ -18,7 +18,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from . import sqlite_db
-from .backup_sets import HOUR, Declared, matches
+from .backup_sets import HOUR, Declared, matches, may_be_behind
 from .backup_stream import DamagedError, OnePass, Reader, UnsupportedError, is_tar, tar_members
 from .errors import MaintenanceError
 from .judge import human_bytes, human_seconds
@@ -227,7 +227,7 @@ def _note_name(name: str, required: t.Sequence[str], seen: Seen) -> None:
 
 
 def _rpo_verdict(seconds: float, declared: Declared, what: str) -> Verdict:
-    limit = (declared["maximum_rpo_hours"] or declared["maximum_age_hours"]) * HOUR
+    limit = may_be_behind(declared)
     text = f"{what} is {human_seconds(seconds)} behind the source"
     return Verdict(5, "critical" if seconds > limit else "ok", f"{text} (limit {human_seconds(limit)})")
 

@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
 
 _INTERVALS = {"hourly": HOUR, "daily": DAY, "weekly": 7 * DAY}
 _LOOKED_AT = 20
+_FILES = ("files", "borg", "restic")
 
 
 def conflicts(declared: Declared) -> list[Finding]:
@@ -109,10 +110,10 @@ def measured(declared: Declared, proof: Proof, before: t.Mapping[str, t.Any], st
     found = []
     if declared["maximum_rto_minutes"]:
         limit = declared["maximum_rto_minutes"] * 60
-        found.append(_against("rto", kept, limit, (60.0, "minutes"), declared["name"], proof.rto_seconds is not None))
+        found.append(_against("rto", kept, limit, (60.0, "minutes"), declared, proof.rto_seconds is not None))
     if declared["maximum_rpo_hours"]:
         limit = declared["maximum_rpo_hours"] * HOUR
-        found.append(_against("rpo", kept, limit, (HOUR, "hours"), declared["name"], proof.rpo_seconds is not None))
+        found.append(_against("rpo", kept, limit, (HOUR, "hours"), declared, proof.rpo_seconds is not None))
     return found
 
 
@@ -125,7 +126,8 @@ _WORDS = {
 }
 
 
-def _against(what: str, kept: t.Mapping[str, t.Any], limit: float, counted: tuple[float, str], name: str, is_now: bool) -> Finding:
+def _against(what: str, kept: t.Mapping[str, t.Any], limit: float, counted: tuple[float, str], declared: Declared, is_now: bool) -> Finding:
+    name = declared["name"]
     words, advice = _WORDS[what]
     unit_seconds, unit = counted
     last = kept.get(what)
@@ -133,7 +135,7 @@ def _against(what: str, kept: t.Mapping[str, t.Any], limit: float, counted: tupl
     if last is None:
         return Finding(
             id=f"backup.{what}", state="unknown", subject=name, summary=f"{what.upper()} was never measured", threshold=threshold,
-            advice=f"Run a restore drill (level {3 if what == 'rto' else 5}) of this set.",
+            advice=_to_measure(what, declared),
         )  # fmt: skip
     seconds = float(last["seconds"])
     state = "critical" if seconds > limit else "ok"
@@ -143,6 +145,14 @@ def _against(what: str, kept: t.Mapping[str, t.Any], limit: float, counted: tupl
         value=round(seconds / unit_seconds, 3), unit=unit, threshold=threshold, basis="exact" if is_now else "stale",
         as_of="" if is_now else str(last["at"]), advice="" if state == "ok" else advice,
     )  # fmt: skip
+
+
+def _to_measure(what: str, declared: Declared) -> str:
+    """Say how it comes to be measured: of a set that does not say how old its content is, no drill ever tells."""
+    kind = (declared.get("command") or declared)["kind"]
+    option, means = ("source", "the live folder") if kind in _FILES else ("sentinel", "the row or key that tells how new the content is")
+    needed = f"Declare {option}, {means}, for without it no drill can tell; then run" if what == "rpo" and not declared[option] else "Run"
+    return f"{needed} a restore drill (level {3 if what == 'rto' else 5}) of this set."
 
 
 def remembered(proof: Proof, before: t.Mapping[str, t.Any], stamp: str) -> dict[str, t.Any]:

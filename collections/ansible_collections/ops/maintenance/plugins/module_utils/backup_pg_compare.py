@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone, tzinfo
 
 from . import postgresql
 from .backup_kinds import Verdict
-from .backup_sets import HOUR, Declared
+from .backup_sets import Declared, may_be_behind
 from .errors import MaintenanceError
 from .judge import human_seconds
 from .postgresql import Session
@@ -240,7 +240,7 @@ def _sentinel(kept: Measured, live: Measured | None, declared: Declared, now: fl
     if live is not None and last < made:
         return Verdict(5, "warning", f"{what} is newer than in the source: the source lost rows"), None
     behind = max(last - made, 0.0)
-    limit = declared["maximum_age_hours"] * HOUR
+    limit = may_be_behind(declared)
     text = f"{what} is {human_seconds(behind)} {'behind the source' if live is not None else 'old'}"
     # Without a source nobody can tell an old backup from one of a quiet application.
     state = "critical" if live is not None and behind > limit else "ok"

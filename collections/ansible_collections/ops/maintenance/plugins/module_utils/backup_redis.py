@@ -16,7 +16,7 @@ import typing as t
 from . import backup_proof
 from .backup_adaptor import Around, Climb
 from .backup_repository import Tool, work_folder
-from .backup_sets import Backup, Declared, File, Listing, list_backups
+from .backup_sets import Backup, Declared, File, Listing, list_backups, may_be_behind
 from .backup_stream import one_pass
 from .errors import MaintenanceError
 from .host import Ran
@@ -263,7 +263,7 @@ def _time(climb: Climb, key: str, value: bytes) -> None:
         climb.say(5, "critical", f"the key {key!r} does not hold a time in seconds since the epoch")
         return
     climb.rpo_seconds = max(climb.backup.moment - made, 0.0)
-    limit = (climb.declared["maximum_rpo_hours"] or climb.declared["maximum_age_hours"]) * 3600.0
+    limit = may_be_behind(climb.declared)
     text = f"the time in {key!r} is {human_seconds(climb.rpo_seconds)} before the backup (limit {human_seconds(limit)})"
     climb.say(5, "critical" if climb.rpo_seconds > limit else "ok", text)
 

@@ -253,6 +253,14 @@ def missing_days(backups: t.Sequence[Backup], now: float, zone: tzinfo | None, d
     return [day for day in (last - timedelta(days=back) for back in range(days - 1, -1, -1)) if day not in made]
 
 
+def may_be_behind(declared: Declared) -> float:
+    """Return how many seconds the content may be behind its source before the backup fails: what its schedule lets pass, or a longer objective.
+
+    A shorter objective that is missed is told by ``backup.rpo``; the backup is as sound as its schedule makes it, and may be all there is.
+    """
+    return float(max(declared["maximum_age_hours"], declared["maximum_rpo_hours"])) * HOUR
+
+
 def made_within(backups: t.Sequence[Backup], now: float, days: int) -> list[Backup]:
     """Return the backups that hold anything and were made in the last ``days`` days."""
     return [backup for backup in backups if backup.size and now - days * DAY <= backup.moment <= now + HOUR]

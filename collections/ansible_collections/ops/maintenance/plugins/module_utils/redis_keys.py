@@ -96,13 +96,14 @@ def census(client: Client, prefixes: t.Sequence[str], most: int) -> Census:
 
 
 def stale(client: Client, prefix: str, idle_seconds: int, also_with_ttl: bool) -> t.Iterator[list[bytes]]:
-    """Yield the keys with exactly this beginning that nobody used for so long.
+    """Yield the keys with exactly this beginning that nobody used for so long, each once.
 
     :raises CommandError: Redis does not know how long keys were idle (an LFU policy), or the user may not ask.
     """
     start = prefix.encode()
+    known: set[bytes] = set()
     for batch in scan(client, literal_pattern(start)):
-        keys = [key for key in dict.fromkeys(batch) if key.startswith(start)]
+        keys = [key for key in dict.fromkeys(batch) if key.startswith(start) and key not in known]
         commands: list[list[Argument]] = []
         for key in keys:
             commands += [["OBJECT", "IDLETIME", key], ["TTL", key]]
@@ -115,6 +116,7 @@ def stale(client: Client, prefix: str, idle_seconds: int, also_with_ttl: bool) -
             key for key, idle, left in pairs if idle is not None and idle >= idle_seconds and (left == -1 or (also_with_ttl and left >= 0))
         ]
         if old:
+            known.update(old)
             yield old
 
 

@@ -269,7 +269,8 @@ class Upkeep:
             self._note_removed(subject, entry, due, gone)
             raise
         self._note_removed(subject, entry, due, gone)
-        words = f"{gone or due} keys unused for {entry['remove_idle_days']:g} days {'due' if self.check_mode else 'removed'}"
+        count = due if self.check_mode else gone
+        words = f"{count} keys unused for {entry['remove_idle_days']:g} days {'due' if self.check_mode else 'removed'}"
         if late:
             self.result.actions.append(Action(subject, "remove_stale_keys", "deferred", "the window closed before all was looked at"))
         if why:
@@ -281,7 +282,7 @@ class Upkeep:
             )
         else:
             state, advice = ("warning", "Give the window more time.") if late else ("ok", "")
-            self.result.find("redis.stale_keys", state, subject, words, value=gone or due, unit="count", advice=advice)
+            self.result.find("redis.stale_keys", state, subject, words, value=count, unit="count", advice=advice)
 
     def _note_removed(self, subject: str, entry: Spec, due: int, gone: int) -> None:
         count = due if self.check_mode else gone

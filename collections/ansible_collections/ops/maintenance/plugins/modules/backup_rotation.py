@@ -83,7 +83,9 @@ options:
         type: float
         default: 26.0
       monthly_to:
-        description: Folder, outside of the root, for the proven copy of each month. Empty makes none.
+        description:
+          - Folder, outside of the root, for the proven copy of each month. Empty makes none.
+          - A copy has the month before its name, as V(202611-20261121.dump); the rule and the set that look at the copies need a pattern for that.
         type: path
         default: ''
       archive_to:
@@ -117,7 +119,7 @@ EXAMPLES = r"""
       - name: monthly copies
         set: shop
         root: /backups/monthly
-        pattern: "*.dump"
+        pattern: "[0-9]*-*.dump"
         keep_daily: 0
         keep_monthly: 12
 

@@ -179,7 +179,8 @@ options:
       maximum_rpo_hours:
         type: float
         description:
-          - How far the content may be behind the source, in hours. V(0) means O(sets[].maximum_age_hours).
+          - Objective for how far the content may be behind the source, in hours. V(0) means none.
+          - The content itself fails beyond the longer of this and O(sets[].maximum_age_hours), for a missed objective makes no backup unsound.
         default: 0.0
       retention:
         type: dict

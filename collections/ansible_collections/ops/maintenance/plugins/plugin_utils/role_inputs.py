@@ -148,6 +148,7 @@ CALLS: dict[str, tuple[Call, ...]] = {
             {"servers": "data_retention_postgresql", "rules": "data_retention_files"},
         ),
         Call(redis_upkeep.OPTIONS, redis_upkeep.input_problems, {"servers": "data_retention_redis"}),
+        Call(snapshot.OPTIONS, snapshot.input_problems, _named("data_retention_snapshot", ("root", "encrypt_command", "decrypt_command"))),
     ),
     "log_rotation": (
         Call(log_analysis.OPTIONS, log_analysis.input_problems),

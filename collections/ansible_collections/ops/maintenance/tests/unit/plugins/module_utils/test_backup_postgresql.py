@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.ops.maintenance.plugins.module_utils import backup_objectives as objectives
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_encryption import command_problems, encryption_of
+from ansible_collections.ops.maintenance.plugins.module_utils.backup_kinds import _rpo_verdict
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_pg_archive import format_of, parse_contents
-from ansible_collections.ops.maintenance.plugins.module_utils.backup_pg_compare import table_named
+from ansible_collections.ops.maintenance.plugins.module_utils.backup_pg_compare import Measured, compared, table_named
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_pg_restore import refusal
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_pg_text import Text
 from ansible_collections.ops.maintenance.plugins.module_utils.backup_proof import Proof
@@ -208,7 +209,8 @@ def test_a_secret_on_a_command_line_is_refused():
 
 def declared(**given):
     none = {"name": "db", "maximum_rpo_hours": 0.0, "maximum_rto_minutes": 0.0, "minimum_history_days": 0.0, "maximum_age_hours": 26.0}
-    return {**none, "expected": None, "retention": None, "encrypted": False, "manifest": "", **given}
+    unsaid = {"expected": None, "retention": None, "encrypted": False, "manifest": "", "kind": "postgresql", "sentinel": None, "source": ""}
+    return {**none, **unsaid, **given}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +243,41 @@ def test_recovery_time_is_compared_with_the_objective_and_kept_until_the_next_dr
     kept = {"measured": objectives.remembered(Proof(rto_seconds=60.0), {}, "then")}
     (found,) = objectives.measured(asked, Proof(), kept, "now")
     assert (found.state, found.basis, found.as_of, found.value) == ("ok", "stale", "then", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given_", "missing"),
+    [
+        ({}, "sentinel"),
+        ({"sentinel": {"table": "orders", "column": "at"}}, ""),
+        ({"kind": "sqlite", "source": "/srv/app.db"}, "sentinel"),
+        ({"kind": "files"}, "source"),
+        ({"kind": "files", "source": "/srv/app"}, ""),
+        ({"kind": "command", "command": {"kind": "files"}}, "source"),
+    ],
+)
+def test_what_no_drill_can_measure_has_to_be_declared_first(given_, missing):
+    """netpost-em-6: a drill of a set without a sentinel leaves the recovery point unknown for ever."""
+    (found,) = objectives.measured(declared(maximum_rpo_hours=1.0, **given_), Proof(), {}, "now")
+    assert (found.state, found.summary) == ("unknown", "RPO was never measured")
+    assert found.advice.startswith(f"Declare {missing}," if missing else "Run a restore drill (level 5)")
+    assert objectives.measured(declared(maximum_rto_minutes=1.0), Proof(), {}, "now")[0].advice.startswith("Run a restore drill (level 3)")
+
+
+@pytest.mark.parametrize(
+    ("objective", "hours_behind", "state"),
+    [(0.0, 25, "ok"), (0.0, 27, "critical"), (48.0, 40, "ok"), (48.0, 49, "critical"), (1.0, 25, "ok"), (1.0, 27, "critical")],
+)
+def test_content_may_be_as_far_behind_as_schedule_or_objective_say(objective, hours_behind, state):
+    """A backup that is as new as its schedule makes it is sound, though the objective is missed: that one is judged by backup.rpo."""
+    asked = declared(maximum_rpo_hours=objective, minimum_rows={}, sentinel={"table": "orders", "column": "at"}, count_change_percent=20.0)
+    live = datetime(2026, 11, 21, 2, 0, tzinfo=timezone.utc)
+    kept, source = (Measured({}, newest, frozenset(), {}, frozenset(), 15) for newest in (live - timedelta(hours=hours_behind), live))
+    ((verdict,), behind) = compared(kept, source, asked, [], live.timestamp(), None)
+    assert (verdict.state, behind) == (state, hours_behind * 3600)
+    (found,) = objectives.measured({**asked, "maximum_rpo_hours": 1.0}, Proof(rpo_seconds=behind), {}, "now")
+    assert found.state == "critical"
+    assert _rpo_verdict(hours_behind * 3600, asked, "its newest file").state == state
 
 
 def test_a_clear_file_among_encrypted_ones_is_critical(tmp_path):

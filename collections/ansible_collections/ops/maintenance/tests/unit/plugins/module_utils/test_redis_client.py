@@ -21,7 +21,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils.redis_client impor
     parse_info,
     read_reply,
 )
-from ansible_collections.ops.maintenance.plugins.module_utils.redis_keys import group_of
+from ansible_collections.ops.maintenance.plugins.module_utils.redis_keys import group_of, stale
 
 
 def wire(value):
@@ -86,6 +86,21 @@ def test_a_pattern_matches_its_prefix_only(prefix, rest):
 )
 def test_only_words_get_into_the_report(key, group):
     assert group_of(key) == group
+
+
+class Walked:
+    """A database of which SCAN returns a key a second time in a later batch, as it may while the table shrinks."""
+
+    def call(self, _name, cursor, *_more):
+        return [b"7", [b"cache:1", b"cache:2", b"cache:1"]] if cursor == b"0" else [b"0", [b"cache:2", b"cache:3", b"cachet:4"]]
+
+    def pipeline(self, commands):
+        return [90 * 86400 if command[0] == "OBJECT" else -1 for command in commands]
+
+
+def test_a_key_that_scan_returns_twice_is_stale_once():
+    """asr-07-3: what check mode counts is what would go."""
+    assert list(stale(Walked(), "cache:", 86400, also_with_ttl=False)) == [[b"cache:1", b"cache:2"], [b"cache:3"]]
 
 
 def seen(**info):
