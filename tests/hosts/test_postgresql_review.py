@@ -337,6 +337,23 @@ def test_counters_lost_in_a_crash_are_no_proof_of_health(instance):
     assert found["postgresql.statistics"].state == "warning"
 
 
+@pytest.mark.parametrize(
+    ("user", "says"), [("postgres", "statistics of unknown age, for their counters"), ("monitor", "for want of SELECT on them")]
+)
+def test_statistics_whose_age_was_lost_are_not_called_fresh(instance, user, says):
+    """neff-weekly-04: they are there, so it was analysed once; when that was went with the counters."""
+    ask(instance, CLEAN, "CREATE TABLE forgotten AS SELECT generate_series(1, 100) AS a", "VACUUM ANALYZE forgotten")
+    try:
+        ask(instance, CLEAN, "SELECT pg_stat_reset_single_table_counters('public.forgotten'::regclass)")
+        server = {**instance.server, "name": "main", "databases": [CLEAN], "user": user, "password": PASSWORD}
+        found = by_id(review(instance, servers=[server]), "main/clean")["postgresql.statistics"]
+        assert (found.state, says in found.summary, "public.forgotten" in found.summary) == ("unknown", True, True), found
+        ask(instance, CLEAN, "ANALYZE forgotten")
+        assert by_id(review(instance, servers=[server]), "main/clean")["postgresql.statistics"].state == "ok"
+    finally:
+        ask(instance, CLEAN, "DROP TABLE forgotten")
+
+
 @pytest.mark.parametrize("user", ["postgres", "monitor"])
 def test_a_table_that_is_locked_is_not_waited_for(instance, user):
     """Who may see the files knows its size all the same."""

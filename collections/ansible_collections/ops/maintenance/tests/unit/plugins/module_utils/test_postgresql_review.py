@@ -492,7 +492,7 @@ def test_every_finding_says_its_basis():
     ("judge", "sample"),
     [
         (postgresql_review_tables.judge_dead, postgresql_review_tables.bad_tables),
-        (postgresql_review_tables.judge_statistics, postgresql_review_tables.bad_tables),
+        (postgresql_review_tables.judge_statistics, postgresql_review_tables._bad_statistics),
         (postgresql_review_tables.judge_vacuum, postgresql_review_tables.bad_tables),
         (postgresql_review_indexes.judge_foreign_keys, postgresql_review_indexes._bad_keys),
         (postgresql_review_bloat.judge_bloat, postgresql_review_bloat._bad_bloat),
