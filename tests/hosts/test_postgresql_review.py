@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from datetime import datetime
 
@@ -29,7 +30,7 @@ from review_faults import (
     standby_of,
     write_hba,
 )
-from upkeep_runs import flush
+from upkeep_runs import flush, wait_for
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_review
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -517,6 +518,27 @@ def test_each_fault_of_a_server_is_found(troubled, name, state, says):
 
 def test_settings_that_cannot_be_compared_are_said(troubled):
     assert "no_such is not known" in by_id(troubled, "main")["postgresql.settings"].not_covered
+
+
+def test_of_two_prepared_transactions_the_one_that_blocks_is_named(instance):
+    """netpost-db-09: the server says only that it is one of them."""
+    for gid, mode in (("innocent", "ROW EXCLUSIVE"), ("guilty", "SHARE UPDATE EXCLUSIVE")):
+        ask(instance, CLEAN, f"BEGIN; LOCK TABLE public.parent IN {mode} MODE; PREPARE TRANSACTION '{gid}'")
+    try:
+        with postgresql.connect(instance.server, CLEAN, lock_timeout_seconds=30) as waiter:
+            waiter.execute("BEGIN")
+            thread = threading.Thread(target=waiter.execute, args=("LOCK TABLE public.parent IN SHARE UPDATE EXCLUSIVE MODE",))
+            thread.start()
+            with postgresql.connect(instance.server) as session:
+                assert wait_for(lambda: session.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+            found = by_id(review(instance, CLEAN, limits={"lock_wait_seconds": 0.000001}), "main")["postgresql.lock_waits"]
+            ask(instance, CLEAN, "ROLLBACK PREPARED 'guilty'")
+            thread.join(10)
+        assert found.state == "warning"
+        assert "held by prepared transaction guilty of postgres since 20" in found.summary
+        assert "innocent" not in str(found)
+    finally:
+        ask(instance, CLEAN, "ROLLBACK PREPARED 'innocent'", "-- fails\nROLLBACK PREPARED 'guilty'")
 
 
 def test_connections_are_client_backends_by_state(instance):

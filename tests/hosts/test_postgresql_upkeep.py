@@ -509,6 +509,22 @@ def test_a_lock_held_for_ever_is_named_and_stops_nothing_else(driver, session, u
     assert ("vacuum", "public.locked") in done(upkeep())
 
 
+def test_of_two_prepared_transactions_the_one_that_blocks_is_named(session, upkeep):
+    """flow-monthly-3: the older one holds a lock of the same table that goes with VACUUM."""
+    table(session)
+    settle(session)
+    kill_rows(session)
+    for gid, mode in (("innocent", "ROW EXCLUSIVE"), ("guilty", "SHARE UPDATE EXCLUSIVE")):
+        session.execute(f"BEGIN; LOCK TABLE public.t IN {mode} MODE; PREPARE TRANSACTION '{gid}'")
+    try:
+        found = finding(upkeep(), "upkeep.blocked", "critical")[0]
+        assert "blocked by prepared transaction guilty of postgres since 20" in found.summary
+        assert "innocent" not in str(found)
+    finally:
+        for gid in ("innocent", "guilty"):
+            session.execute(f"ROLLBACK PREPARED '{gid}'")
+
+
 def test_blockers_are_ended_only_where_the_inventory_says_so(session, upkeep, cluster, database):
     table(session)
     settle(session)

@@ -156,7 +156,9 @@ def judge_statements(about: About, facts: Row) -> list[Finding]:
 
 
 def _with_threshold(wording: Wording, threshold: str, wrong: str = "") -> Wording:
-    return Wording(wording.id, wording.fine, wrong or wording.wrong, wording.advice, wording.unit, threshold, wording.counted, wording.basis)
+    return Wording(
+        wording.id, wording.fine, wrong or wording.wrong, wording.advice, wording.unit, threshold, wording.counted, wording.basis
+    )
 
 
 def _line(row: Row) -> str:
