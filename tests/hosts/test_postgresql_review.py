@@ -419,6 +419,26 @@ def test_sizes_do_not_depend_on_whether_the_files_may_be_seen(instance):
     assert seen == sizes(instance, "monitor")
 
 
+@pytest.mark.parametrize("user", ["postgres", "monitor"])
+def test_lost_counters_make_no_index_and_no_toast_empty(instance, user):
+    """asr-06-2, netpost-db-11: after a reset nothing says that there are rows, but the table's own file does."""
+    ask(instance, FAULTY, "CREATE TABLE reset (id int PRIMARY KEY, big text)", "ALTER TABLE reset ALTER COLUMN big SET STORAGE EXTERNAL")
+    ask(instance, FAULTY, "INSERT INTO reset SELECT n, CASE WHEN n < 90 THEN repeat('x', 20000) END FROM generate_series(1, 3000) n")
+    try:
+        with postgresql.connect(instance.server, FAULTY) as session:
+            flush(session)
+            reset = "SELECT pg_stat_reset_single_table_counters(unnest(ARRAY[oid, reltoastrelid])) FROM pg_class WHERE oid = %s::regclass"
+            session.rows(reset, ["public.reset"])
+            measured = "SELECT pg_total_relation_size(c) AS total, pg_indexes_size(c) AS indexes FROM (SELECT %s::regclass AS c) x"
+            [expected] = session.rows(measured, ["public.reset"])
+        server = {**instance.server, "name": "main", "databases": [FAULTY], "user": user, "password": PASSWORD}
+        listed = review(instance, servers=[server]).returned["servers"]["main"]["databases"][FAULTY]["tables_by_size"]
+        [row] = [row for row in listed if row["table"] == "public.reset"]
+        assert (row["total_bytes"], row["index_bytes"]) == (expected["total"], expected["indexes"])
+    finally:
+        ask(instance, FAULTY, "DROP TABLE reset")
+
+
 def test_a_table_of_several_files_has_the_size_of_all(instance):
     ask(instance, FAULTY, "CREATE TABLE huge AS SELECT 1 AS a", "CHECKPOINT")
     try:
