@@ -541,7 +541,7 @@ def test_settings_that_cannot_be_compared_are_said(troubled):
 
 
 def test_of_two_prepared_transactions_the_one_that_blocks_is_named(instance):
-    """netpost-db-09: the server says only that it is one of them."""
+    """The server says only that it is one of them."""
     for gid, mode in (("innocent", "ROW EXCLUSIVE"), ("guilty", "SHARE UPDATE EXCLUSIVE")):
         ask(instance, CLEAN, f"BEGIN; LOCK TABLE public.parent IN {mode} MODE; PREPARE TRANSACTION '{gid}'")
     try:
@@ -579,7 +579,7 @@ def test_connections_are_client_backends_by_state(instance):
 
 
 def test_the_package_of_a_server_on_this_host_is_seen_over_tcp_too():
-    """neff-monthly-06: what decides is whether it runs here, not how it is reached."""
+    """What decides is whether it runs here, not how it is reached."""
     with running_cluster({**SETTINGS, "listen_addresses": "'127.0.0.1'"}) as cluster:
         write_hba(cluster, f"{HBA}host all all 127.0.0.1/32 trust\n")
         server = {**cluster.server, "name": "main", "host": "localhost", "databases": ["postgres"]}
