@@ -17,7 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = int(os.environ.get("BENCH_TABLES", 1000))
-SCALE = int(os.environ.get("BENCH_PGBENCH_SCALE", 80))
+SCALE = int(os.environ.get("BENCH_PGBENCH_SCALE", 98))
+"""Size of the database that is drilled: its dump has 1 GB."""
 ROUNDS = 5
 STATUS = "/tmp/check_pgactivity.data"  # noqa: S108 - of a container that goes away
 

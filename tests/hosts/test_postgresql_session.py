@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import pytest
 from authority import Authority
 from clusters import MAJOR, running_cluster
+from review_faults import standby_of
 
 from ansible_collections.ops.maintenance.plugins.module_utils import postgresql, postgresql_programs, postgresql_scratch
 from ansible_collections.ops.maintenance.plugins.module_utils.errors import InputError, MaintenanceError
@@ -117,6 +119,18 @@ def test_why_there_is_no_session_is_one_sentence(cluster, driver, change, kind, 
         postgresql.connect({**cluster.server, **change})
     assert caught.value.kind == kind
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_up_and_lets_nobody_in_yet_is_one_sentence(cluster, monkeypatch):
+    """neff-daily-03: a standby that is not to be asked refuses just as a server that is starting up (57P03)."""
+    with standby_of(cluster, hot_standby="off") as standby:
+        for name in ("psycopg2", "psycopg"):
+            monkeypatch.setattr(postgresql, "DRIVERS", (name,))
+            with pytest.raises(postgresql.NotReachableError, match=r"the database system is (not accepting|starting up)") as caught:
+                postgresql.connect(standby.server)
+            assert caught.value.kind == "starting"
+            assert "\n" not in str(caught.value)
+            assert re.search(r"(Set hot_standby to on|Wait until it has started).*\.$", str(caught.value))
 
 
 def test_a_wrong_password_is_said_and_never_shown(driver, tmp_path):

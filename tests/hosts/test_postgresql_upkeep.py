@@ -469,7 +469,7 @@ def test_vacuum_full_behind_a_reader_holds_nobody_up_for_long(session, upkeep, c
     assert 0.2 < worst < 2.0
 
 
-def test_a_locking_rebuild_only_where_named_and_in_maintenance_mode(session, upkeep):
+def test_a_locking_rebuild_only_where_named_and_in_maintenance_mode(session, upkeep, cluster):
     """neff-weekly-05: the constraint that cannot be rebuilt online is said, not forced."""
     session.execute("CREATE TABLE public.rooms (id int, during int4range, EXCLUDE USING gist (during WITH &&))")
     session.execute("INSERT INTO public.rooms SELECT g, int4range(g, g + 1) FROM generate_series(1, 1000) g")
@@ -480,6 +480,18 @@ def test_a_locking_rebuild_only_where_named_and_in_maintenance_mode(session, upk
     assert finding(upkeep(), "upkeep.index", "warning")
     locking = [{"table": "public.rooms", "reindex": "locking"}]
     assert done(upkeep(tables=locking), "skipped") == [("reindex_locking", name)]
+    outcome = upkeep(tables=locking, maintenance_mode=True, reserve_bytes=10**15)
+    assert done(outcome, "skipped") == [("reindex_locking", name)]
+    assert re.search(r"it needs .* free in .*, there are ", finding(outcome, "upkeep.disk_room", "warning")[0].summary)
+    session.execute("CREATE ROLE keeper LOGIN")  # which may not see where the server has its data
+    session.execute("ALTER TABLE public.rooms OWNER TO keeper")
+    try:
+        outcome = upkeep(server={**cluster.server, "user": "keeper"}, tables=locking, maintenance_mode=True)
+        assert done(outcome, "skipped") == [("reindex_locking", name)]
+        assert "its disk cannot be looked at" in finding(outcome, "upkeep.disk_room", "unknown")[0].summary
+    finally:
+        session.execute("ALTER TABLE public.rooms OWNER TO postgres")
+        session.execute("DROP ROLE keeper")
     assert node(session, name) == before
     assert done(upkeep(tables=locking, maintenance_mode=True)) == [("reindex_locking", name)]
     assert node(session, name) != before
@@ -509,6 +521,22 @@ def test_a_lock_held_for_ever_is_named_and_stops_nothing_else(driver, session, u
     assert ("vacuum", "public.locked") in done(upkeep())
 
 
+def test_of_two_prepared_transactions_the_one_that_blocks_is_named(session, upkeep):
+    """flow-monthly-3: the older one holds a lock of the same table that goes with VACUUM."""
+    table(session)
+    settle(session)
+    kill_rows(session)
+    for gid, mode in (("innocent", "ROW EXCLUSIVE"), ("guilty", "SHARE UPDATE EXCLUSIVE")):
+        session.execute(f"BEGIN; LOCK TABLE public.t IN {mode} MODE; PREPARE TRANSACTION '{gid}'")
+    try:
+        found = finding(upkeep(), "upkeep.blocked", "critical")[0]
+        assert "blocked by prepared transaction guilty of postgres since 20" in found.summary
+        assert "innocent" not in str(found)
+    finally:
+        for gid in ("innocent", "guilty"):
+            session.execute(f"ROLLBACK PREPARED '{gid}'")
+
+
 def test_blockers_are_ended_only_where_the_inventory_says_so(session, upkeep, cluster, database):
     table(session)
     settle(session)
@@ -520,6 +548,30 @@ def test_blockers_are_ended_only_where_the_inventory_says_so(session, upkeep, cl
         assert "application payroll" in ended.summary
         with pytest.raises(postgresql.StatementError):
             holder.value("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "given"),
+    [
+        ("reindex", "public.t_pkey", {"concurrent_wait_seconds": 5.0}),
+        ("vacuum_full", "public.t", {"tables": FULL, "reindex": "never", "maintenance_mode": True, "lock_timeout_seconds": 5.0}),
+    ],
+)
+def test_what_blocks_a_rebuild_is_ended_only_where_the_inventory_says_so(session, upkeep, cluster, database, operation, name, given):
+    """neff-weekly-05, flow-monthly-6: a reader that never ends its transaction."""
+    session.execute("CREATE EXTENSION pgstattuple")
+    bloat_index(session)
+    with holding(cluster, database, "SELECT count(*) FROM public.t") as holder:
+        outcome = upkeep(**{**given, "concurrent_wait_seconds": 0.3, "lock_timeout_seconds": 0.3})
+        assert (outcome.status, done(outcome)) == ("failed", [])
+        assert "application payroll" in finding(outcome, "upkeep.blocked", "critical")[0].summary
+        assert holder.value("SELECT 1") == 1
+        outcome = upkeep(terminate_blockers=True, **given)
+        assert (operation, name) in done(outcome), outcome.summary
+        assert "application payroll" in next(a for a in outcome.actions if a.operation == "terminate").summary
+        with pytest.raises(postgresql.StatementError):
+            holder.value("SELECT 1")
+    assert invalid_indexes(session) == []
 
 
 def test_several_tables_are_worked_on_at_once(session, upkeep, cluster, database):

@@ -92,6 +92,11 @@ CONNECTION_LOST = ""
 _REFUSALS = (
     ("starting", "the database system is starting up", "Wait until it has started, then run again"),
     ("starting", "the database system is not yet accepting connections", "Wait until it has recovered, then run again"),
+    (
+        "starting",
+        "the database system is not accepting connections",
+        "Set hot_standby to on at this standby, or look after its primary only",
+    ),
     ("starting", "the database system is shutting down", "Start it again, then run again"),
     ("starting", "the database system is in recovery mode", "It recovers from a crash: read its log, then run again"),
     ("password", "password authentication failed", "Correct the password or password_file of this server"),

@@ -16,16 +16,47 @@ ADVICE = "end it or wait for it, then run again"
 
 _TURN_SECONDS = 0.2
 
-_BLOCKERS = """
+_MODES = ("AccessShare", "RowShare", "RowExclusive", "ShareUpdateExclusive", "Share", "ShareRowExclusive", "Exclusive", "AccessExclusive")
+_CONFLICTS_FROM = (7, 6, 4, 3, 2, 2, 1, 0)
+"""With which mode the ones begin that each of them does not go with; Share goes with itself all the same."""
+
+
+def _conflict() -> str:
+    """Return the condition that a lock held (``h``) does not go with a lock waited for (``l``)."""
+    lines = []
+    for mode, first in zip(_MODES, _CONFLICTS_FROM):
+        held = ", ".join(f"'{other}Lock'" for other in _MODES[first:] if not mode == other == "Share")
+        lines.append(f"WHEN '{mode}Lock' THEN ARRAY[{held}]")
+    return f"h.mode = ANY (CASE l.mode {' '.join(lines)} END)"
+
+
+_OBJECT = ("database", "relation", "page", "tuple", "virtualxid", "transactionid", "classid", "objid", "objsubid")
+
+
+def prepared_holders(pid: str) -> str:
+    """Return SQL for what names the prepared transactions that keep a process waiting, which the server shows as process 0.
+
+    :param pid: the waiting process, as SQL.
+    """
+    held, wanted = (", ".join(f"{lock}.{column}" for column in _OBJECT) for lock in "hl")
+    return f"""(
+  SELECT array_agg(x.gid || ' of ' || x.owner || ' since ' || date_trunc('second', x.prepared)::text ORDER BY x.prepared)
+  FROM pg_prepared_xacts x JOIN pg_locks own ON own.pid IS NULL AND own.transactionid = x.transaction
+  WHERE EXISTS (SELECT FROM pg_locks h JOIN pg_locks l ON l.locktype = h.locktype AND ({held}) IS NOT DISTINCT FROM ({wanted})
+    WHERE h.granted AND h.pid IS NULL AND h.virtualtransaction = own.virtualtransaction
+      AND l.pid = {pid} AND NOT l.granted AND {_conflict()}))"""  # noqa: S608 - our own text
+
+
+_BLOCKERS = f"""
 SELECT w.pid AS waiting, p.pid, coalesce(b.backend_type = 'client backend', false) AS client,
-  CASE WHEN p.pid = 0 THEN 'prepared transaction ' || coalesce((SELECT gid || ' of ' || owner || ' since '
-         || date_trunc('second', prepared)::text FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 1), '')
+  CASE WHEN p.pid = 0 THEN 'prepared transaction ' || coalesce(array_to_string({prepared_holders("w.pid")}, ', prepared transaction '),
+         'that is over by now')
        ELSE format('pid %%s of user %%s, application %%s, %%s, since %%s', p.pid, coalesce(b.usename, '?'),
          coalesce(nullif(b.application_name, ''), b.backend_type, '?'), coalesce(b.state, 'gone'),
          date_trunc('second', coalesce(b.xact_start, b.backend_start))) END AS who
 FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p(pid) LEFT JOIN pg_stat_activity b ON b.pid = p.pid
 WHERE w.pid = ANY(%s::int[]) AND w.wait_event_type = 'Lock'
-"""
+"""  # noqa: S608 - our own text
 
 _OF_APPLICATION = """
 SELECT pid FROM pg_stat_activity

@@ -8,7 +8,8 @@ import typing as t
 
 from .judge import human_bytes, human_seconds
 from .postgresql import Row
-from .postgresql_review_common import DAY, About, Check, Fault, Look, Wording, found, percent
+from .postgresql_blockers import prepared_holders
+from .postgresql_review_common import DAY, About, Check, Fault, Look, Wording, filled, found, percent
 from .record import Finding, clean
 
 # Never the text of a query: it may hold data. Who blocks is asked only for those that wait.
@@ -19,7 +20,8 @@ SELECT a.pid, a.datname AS database, a.usename AS role, a.application_name AS ap
        a.wait_event_type = 'Lock' AS waits, a.wait_event AS waits_for,
        CASE WHEN a.wait_event_type = 'Lock' THEN extract(epoch FROM clock_timestamp() - coalesce({waiting}, a.query_start))::float8 END
          AS waited_seconds,
-       CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) END AS blockers
+       CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) END AS blockers,
+       CASE WHEN a.wait_event_type = 'Lock' THEN {prepared} END AS prepared
 FROM pg_stat_activity a
 WHERE a.pid <> pg_backend_pid()"""
 
@@ -101,7 +103,7 @@ SLOT = Wording(
 def fetch_activity(look: Look) -> list[Row]:
     """Read who does what, in one query."""
     waiting = WAITING if look.about.major >= 14 else "NULL::timestamptz"
-    return look.rows(ACTIVITY.replace("{waiting}", waiting))
+    return look.rows(filled(ACTIVITY, waiting=waiting, prepared=prepared_holders("a.pid")))
 
 
 def _who(row: Row) -> str:
@@ -170,10 +172,10 @@ def judge_locks(about: About, rows: t.Sequence[Row]) -> list[Finding]:
     waiting = []
     for row in rows:
         if row["waits"]:
-            blockers = [
-                _who(known[pid]) if pid in known else "a prepared transaction" if pid == 0 else f"pid {pid}"
-                for pid in row["blockers"] or ()
-            ]
+            blockers = [_who(known[pid]) if pid in known else f"pid {pid}" for pid in row["blockers"] or () if pid]
+            # The server counts them as one process, 0.
+            if 0 in (row["blockers"] or ()):
+                blockers += [f"prepared transaction {clean(name, 100)}" for name in row["prepared"] or ("that is over by now",)]
             waiting.append(
                 (row["waited_seconds"] or 0.0, f"{_who(row)} waits for a {row['waits_for']} lock held by {', '.join(blockers[:3])}")
             )

@@ -69,7 +69,8 @@ WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY 2, 1"""
 
 SINCE = """
-SELECT stats_reset AS reset, pg_postmaster_start_time() AS started, pg_is_in_recovery() AS standby,
+SELECT stats_reset AS reset, (SELECT least(b.stats_reset, a.stats_reset) FROM pg_stat_bgwriter b, pg_stat_archiver a) AS all_reset,
+       pg_postmaster_start_time() AS started, pg_is_in_recovery() AS standby,
        (SELECT system_identifier::text FROM pg_control_system()) AS cluster,
        (SELECT count(*) FROM pg_stat_replication WHERE application_name NOT IN ('pg_receivewal', 'pg_basebackup', 'pg_recvlogical'))
          AS replicas
@@ -79,8 +80,9 @@ UNUSED = Wording(
     "postgresql.unused_indexes",
     "every index that may go is used",
     "indexes are never used",
-    "Ask the application's developers, then DROP INDEX CONCURRENTLY; none of these backs a constraint or a replica identity.",
+    "Ask the application's developers, then DROP INDEX CONCURRENTLY; none of these backs a constraint, a foreign key or a replica identity.",
     counted=True,
+    basis="estimated",
 )
 USAGE = Wording("postgresql.index_usage", "", "", "")
 DUPLICATE = Wording(
@@ -146,7 +148,7 @@ def keeps(index: Row) -> str:
 
 def fetch_usage(look: Look) -> Row:
     """Read how often indexes are used here; what replicas say is added before it is judged."""
-    return {**look.rows(SINCE)[0], "indexes": fetch_indexes(look), "database": look.database, "others": []}
+    return {**look.rows(SINCE)[0], "indexes": fetch_indexes(look), "keys": look.rows(FOREIGN_KEYS), "database": look.database, "others": []}
 
 
 def judge_usage(about: About, facts: Row) -> list[Finding]:
@@ -165,20 +167,25 @@ def judge_usage(about: About, facts: Row) -> list[Finding]:
 
 
 def counted_days(about: About, facts: Row) -> float:
-    """Return for how many days, at the least, the counters have been counting."""
+    """Return for how many days, at the least, the counters have been counting.
+
+    A crash empties them all without a word in those of the database, but the time of those that all databases share is set then.
+    """
     if facts["reset"]:
         return float((about.now - facts["reset"]).total_seconds()) / DAY
     kept = about.kept.get("counting", {})
     started = facts["started"].timestamp()
     first = float(kept.get("since", started)) if kept.get("reset", "") == "" else started
-    return float(about.now.timestamp() - min(first, started)) / DAY
+    emptied = facts["all_reset"].timestamp() if facts["all_reset"] else started
+    return float(about.now.timestamp() - max(min(first, started), emptied)) / DAY
 
 
 def judge_unused(about: About, facts: Row) -> list[Finding]:
     """Judge which indexes nobody uses, neither here nor on a replica, over a period that is long enough."""
     days, wanted = counted_days(about, facts), about.limits["unused_index_days"]
     about.keep["counting"] = {"reset": facts["reset"].isoformat() if facts["reset"] else "", "since": about.now.timestamp() - days * DAY}
-    candidates = [row for row in facts["indexes"] if row["kind"] == "i" and row["is_valid"] and not keeps(row) and not row["is_part"]]
+    candidates = [row for row in facts["indexes"] if row["kind"] == "i" and row["is_valid"] and not row["is_part"]]
+    candidates = [row for row in candidates if not keeps(row) and not _serves_any(row, facts["keys"])]
     elsewhere: set[str] = set()
     for other in facts["others"]:
         elsewhere |= {row["name"] for row in other["indexes"] if _in_use(about, row, wanted)}
@@ -186,18 +193,23 @@ def judge_unused(about: About, facts: Row) -> list[Finding]:
     faults = [
         Fault(f"{row['name']} on {row['table_name']}: {human_bytes(row['bytes'])}, {row['scans']} scans", row["bytes"]) for row in unused
     ]
-    wording = Wording(
-        UNUSED.id, UNUSED.fine, UNUSED.wrong, UNUSED.advice, "count", f"warning when unused for {wanted:g} days", counted=True
-    )
     unsure = _unsure(about, facts, days, wanted)
-    as_of = f"counted for {days:.0f} days"
+    as_of = iso(about.now.timestamp() - days * DAY)
+    since = f"counted since {as_of[:10]}, for {days:.0f} days"
+    threshold = f"warning when unused for {wanted:g} days"
+    wording = Wording(UNUSED.id, UNUSED.fine, f"{UNUSED.wrong}, {since}", UNUSED.advice, "count", threshold, True, UNUSED.basis)
     gap = "since when each index exists"
     if faults and unsure:
         words = f"indexes look unused ({len(faults)}), but {unsure}"
         remedy = "Run the review again later, with primary and replicas all declared as servers."
-        return found(about, wording, [], unseen=words, remedy=remedy, also=[fault.line for fault in faults])
-    fine = f"{UNUSED.fine} ({as_of}{_with_replicas(facts)})"
-    return found(about, wording, faults, not_covered=gap if faults else "", fine=fine)
+        return found(about, wording, [], unseen=words, remedy=remedy, also=[fault.line for fault in faults], as_of=as_of)
+    fine = f"{UNUSED.fine} ({since}{_with_replicas(facts)})"
+    return found(about, wording, faults, not_covered=gap if faults else "", fine=fine, as_of=as_of)
+
+
+def _serves_any(index: Row, keys: t.Iterable[Row]) -> bool:
+    """Whether a foreign key would lose an index that finds its rows."""
+    return any(key["table_oid"] == index["table_oid"] and serves(index, key["columns"]) for key in keys)
 
 
 def _with_replicas(facts: Row) -> str:
@@ -343,7 +355,8 @@ def bad_indexes() -> list[Row]:
 
 def _bad_usage() -> Row:
     begin = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
-    return {"indexes": bad_indexes(), "reset": begin, "started": begin, "standby": False, "cluster": "1", "replicas": 0, "others": []}
+    server = {"reset": begin, "all_reset": begin, "started": begin, "standby": False, "cluster": "1", "replicas": 0}
+    return {**server, "indexes": bad_indexes(), "keys": [], "others": []}
 
 
 def _bad_keys() -> Row:

@@ -11,9 +11,10 @@ import typing as t
 from datetime import date
 
 from .errors import MaintenanceError
-from .postgresql import Row, socket_folder
+from .postgresql import Row
 from .postgresql_programs import find_program
 from .postgresql_review_common import About, Check, Fault, Look, Wording, found, percent
+from .postgresql_upkeep_settings import is_here
 from .record import Finding, clean
 
 SETTINGS = """
@@ -198,7 +199,7 @@ def fetch_version(look: Look) -> Row:
     """Read the running version, and that of the installed package where the server is on this host."""
     number = int(look.rows("SELECT current_setting('server_version_num') AS number")[0]["number"])
     installed = ""
-    if socket_folder(look.server):
+    if is_here(look.session):
         with contextlib.suppress(MaintenanceError):
             ran = look.host.run([find_program("postgres", number // 10000), "--version"], timeout=10)
             installed = ran.stdout if ran.rc == 0 else ""

@@ -9,7 +9,7 @@ import typing as t
 
 from .judge import human_bytes
 from .postgresql import Row, extension_schema
-from .postgresql_review_common import DAY, MARK, READ_ALL_STATS, SHOWN, About, Check, Fault, Look, Wording, filled, found, percent
+from .postgresql_review_common import DAY, MARK, READ_ALL_STATS, SHOWN, About, Check, Fault, Look, Wording, filled, found, iso, percent
 from .record import Finding
 
 # Letters, and with digits and $ what a word goes on with; all that is no ASCII is a letter. To name that range takes long.
@@ -87,6 +87,7 @@ SLOW = Wording(
     "statements are slow on average",
     "Look at their plans with EXPLAIN (ANALYZE, BUFFERS) on a copy; indexes, statistics and batch sizes are the usual remedies.",
     "milliseconds",
+    basis="estimated",
 )
 
 
@@ -137,22 +138,27 @@ def judge_statements(about: About, facts: Row) -> list[Finding]:
     about.lists["statements_by_mean_time"] = [_statement(row) for row in mean]
     if mean:
         about.count("statement_worst_mean", mean[0]["mean_ms"], "milliseconds")
+    began = f", counted since {shared['since']:%Y-%m-%d}" if shared.get("since") else ""
+    as_of = iso(shared["since"].timestamp()) if shared.get("since") else ""
+    wrong = f"{SLOW.wrong}{began or ', since when is not known'}"
     slow = [Fault(_line(row), row["mean_ms"]) for row in mean if row["mean_ms"] >= about.limits["statement_mean_ms"]]
     if slow and mean[0]["slow"] > len(slow):
-        wording = _with_threshold(wording, wording.threshold, f"of {mean[0]['slow']} statements that are slow on average")
+        wrong = f"of {mean[0]['slow']} {wrong}"
+    wording = _with_threshold(wording, wording.threshold, wrong)
     hidden = sum(row["query"] == "<insufficient privilege>" for row in rows)
     gaps = [f"the text of {hidden} statements, for want of {READ_ALL_STATS}"] if hidden else []
     if shared.get("lost"):
         gaps.append(f"rare statements: {shared['lost']} times some were forgotten, raise pg_stat_statements.max")
-    since = f", counted since {shared['since']:%Y-%m-%d}" if shared.get("since") else ""
-    fine = f"no statement of at least {least} is slow on average{since}" if mean else f"no statement has run {least} yet{since}"
+    fine = f"no statement of at least {least} is slow on average{began}" if mean else f"no statement has run {least} yet{began}"
     unseen = "" if about.stats else f"statements of other roles, for want of {READ_ALL_STATS}"
     lines = ["by total time: " + _line(row) for row in total]
-    return found(about, wording, slow, also=lines, not_covered="; ".join(gaps), fine=fine, unseen=unseen)
+    return found(about, wording, slow, also=lines, not_covered="; ".join(gaps), fine=fine, unseen=unseen, as_of=as_of)
 
 
 def _with_threshold(wording: Wording, threshold: str, wrong: str = "") -> Wording:
-    return Wording(wording.id, wording.fine, wrong or wording.wrong, wording.advice, wording.unit, threshold, wording.counted)
+    return Wording(
+        wording.id, wording.fine, wrong or wording.wrong, wording.advice, wording.unit, threshold, wording.counted, wording.basis
+    )
 
 
 def _line(row: Row) -> str:
@@ -173,7 +179,8 @@ def _statement(row: Row) -> Row:
 def bad_statements() -> Row:
     """Return a statement that takes a second."""
     row = {"datname": "sample", "queryid": "1", "query": "SELECT 1", "calls": 100, "rows": 100, "total_ms": 1e5, "mean_ms": 1e3}
-    return {"database": "sample", "shared": {"rows": [{**row, "often": True, "by_total": 1, "by_mean": 1, "slow": 1}]}}
+    rows = [{**row, "often": True, "by_total": 1, "by_mean": 1, "slow": 1}]
+    return {"database": "sample", "shared": {"rows": rows, "since": About("").now}}
 
 
 # -- counters of a database --

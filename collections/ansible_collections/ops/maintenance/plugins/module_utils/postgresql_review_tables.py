@@ -18,6 +18,7 @@ TABLES = {
     "toast": "c.reltoastrelid::bigint",
     "schema": "n.nspname",
     "space": "quote_ident(n.nspname)",
+    "plain": "c.relname",
     "table": "quote_ident(c.relname)",
     "kind": "c.relkind",
     "persistence": "c.relpersistence",
@@ -32,6 +33,7 @@ TABLES = {
     "analysed": "extract(epoch FROM greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)))::float8",
     "options": "coalesce(c.reloptions, '{}')",
     "readable": "has_table_privilege(c.oid, 'SELECT')",
+    "filtered": "c.relrowsecurity AND row_security_active(c.oid)",
 }
 FROM_TABLES = """
 pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -48,6 +50,12 @@ FROM (
                     mxid_age(relminmxid) / current_setting('autovacuum_multixact_freeze_max_age')::float8) DESC
   LIMIT 50
 ) c"""
+
+# A role sees the statistics of the columns that it may read.
+ANALYSED = """
+SELECT DISTINCT schemaname AS schema, tablename AS table FROM pg_stats
+WHERE (schemaname, tablename) IN (SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                  WHERE c.oid = ANY(%s::oid[]))"""
 
 SIZE = "SELECT pg_database_size(oid) AS bytes FROM pg_database WHERE datname = current_database()"
 
@@ -156,19 +164,32 @@ def _some(names: t.Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
-def judge_statistics(about: About, tables: t.Sequence[Row]) -> list[Finding]:
-    """Judge when tables were analysed; never is not ok, however few rows changed."""
-    faults = []
-    by_name = {table["name"]: table for table in tables}
+def fetch_statistics(look: Look) -> Row:
+    """Read of which tables without a known ANALYZE there are statistics: a load, VACUUM and CREATE INDEX count rows, but make none."""
+    tables = fetch_tables(look)
+    asked = [table for table in _stored(tables) if table["analysed"] is None and table["main_bytes"]]
+    seen = {(row["schema"], row["table"]) for row in look.rows(ANALYSED, [[table["oid"] for table in asked]])} if asked else set()
+    names = {table["name"]: (table["schema"], table["plain"]) for table in asked}
+    return {"tables": tables, "undated": [name for name, key in names.items() if key in seen]}
+
+
+def judge_statistics(about: About, facts: Row) -> list[Finding]:
+    """Judge when tables were analysed; never is not ok, however few rows changed or have been counted by other means."""
+    faults, undated, hidden = [], [], []
+    by_name = {table["name"]: table for table in facts["tables"]}
     for table in by_name.values():
         is_parent = table["kind"] == "p"
         if is_parent and about.major < 14:
             continue
         age, rows = age_of(about, table["analysed"]), table["live"]
         changed = percent(table["changed"], rows)
-        if table["planned_rows"] < 0 or (age is None and not is_parent and table["main_bytes"] and table["planned_rows"] <= 0):
-            if is_parent or table["main_bytes"] or rows:
-                faults.append(Fault(f"{table['name']}: never analysed", float(table["total_bytes"])))
+        has_rows = is_parent or bool(table["main_bytes"] or rows)
+        if table["name"] in facts["undated"]:
+            undated.append(table["name"])
+        elif has_rows and age is None and not is_parent and table["planned_rows"] > 0 and (not table["readable"] or table["filtered"]):
+            hidden.append(table["name"])
+        elif has_rows and (table["planned_rows"] < 0 or (age is None and not is_parent)):
+            faults.append(Fault(f"{table['name']}: never analysed", float(table["total_bytes"])))
         elif age is not None and age > about.limits["analyse_days"] * DAY and changed >= about.limits["analyse_changed_percent"]:
             faults.append(Fault(f"{table['name']}: {changed:.0f} percent changed since it was analysed {human_seconds(age)} ago", changed))
     threshold = (
@@ -176,7 +197,11 @@ def judge_statistics(about: About, tables: t.Sequence[Row]) -> list[Finding]:
         f"{about.limits['analyse_changed_percent']:g} percent changed since"
     )
     wording = Wording(STATISTICS.id, STATISTICS.fine, STATISTICS.wrong, STATISTICS.advice, "count", threshold, True, "estimated")
-    return found(about, wording, faults, as_of=oldest_analyse(by_name.values()))
+    lost = f"{len(undated)} tables have statistics of unknown age, for their counters were reset or lost: {_some(undated)}"
+    unread = f"whether {len(hidden)} tables were ever analysed, for want of SELECT on them: {_some(hidden)}"
+    unseen = "; ".join(words for words, names in ((lost, undated), (unread, hidden)) if names)
+    remedy = "ANALYZE them, so that it is known when that was."
+    return found(about, wording, faults, unseen=unseen, remedy=remedy, as_of=oldest_analyse(by_name.values()))
 
 
 def _option(table: Row, name: str) -> str | None:
@@ -282,9 +307,13 @@ def bad_tables() -> list[Row]:
         {
             "name": "public.sample", "schema": "public", "kind": "r", "main_bytes": 10**12, "total_bytes": 10**12, "index_bytes": 0,
             "live": 10**8, "dead": 10**9, "changed": 10**9, "planned_rows": -1.0, "vacuumed": None, "analysed": None,
-            "options": ["autovacuum_enabled=false"], "guessed": False, "is_partition": False, "persistence": "u",
+            "options": ["autovacuum_enabled=false"], "guessed": False, "is_partition": False, "persistence": "u", "readable": True, "filtered": False,
         }
     ]  # fmt: skip
+
+
+def _bad_statistics() -> Row:
+    return {"tables": bad_tables(), "undated": []}
 
 
 def _bad_size() -> Row:
@@ -293,7 +322,7 @@ def _bad_size() -> Row:
 
 CHECKS = (
     Check((DEAD.id,), fetch_tables, judge_dead, bad_tables, primary=True),
-    Check((STATISTICS.id,), fetch_tables, judge_statistics, bad_tables, primary=True),
+    Check((STATISTICS.id,), fetch_statistics, judge_statistics, _bad_statistics, primary=True),
     Check((VACUUM.id,), fetch_tables, judge_vacuum, bad_tables, primary=True),
     Check((OFF.id,), fetch_tables, judge_off, bad_tables, primary=True),
     Check((FREEZE.id,), lambda look: look.rows(OLDEST), judge_freeze, lambda: [{"name": "sample", "xid_age": 2**31 - 1, "mxid_age": 0}]),

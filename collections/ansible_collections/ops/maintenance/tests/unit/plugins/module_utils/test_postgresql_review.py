@@ -312,11 +312,30 @@ def test_which_index_serves_a_foreign_key(given_, columns, serves):
 
 
 def test_the_age_of_counters_that_were_never_reset_grows_from_run_to_run():
-    facts = {**postgresql_review_indexes._bad_usage(), "reset": None, "started": NOW}
+    facts = {**postgresql_review_indexes._bad_usage(), "reset": None, "all_reset": None, "started": NOW}
     first = about()
     assert postgresql_review_indexes.judge_unused(first, facts)[0].state == "unknown"
     later = About("main/shop", now=datetime(2026, 12, 24, tzinfo=timezone.utc), kept=first.keep)
     assert postgresql_review_indexes.judge_unused(later, facts)[0].state == "warning"
+
+
+def test_a_crash_since_the_last_run_begins_the_period_anew():
+    """asr-06-1, flow-monthly-8: from PostgreSQL 15 on the database's own time of reset stays empty."""
+    begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    facts = {**postgresql_review_indexes._bad_usage(), "reset": None, "started": begin, "all_reset": begin}
+    kept = {"counting": {"reset": "", "since": begin.timestamp()}}
+    assert postgresql_review_indexes.judge_unused(about(kept=kept), facts)[0].state == "warning"
+    crashed = postgresql_review_indexes.judge_unused(about(kept=kept), {**facts, "all_reset": DAYS_AGO})[0]
+    assert (crashed.state, "counted for 3.0 days only" in crashed.summary, crashed.as_of) == ("unknown", True, DAYS_AGO.isoformat())
+
+
+def test_an_index_that_serves_a_foreign_key_is_not_to_be_dropped():
+    """neff-perf-03: without it each DELETE of the referred table would scan this one."""
+    facts = {**postgresql_review_indexes._bad_usage(), "indexes": [index()]}
+    assert postgresql_review_indexes.judge_unused(about(), facts)[0].state == "warning"
+    key = {**postgresql_review_indexes._bad_keys()["keys"][0], "columns": [1]}
+    assert postgresql_review_indexes.judge_unused(about(), {**facts, "keys": [key]})[0].state == "ok"
+    assert postgresql_review_indexes.judge_unused(about(), {**facts, "keys": [{**key, "table_oid": 7}]})[0].state == "warning"
 
 
 def sequence(**given_):
@@ -469,6 +488,8 @@ NOT_EXACT = {
     "postgresql.vacuum_due": "estimated",
     "postgresql.foreign_key_indexes": "estimated",
     "postgresql.missing_indexes": "estimated",
+    "postgresql.unused_indexes": "estimated",
+    "postgresql.slow_statements": "estimated",
     "postgresql.bloat": "estimated",
     "postgresql.index_bloat": "estimated",
 }
@@ -478,21 +499,23 @@ DAYS_AGO, MONTHS_AGO = NOW.replace(day=18), NOW.replace(month=8)
 
 def test_every_finding_says_its_basis():
     params = {"recommended_settings": {"autovacuum": "on"}, "newest_minor": {"13": "99"}, "superusers": []}
-    bases = {}
+    bases, since = {}, {}
     for check in (*postgresql_review.OF_SERVER, *postgresql_review.OF_DATABASE):
         if check.sample is not None:
             settings = {"data_checksums": "on", "password_encryption": "md5"}
             judged = check.judge(about(params=params, kept=check.sample_kept, settings=settings), check.sample())
             bases.update((finding.id, finding.basis) for finding in judged)
+            since.update((finding.id, finding.as_of) for finding in judged if "counted since " + finding.as_of[:10] in finding.summary)
     assert len(bases) > 40
     assert {name: basis for name, basis in bases.items() if basis != "exact"} == NOT_EXACT
+    assert all(since[name] for name in ("postgresql.unused_indexes", "postgresql.slow_statements"))
 
 
 @pytest.mark.parametrize(
     ("judge", "sample"),
     [
         (postgresql_review_tables.judge_dead, postgresql_review_tables.bad_tables),
-        (postgresql_review_tables.judge_statistics, postgresql_review_tables.bad_tables),
+        (postgresql_review_tables.judge_statistics, postgresql_review_tables._bad_statistics),
         (postgresql_review_tables.judge_vacuum, postgresql_review_tables.bad_tables),
         (postgresql_review_indexes.judge_foreign_keys, postgresql_review_indexes._bad_keys),
         (postgresql_review_bloat.judge_bloat, postgresql_review_bloat._bad_bloat),
