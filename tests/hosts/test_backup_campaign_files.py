@@ -212,6 +212,10 @@ def test_a_table_that_says_something_else_is_noticed(tmp_path, monkeypatch):
         document.write_text(f"{head}| restic | {said} | {' | '.join(['-'] * (len(ALL_FAULTS) - 1))} |\n")
         with contextlib.nullcontext() if is_right else pytest.raises(AssertionError, match="restic, bit flip"):
             compare(row)
+    for said, is_right in (("L3", True), ("L2, some unseen", True), ("L1", False), ("L2; L2", False)):
+        document.write_text(f"{head}| restic | {said} | {' | '.join(['-'] * (len(ALL_FAULTS) - 1))} |\n")
+        with contextlib.nullcontext() if is_right else pytest.raises(AssertionError, match="restic, bit flip"):
+            compare(row, varies=True)
     row.add("bit flip", None, True)
     document.write_text(f"{head}| restic | L2 | {' | '.join(['-'] * (len(ALL_FAULTS) - 1))} |\n")
     with pytest.raises(AssertionError, match="some unseen"):

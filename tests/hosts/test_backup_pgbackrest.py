@@ -224,7 +224,7 @@ def test_random_damage_is_found_where_the_documentation_says(made, verify):
             return first_look(verify, **declared(made, root, level=level, repository=identity, **more))
 
         row = campaign("pgBackRest", plan, place, look, lambda root: rows_of("postgres", lambda into: restored(made, root, into)))
-    compare(row)
+    compare(row, varies=True)
     assert row.missed == []
 
 
