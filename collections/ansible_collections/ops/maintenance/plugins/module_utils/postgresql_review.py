@@ -20,6 +20,7 @@ from . import (
     postgresql_review_statements,
     postgresql_review_suspicious,
     postgresql_review_tables,
+    postgresql_review_usage,
 )
 from .errors import InputError, MaintenanceError, refusal, refuse
 from .host import Host
@@ -39,7 +40,7 @@ from .postgresql import (
 )
 from .postgresql_review_common import LIMITS, READ_ALL_STATS, About, Check, Look, blind
 from .postgresql_review_fit import fitted
-from .postgresql_review_indexes import UNUSED
+from .postgresql_review_usage import UNUSED
 from .record import Action, Finding, Json, Outcome, status_of
 
 OPTIONS: dict[str, t.Any] = {
@@ -71,6 +72,7 @@ OF_DATABASE: tuple[Check, ...] = (
     *postgresql_review_slowest.CHECKS,
     *postgresql_review_suspicious.CHECKS,
     *postgresql_review_tables.CHECKS,
+    *postgresql_review_usage.CHECKS,
     *postgresql_review_indexes.CHECKS,
     *postgresql_review_schema.CHECKS,
     *postgresql_review_bloat.CHECKS,

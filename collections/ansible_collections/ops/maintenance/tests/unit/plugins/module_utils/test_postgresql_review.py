@@ -28,6 +28,7 @@ from ansible_collections.ops.maintenance.plugins.module_utils import (
     postgresql_review_statements,
     postgresql_review_suspicious,
     postgresql_review_tables,
+    postgresql_review_usage,
 )
 from ansible_collections.ops.maintenance.plugins.module_utils.postgresql_review_common import LIMITS, About, Fault, Wording, found
 from ansible_collections.ops.maintenance.plugins.module_utils.record import Finding, Metric, Outcome, worst
@@ -271,8 +272,8 @@ def index(**given_):
 def test_an_index_that_is_needed_is_never_unused_nor_superfluous(need):
     """asr-06-1, neff-perf-03, flow-monthly-8."""
     needed = index(name="public.needed", **{need: True})
-    facts = {**postgresql_review_indexes._bad_usage(), "indexes": [needed]}
-    assert postgresql_review_indexes.judge_unused(about(), facts)[0].state == "ok"
+    facts = {**postgresql_review_usage._bad_usage(), "indexes": [needed]}
+    assert postgresql_review_usage.judge_unused(about(), facts)[0].state == "ok"
     twin = postgresql_review_indexes.judge_duplicates(about(), [needed, index()])[0]
     assert twin.evidence[0].startswith("public.a is superfluous beside public.needed")
     assert "public.needed is superfluous" not in str(twin)
@@ -312,30 +313,30 @@ def test_which_index_serves_a_foreign_key(given_, columns, serves):
 
 
 def test_the_age_of_counters_that_were_never_reset_grows_from_run_to_run():
-    facts = {**postgresql_review_indexes._bad_usage(), "reset": None, "all_reset": None, "started": NOW}
+    facts = {**postgresql_review_usage._bad_usage(), "reset": None, "all_reset": None, "started": NOW}
     first = about()
-    assert postgresql_review_indexes.judge_unused(first, facts)[0].state == "unknown"
+    assert postgresql_review_usage.judge_unused(first, facts)[0].state == "unknown"
     later = About("main/shop", now=datetime(2026, 12, 24, tzinfo=timezone.utc), kept=first.keep)
-    assert postgresql_review_indexes.judge_unused(later, facts)[0].state == "warning"
+    assert postgresql_review_usage.judge_unused(later, facts)[0].state == "warning"
 
 
 def test_a_crash_since_the_last_run_begins_the_period_anew():
     """asr-06-1, flow-monthly-8: from PostgreSQL 15 on the database's own time of reset stays empty."""
     begin = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    facts = {**postgresql_review_indexes._bad_usage(), "reset": None, "started": begin, "all_reset": begin}
+    facts = {**postgresql_review_usage._bad_usage(), "reset": None, "started": begin, "all_reset": begin}
     kept = {"counting": {"reset": "", "since": begin.timestamp()}}
-    assert postgresql_review_indexes.judge_unused(about(kept=kept), facts)[0].state == "warning"
-    crashed = postgresql_review_indexes.judge_unused(about(kept=kept), {**facts, "all_reset": DAYS_AGO})[0]
+    assert postgresql_review_usage.judge_unused(about(kept=kept), facts)[0].state == "warning"
+    crashed = postgresql_review_usage.judge_unused(about(kept=kept), {**facts, "all_reset": DAYS_AGO})[0]
     assert (crashed.state, "counted for 3.0 days only" in crashed.summary, crashed.as_of) == ("unknown", True, DAYS_AGO.isoformat())
 
 
 def test_an_index_that_serves_a_foreign_key_is_not_to_be_dropped():
     """neff-perf-03: without it each DELETE of the referred table would scan this one."""
-    facts = {**postgresql_review_indexes._bad_usage(), "indexes": [index()]}
-    assert postgresql_review_indexes.judge_unused(about(), facts)[0].state == "warning"
+    facts = {**postgresql_review_usage._bad_usage(), "indexes": [index()]}
+    assert postgresql_review_usage.judge_unused(about(), facts)[0].state == "warning"
     key = {**postgresql_review_indexes._bad_keys()["keys"][0], "columns": [1]}
-    assert postgresql_review_indexes.judge_unused(about(), {**facts, "keys": [key]})[0].state == "ok"
-    assert postgresql_review_indexes.judge_unused(about(), {**facts, "keys": [{**key, "table_oid": 7}]})[0].state == "warning"
+    assert postgresql_review_usage.judge_unused(about(), {**facts, "keys": [key]})[0].state == "ok"
+    assert postgresql_review_usage.judge_unused(about(), {**facts, "keys": [{**key, "table_oid": 7}]})[0].state == "warning"
 
 
 def sequence(**given_):
@@ -541,8 +542,8 @@ def test_of_several_tables_the_oldest_statistics_count():
 
 
 def test_scans_are_counted_since_the_statistics_were_reset_and_measured_bloat_has_no_age():
-    facts = {**postgresql_review_indexes._bad_scans(), "reset": DAYS_AGO}
-    [scans] = postgresql_review_indexes.judge_scans(about(), facts)
+    facts = {**postgresql_review_usage._bad_scans(), "reset": DAYS_AGO}
+    [scans] = postgresql_review_usage.judge_scans(about(), facts)
     assert (scans.basis, scans.as_of) == ("estimated", DAYS_AGO.isoformat())
     bloat = postgresql_review_bloat._bad_bloat()
     bloat["tables"][0]["analysed"] = DAYS_AGO.timestamp()
