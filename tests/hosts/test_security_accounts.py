@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import pwd
+import re
 import resource
 import shutil
 import struct
@@ -16,7 +17,7 @@ import time
 import directory_stub
 import pytest
 
-from ansible_collections.ops.maintenance.plugins.module_utils import security_accounts, security_review, security_utmp
+from ansible_collections.ops.maintenance.plugins.module_utils import security_accounts, security_review, security_sudo_rights, security_utmp
 from ansible_collections.ops.maintenance.plugins.module_utils.host import Host
 from ansible_collections.ops.maintenance.plugins.module_utils.security_common import filled
 
@@ -176,6 +177,31 @@ def test_neither_the_last_administrator_nor_the_connecting_user_nor_a_service_is
     assert outcome.actions == []
     assert [why for why in ("last open administrator", "connected", "not one of a person") if not any(why in line for line in said)] == []
     assert [name for name in ("mia", "tom", "postgres", "root") if field(name, 7)] == []
+
+
+def test_who_becomes_root_is_what_sudo_itself_says(host):
+    rules = (
+        "User_Alias ADMINS = ann, %ops\nCmnd_Alias SOME = /bin/ls, /bin/su\nADMINS ALL=(ALL:ALL) ALL\n#1777 ALL = (root) NOPASSWD: ALL\n"
+        "cat ALL=(www-data) ALL\ndan ALL=(root) SOME\neve elsewhere=(ALL) ALL\n"
+    )
+    call("groupadd", "ops")
+    for name in ("ann", "cat", "dan", "eve"):
+        person(name)
+    person("bob", "ops")
+    call("useradd", "--uid", "1777", "uma")
+    with open("/etc/sudoers.d/rules", "w", encoding="utf-8") as target:
+        target.write(rules)
+    os.chmod("/etc/sudoers.d/rules", 0o440)
+    try:
+        accounts = security_accounts.accounts("/etc")
+        ours = security_sudo_rights.read("/etc", accounts)
+        said = {name: call("sudo", "--list", "--other-user", name) for name in ("ann", "bob", "cat", "dan", "eve", "uma")}
+    finally:
+        call("groupdel", "ops")
+    root = {name for name, text in said.items() if re.search(r"\((ALL|root)( : ALL)?\) (NOPASSWD: )?ALL$", text, re.M)}
+    assert root == ours.certain & set(said) == {"ann", "bob", "uma"}
+    assert ours.free & set(said) == {"uma"}
+    assert {name for name, text in said.items() if "not allowed to run" not in text} <= ours.possible
 
 
 def test_somebody_who_left_is_disabled_at_once_and_what_runs_is_ended(host):

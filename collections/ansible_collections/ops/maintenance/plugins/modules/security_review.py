@@ -31,6 +31,8 @@ options:
     description:
       - Files that tell of log-ins. What rotation and compression make of a file is read too.
       - A log-in is recognised by the event field of a record where that tells, else by its message.
+      - What begins after the start of the period is unknown where nothing bad is found, unless this host or the folder of
+        the log is as young, for a log that was emptied looks so.
     type: list
     elements: dict
     default: []
