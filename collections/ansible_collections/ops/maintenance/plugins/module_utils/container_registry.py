@@ -75,7 +75,7 @@ class _SocketConnection(http.client.HTTPConnection):
 
 def _from_daemon(host: Host, tagged: str, timeout: float) -> str:
     ran = host.run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
-    scheme, _, path = ran.stdout.strip().partition("://")
+    scheme, _sign, path = ran.stdout.strip().partition("://")
     if ran.rc != 0 or scheme != "unix":
         raise MaintenanceError(
             ran.why() if ran.rc else f"docker is at {clean(ran.stdout.strip(), 100)}, and only one on this host is asked"

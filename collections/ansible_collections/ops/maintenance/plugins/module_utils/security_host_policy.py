@@ -20,7 +20,7 @@ from .security_host_settings import Umask
 OPTIONS: dict[str, t.Any] = {
     "host_policy": {"type": "bool", "default": False},
     "umask": {"type": "str", "default": "0027"},
-    "password_max_days": {"type": "int", "default": 365},
+    "password_max_days": {"type": "int", "default": 365, "no_log": False},
     "core_dumps": {"type": "bool", "default": False},
     "login_banner": {"type": "bool", "default": False},
 }

@@ -237,12 +237,12 @@ def test_what_is_worse_after_the_reboot_is_laid_to_the_packages_and_the_way_back
 
 
 def test_after_the_reboot_old_versions_come_back_where_that_is_declared(after_reboot):
-    _, backend = after_reboot(plan=BOTH, downgrade=True)
+    _outcome, backend = after_reboot(plan=BOTH, downgrade=True)
     assert backend.installed_again[0] == "foo=1.0"
 
 
 def test_packages_count_once_and_one_that_the_reboot_lost_is_failed(after_reboot):
-    outcome, _ = after_reboot(plan=[*BOTH, {"name": "lost", "installed": "1.0", "version": "1.1"}])
+    outcome, _backend = after_reboot(plan=[*BOTH, {"name": "lost", "installed": "1.0", "version": "1.1"}])
     upgrades = [(action.subject, action.status) for action in outcome.actions if action.operation == "upgrade"]
     assert upgrades == [("lost", "failed")]
 
