@@ -199,7 +199,7 @@ def test_a_host_with_rpm_alone_is_ready_only_when_rpm_is_free_and_whole(host, pa
         found = preflight_packages.look(0, Host())
         return found.state, found.summary
 
-    monkeypatch.setattr(preflight_packages, "DPKG", "/nonexistent")
+    monkeypatch.setattr(preflight_packages, "DPKG", str(packages / "no dpkg"))
     assert preflight() == ("ok", "The package manager is free.")
     _folder, lock = dnf_lock.places(Host())
     held = [sys.executable, "-c", LOCK, lock]
@@ -210,7 +210,7 @@ def test_a_host_with_rpm_alone_is_ready_only_when_rpm_is_free_and_whole(host, pa
     state_, words = preflight()
     assert (state_, "interrupted, 1 package in two versions: ops-plain" in words) == ("critical", True)
     rpm("-e", "--nodeps", "ops-plain-1.0-1")
-    monkeypatch.setattr(dnf_lock, "places", lambda _host: ("/nonexistent", "/nonexistent/.rpm.lock"))
+    monkeypatch.setattr(dnf_lock, "places", lambda _host: (str(packages / "no rpm"), str(packages / "no rpm/.rpm.lock")))
     assert preflight()[0] == "critical"
 
 
