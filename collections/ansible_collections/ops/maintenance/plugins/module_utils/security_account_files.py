@@ -102,23 +102,25 @@ def _members(groups: Rows, passwords: Rows) -> list[str]:
 
 def look(review: Review) -> list[Finding]:
     """Read the files and judge them."""
-    texts, gaps = {}, []
+    texts: dict[str, str] = {}
+    unread: list[str] = []
     for name in _FIELDS:
         try:
             texts[name] = read_small(os.path.join(review.etc, name)).decode("utf-8", "backslashreplace")
         except FileNotFoundError:
             if name in ("passwd", "group"):
                 return [unknown(IDS[0], _SUBJECT, f"there is no {name}", "Restore it from its backup.")]
+            if name == "shadow":
+                unread.append("there is no shadow")
         except (OSError, MaintenanceError) as error:
-            gaps.append(f"{name} could not be read: {why_unread(error)}")
+            unread.append(f"{name} could not be read: {why_unread(error)}")
     if not {"passwd", "group"} <= set(texts):
-        return [unknown(IDS[0], _SUBJECT, "; ".join(gaps), "Make it a file that can be read.")]
+        return [unknown(IDS[0], _SUBJECT, "; ".join(unread), "Make it a file that can be read.")]
     beside = security_accounts.directories(review.etc)
-    if beside:
-        gaps.append(f"accounts and groups of {', '.join(beside)}")
+    gaps = [*unread, f"accounts and groups of {', '.join(beside)}"] if beside else unread
     found = faults_of(texts, int(review.now.timestamp() // 86400), bool(beside))
-    state = "warning" if found else "unknown" if any("read" in gap for gap in gaps) else "ok"
-    advice = {"ok": "", "unknown": "Run with become: true so that it can be read."}
+    state = "warning" if found else "unknown" if unread else "ok"
+    advice = {"ok": "", "unknown": "Run with become: true so that all can be read, and restore what is missing."}
     return [
         Finding(
             IDS[0],

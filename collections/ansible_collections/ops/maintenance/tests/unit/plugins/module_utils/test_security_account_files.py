@@ -78,6 +78,7 @@ def test_what_is_not_there_or_not_readable_is_unknown_unless_it_need_not_be_ther
     (tmp_path / "shadow").mkdir()
     assert looked(tmp_path, shadow=None).state == "unknown"
     (tmp_path / "shadow").rmdir()
+    assert looked(tmp_path, shadow=None).state == "unknown"
     (tmp_path / "gshadow").unlink()
     assert looked(tmp_path, gshadow=None).state == "ok"
     (tmp_path / "group").unlink()
